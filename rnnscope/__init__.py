@@ -1,0 +1,62 @@
+"""rnnscope: every shape of a recurrent network in PyTorch, and whether two implementations are the same.
+
+The public names are imported when they are first asked for, since most of them import torch.
+"""
+
+import warnings
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rnnscope.cells import StackedCells
+    from rnnscope.comparison import Comparison, compare
+    from rnnscope.differences import Difference, Tolerance
+    from rnnscope.errors import RnnscopeError
+    from rnnscope.memory import check_memory
+    from rnnscope.shapes import Shapes, shapes_of
+    from rnnscope.spec import Spec
+    from rnnscope.subjects import observed_shapes
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Comparison": "comparison",
+    "Difference": "differences",
+    "RnnscopeError": "errors",
+    "Shapes": "shapes",
+    "Spec": "spec",
+    "StackedCells": "cells",
+    "Tolerance": "differences",
+    "check_memory": "memory",
+    "compare": "comparison",
+    "observed_shapes": "subjects",
+    "shapes_of": "shapes",
+}
+
+__all__ = [
+    "Comparison",
+    "Difference",
+    "RnnscopeError",
+    "Shapes",
+    "Spec",
+    "StackedCells",
+    "Tolerance",
+    "__version__",
+    "check_memory",
+    "compare",
+    "observed_shapes",
+    "shapes_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rnnscope' has no attribute {name!r}")
+    with warnings.catch_warnings():
+        # torch warns when numpy is missing; rnnscope never needs it.
+        warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
+        return getattr(import_module(f"rnnscope.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

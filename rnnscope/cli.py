@@ -1,0 +1,136 @@
+"""The commands and their flags: flags become a Spec, the library answers, and the answer is handed back as a value.
+
+Nothing is computed and nothing is printed here: see shell.py for what happens to the answer. torch is imported by the
+library, and only where something must be computed.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+import rnnscope
+from rnnscope import render
+from rnnscope.errors import RnnscopeError
+from rnnscope.flags import ATOL, LEFT, RIGHT, RTOL, Flag
+from rnnscope.memory import check_memory
+from rnnscope.shapes import PATHS, Shapes, shapes_of
+from rnnscope.spec import Spec, flag_of
+
+if TYPE_CHECKING:
+    from rnnscope.documents import Result
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+COMMANDS: list[str] = []
+"""The names of the commands, in the order in which they are declared below."""
+
+OUTPUT_FLAGS = {
+    "no_memory_check": (Flag(("--no-memory-check",), "Run even where memory looks too small.", "Where it runs"), False),
+    "format": (Flag(("--format",), "How it is written:", "Output", choices=render.FORMATS), "table"),
+    "json": (Flag(("--json",), "Short for --format json.", "Output"), False),
+    "quiet": (Flag(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output"), False),
+    "debug": (Flag(("--debug",), "Show the traceback of an error.", "Output"), False),
+}
+"""The flags of every command that are no part of the Spec, each with its default."""
+
+PATH = Flag(("--path",), "Which way of computing to show:", "Shapes", choices=("both", *PATHS))
+DRY_RUN = Flag(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result and the format in which it was asked for."""
+
+    result: "Result"
+    format: str
+
+
+def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
+    """Register a command: its own flags, then those of the Spec, then those of the output, each declared once."""
+    own = {
+        each.name: (get_args(each.annotation)[1], each.default)
+        for each in list(inspect.signature(function).parameters.values())[1:]
+    }
+    of_spec = {each.name: (flag_of(each), each.default) for each in fields(Spec)}
+
+    every = own | of_spec | OUTPUT_FLAGS
+
+    def parsed(**typed: Any) -> Outcome:
+        values = {name: flag.parse(typed[name]) for name, (flag, _) in every.items()}
+        for name, (flag, default) in (own | OUTPUT_FLAGS).items():
+            if values[name] is not None:
+                flag.check(values[name], default)
+        spec = Spec(**{name: values[name] for name in of_spec})
+        if not (values["no_memory_check"] or values.get("dry_run")):
+            check_memory(spec)
+        form = _format(values["format"], values["json"])
+        return Outcome(function(spec, **{name: values[name] for name in own}), form)
+
+    signature = inspect.Signature([_parameter(name, *facts) for name, facts in every.items()])
+    parsed.__doc__ = function.__doc__
+    parsed.__signature__ = signature  # type: ignore[attr-defined]
+    parsed.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+    app.command(function.__name__)(parsed)
+    COMMANDS.append(function.__name__)
+    return function
+
+
+def _parameter(name: str, flag: Flag, default: Any) -> inspect.Parameter:
+    """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
+    if not flag.is_switch:
+        default = None if default is None else str(default)
+    kind: Any = bool if flag.is_switch else str | None
+    # A switch takes no value, so nothing stands for it in the help.
+    metavar = " " if flag.is_switch else "N" if flag.minimum is not None else flag.name.lstrip("-").upper()
+    option = typer.Option(
+        *flag.names,
+        help=f"{flag.help} {', '.join(flag.choices)}." if flag.choices else flag.help,
+        rich_help_panel=flag.panel,
+        metavar=metavar,
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _format(form: str, json: bool) -> str:
+    if json and form not in ("table", "json"):
+        raise RnnscopeError(f"--json means --format json, but --format is {form}", "give one of the two")
+    return "json" if json else form
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    """Every shape of a recurrent network in PyTorch, and whether two implementations are the same."""
+    if version:
+        print(f"rnnscope {rnnscope.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        raise RnnscopeError("no command was given", f"use {' or '.join(COMMANDS)}, or --help")
+
+
+@command
+def shapes(spec: Spec, path: Annotated[str, PATH] = "both", dry_run: Annotated[bool, DRY_RUN] = False) -> Shapes:
+    """Which tensor has which shape, and why? Runs random input through nn.RNN and through a stack of nn.RNNCell."""
+    paths = PATHS if path == "both" else (path,)
+    return shapes_of(spec, paths) if dry_run else rnnscope.observed_shapes(spec, paths)
+
+
+@command
+def compare(
+    spec: Spec,
+    left: Annotated[str, LEFT] = "module",
+    right: Annotated[str, RIGHT] = "cells",
+    rtol: Annotated[float | None, RTOL] = None,
+    atol: Annotated[float | None, ATOL] = None,
+) -> "Result":
+    """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
+    return rnnscope.compare(spec, left, right, rtol, atol)

@@ -1,0 +1,157 @@
+"""The figures of two tensors: how far they are apart, where, and how many elements are over the tolerance.
+
+Figures are taken in float64, on the CPU. Runs nothing and gives no verdict: see comparison.py.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.flags import ATOL, RTOL
+from rnnscope.shapes import Shape
+
+TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
+"""(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
+
+CHUNK = 2**20
+"""Elements taken at a time, so that the figures of a large tensor need no more memory than those of a small one."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """An element is within it when |right − left| ≤ atol + rtol·|left|. `given` when the user chose it."""
+
+    rtol: float
+    atol: float
+    given: bool
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How one output of the right subject differs from the left's, which is the expected value.
+
+    max_abs: greatest |right − left|. max_rel: greatest |right − left| / |left|; where both are 0 it is 0, and where
+    only the expected value is 0 it is infinite. max_ulp: greatest distance in representable numbers of the dtype.
+    worst_index: where |right − left| is greatest. mismatched: elements over the tolerance, out of `total`. nonfinite:
+    elements that are NaN or infinite on either side; they are never the same, not even as their like. All figures are
+    None when `right_shape` differs from `shape`, and NaN where NaN took part.
+    """
+
+    name: str
+    shape: Shape
+    right_shape: Shape
+    total: int
+    max_abs: float | None = None
+    max_rel: float | None = None
+    max_ulp: float | None = None
+    worst_index: tuple[int, ...] | None = None
+    mismatched: int | None = None
+    nonfinite: int | None = None
+    identical: bool = False
+    within_tolerance: bool = False
+
+
+def chosen_tolerance(dtype: str, rtol: float | None, atol: float | None) -> Tolerance:
+    """The tolerance that binds: the user's two numbers, or torch.testing's for the dtype.
+
+    Raises:
+        RnnscopeError: one number without the other, or one that is negative or not finite.
+    """
+    if rtol is None and atol is None:
+        return Tolerance(*TOLERANCES[dtype], given=False)
+    if rtol is None or atol is None:
+        given, missing = (RTOL, ATOL) if atol is None else (ATOL, RTOL)
+        raise RnnscopeError(f"{given.name} is given without {missing.name}", f"give both, for example {missing.name} 0")
+    RTOL.check(rtol, None)
+    ATOL.check(atol, None)
+    return Tolerance(rtol, atol, given=True)
+
+
+def difference(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:
+    """The figures of one output; both tensors have the same dtype, any shape and at least one element."""
+    shape, right_shape, total = tuple(expected.shape), tuple(actual.shape), expected.numel()
+    if shape != right_shape:
+        return Difference(name, shape, right_shape, total)
+    chunks = zip(torch.split(actual.flatten(), CHUNK), torch.split(expected.flatten(), CHUNK), strict=True)
+    parts = [_part(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
+    worst = max(range(len(parts)), key=lambda number: _nan_last(parts[number].max_abs))
+    mismatched = sum(part.mismatched for part in parts)
+    return Difference(
+        name,
+        shape,
+        right_shape,
+        total,
+        max_abs=parts[worst].max_abs,
+        max_rel=max((part.max_rel for part in parts), key=_nan_last),
+        max_ulp=max((part.max_ulp for part in parts), key=_nan_last),
+        worst_index=_index(worst * CHUNK + parts[worst].worst, shape),
+        mismatched=mismatched,
+        nonfinite=sum(part.nonfinite for part in parts),
+        identical=all(part.identical for part in parts),
+        within_tolerance=mismatched == 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The figures of one chunk; `worst` counts from its first element."""
+
+    max_abs: float
+    max_rel: float
+    max_ulp: float
+    worst: int
+    mismatched: int
+    nonfinite: int
+    identical: bool
+
+
+def _part(actual: Tensor, expected: Tensor, tolerance: Tolerance) -> _Part:
+    a, e = actual.double(), expected.double()
+    absolute = (a - e).abs()
+    relative = torch.where(absolute == 0, absolute, absolute / e.abs())
+    finite = a.isfinite() & e.isfinite()
+    all_finite = bool(finite.all())
+    # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
+    mismatched = ~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite
+    return _Part(
+        max_abs=absolute.max().item(),
+        max_rel=relative.max().item(),
+        max_ulp=_ulp(actual, expected).max().item() if all_finite else math.nan,
+        worst=int(absolute.argmax()),
+        mismatched=int(mismatched.sum()),
+        nonfinite=int((~finite).sum()),
+        identical=all_finite and torch.equal(_bits(actual), _bits(expected)),
+    )
+
+
+def _nan_last(value: float) -> tuple[bool, float]:
+    """A key under which NaN is greater than every number."""
+    return math.isnan(value), value
+
+
+def _index(flat: int, shape: Shape) -> tuple[int, ...]:
+    # torch.unravel_index does the same, but its first call imports 500 modules: a fifth of the time of a compare.
+    index = []
+    for size in reversed(shape):
+        flat, place = divmod(flat, size)
+        index.append(place)
+    return tuple(reversed(index))
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
+
+
+def _ulp(a: Tensor, b: Tensor) -> Tensor:
+    """Distance in units in the last place: how many steps of the dtype lie between the two, +0 and −0 being one."""
+    places = []
+    for each in (a, b):
+        bits = _bits(each).long()
+        sign = 1 << (8 * each.element_size() - 1)
+        places.append(torch.where(bits < 0, -(bits & (sign - 1)), bits))
+    first, second = places
+    apart = first.abs().double() + second.abs().double()  # of opposite signs: may not fit into 64 bits
+    return torch.where((first < 0) == (second < 0), (first - second).abs().double(), apart)

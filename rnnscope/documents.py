@@ -1,0 +1,92 @@
+"""What each command gives to programs: one document for JSON, flat records for TSV, in full precision.
+
+How they are written down is render.py's business; what people read of the same result is in pages.py.
+"""
+
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rnnscope import __version__
+from rnnscope.errors import RnnscopeError
+from rnnscope.shapes import Shapes, parameter_rows, parameters
+
+if TYPE_CHECKING:  # its module imports torch, which a page of shapes does without
+    from rnnscope.comparison import Comparison
+
+    Result = Shapes | Comparison
+
+MOST_ROWS = 1_000_000
+"""A document is whole up to this many rows and refused above."""
+
+
+def document(result: "Result") -> dict[str, Any]:
+    """The facts of a result, as plain data for JSON."""
+    head = {
+        "schema": 1,
+        "command": result.command,
+        "rerun": result.rerun,
+        "environment": {
+            "rnnscope": __version__,
+            "python": platform.python_version(),
+            "torch": result.torch_version,
+            "device": result.device_name,
+        },
+        "spec": asdict(result.spec),
+    }
+    return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
+
+
+def records(result: "Result") -> Iterator[dict[str, Any]]:
+    """One flat record a tensor, for TSV."""
+    return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)
+
+
+def _shapes_document(shapes: Shapes) -> dict[str, Any]:
+    _refuse_too_many(shapes)
+    facts: dict[str, Any] = {
+        "tensors": [asdict(each) for each in shapes.tensors],
+        "parameters": [asdict(each) for each in parameters(shapes.spec)],
+        "parameter_count": shapes.parameter_count,
+        "macs": shapes.macs,
+    }
+    if shapes.actual is not None:
+        facts |= {"actual": shapes.actual, "mismatches": [asdict(each) for each in shapes.mismatches]}
+    return facts
+
+
+def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
+    _refuse_too_many(shapes)
+    for each in shapes.tensors:
+        came_out = {path: (shapes.actual or {}).get(path, {}).get(each.name, "") for path in shapes.paths}
+        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **came_out}
+    for parameter in parameters(shapes.spec):
+        facts = {"name": parameter.name, "role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
+        yield facts | dict.fromkeys(shapes.paths, "")
+
+
+def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
+    return {
+        "left": comparison.left,
+        "right": comparison.right,
+        "outputs": [asdict(each) for each in comparison.outputs],
+        "tolerance": asdict(comparison.tolerance),
+        "reference": None,
+        "verdict": comparison.verdict,
+        "cause": comparison.cause,
+    }
+
+
+def _comparison_records(comparison: "Comparison") -> Iterator[dict[str, Any]]:
+    for each in comparison.outputs:
+        yield asdict(each) | {"verdict": comparison.verdict}
+
+
+def _refuse_too_many(shapes: Shapes) -> None:
+    rows = parameter_rows(shapes.spec)
+    if rows > MOST_ROWS:
+        raise RnnscopeError(
+            f"--layers is {shapes.spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
+            "use --format table, which leaves out the layers in the middle",
+        )

@@ -1,0 +1,15 @@
+"""The one exception that a user sees without a traceback. Nothing else lives here."""
+
+
+class RnnscopeError(Exception):
+    """Trouble that the user can mend: a wrong flag or value, no such device, too little memory.
+
+    Args:
+        message: what is wrong, naming the flag or file and the value that it got.
+        hint: what would mend it, or None.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message if hint is None else f"{message}; {hint}")
+        self.message = message
+        self.hint = hint

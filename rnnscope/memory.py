@@ -1,0 +1,101 @@
+"""How many bytes a Spec needs and how many the machine has free: refused before anything is allocated.
+
+An estimate, on the safe side; it does not watch the process while it runs, and it knows nothing of the
+memory of a GPU, where torch itself reports that memory ran out.
+"""
+
+import os
+from math import prod
+from pathlib import Path
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.shapes import parameter_count, tensor_shapes
+from rnnscope.spec import Spec
+
+BYTES_OF_TORCH = 256 * 2**20
+"""What the process takes once torch is imported, with the pieces in which differences are taken."""
+
+BYTES_PER_STEP = 1400
+"""Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
+
+BYTES_PER_LAYER = 40_000
+"""The Python objects of one layer in the module and in the stack of cells."""
+
+DRAWN = 8
+"""Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
+
+
+def needed_bytes(spec: Spec) -> int:
+    """The most bytes that module, cells and their comparison hold at one time.
+
+    Weights: one tensor in float64 as it is drawn, kept once drawn and once more in the network that runs.
+    x and h0: as drawn and as kept. y and h: the first result, the second as steps and as a stack, and a copy of each
+    where batch_first leaves it strided.
+    """
+    size, sizes = spec.element_size, {each.name: prod(each.shape) for each in tensor_shapes(spec)}
+    weights = parameter_count(spec) * (DRAWN + 2 * size)
+    inputs = (sizes["x"] + sizes["h0"]) * (DRAWN + size)
+    outputs = (sizes["y"] + sizes["h"]) * 5 * size
+    overhead = BYTES_OF_TORCH + spec.seq_len * BYTES_PER_STEP + spec.num_layers * BYTES_PER_LAYER
+    return weights + inputs + outputs + overhead
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes that a process may still take: the machine's free memory or what its control group leaves, the smaller.
+
+    None where neither can be read (they are read on Linux; elsewhere all physical memory counts as free).
+    """
+    found = [each for each in (_available(root), _group_available(root)) if each is not None]
+    if found or not hasattr(os, "sysconf"):
+        return min(found, default=None)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(spec: Spec, free: int | None = None) -> None:
+    """Refuse a Spec that the machine cannot hold.
+
+    Args:
+        free: bytes that may be used; what `free_bytes` finds when None.
+
+    Raises:
+        RnnscopeError: with both figures.
+    """
+    free = free_bytes() if free is None else free
+    needed = needed_bytes(spec)
+    if free is not None and needed > free:
+        raise RnnscopeError(
+            f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
+            "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
+        )
+
+
+def human_bytes(count: int) -> str:
+    """Bytes with a binary unit and three significant digits: 1.5 KiB, 12 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = next((power for power in range(len(units)) if count < 1000 * 1024**power), len(units) - 1)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.3g} {units[power]}"
+
+
+def _available(root: Path) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def _group_available(root: Path) -> int | None:
+    """The limit of the control group (version 2, then 1) less what it uses; its idle file cache counts as free."""
+    for folder, limit, usage, idle in (
+        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
+        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            allowed = int((root / folder / limit).read_text())
+            used = int((root / folder / usage).read_text())
+            stat = dict(line.split() for line in (root / folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such group, or its limit is the word "max"
+            continue
+        return allowed - used + int(stat.get(idle, 0))
+    return None

@@ -1,0 +1,145 @@
+"""How a command line is answered in a shell: exit code, stdout, stderr. The one boundary that no exception leaves.
+
+Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble, 130 Ctrl-C. Everything unexpected is trouble. What a
+command printed is collected, so that stdout gets the result alone, in one write and one flush.
+"""
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+import warnings
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any, TextIO
+
+import typer
+
+from rnnscope import render
+from rnnscope.cli import COMMANDS, Outcome, app
+from rnnscope.errors import RnnscopeError
+
+# The base of every parse error, under the same name in every release of Typer.
+UsageError: Any = typer.BadParameter.__base__
+
+
+def run(words: list[str]) -> int:
+    """Answer a command line and return the exit code."""
+    quiet = bool({"-q", "--quiet"} & set(words))
+    stdout = sys.stdout
+    code, text = _answer(words, stdout, quiet)
+    if quiet or not text:
+        return code
+    try:
+        if stdout is None:
+            raise OSError("it is closed")
+        stdout.write(text if can_say_signs(stdout) else render.plain(text))
+        stdout.flush()
+    except BrokenPipeError:
+        _discard(stdout)
+    except OSError as error:
+        _discard(stdout)
+        _complain(f"cannot write to standard output ({error.strerror or error})")
+        return 2
+    return code
+
+
+def can_say_signs(stream: TextIO) -> bool:
+    """Whether box lines and `·` can be written. LC_ALL=C asks for ASCII even where Python would write UTF-8."""
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):
+        return False
+    try:
+        "┏·×…╭".encode(stream.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, str]:
+    """The exit code and what belongs on stdout."""
+    collected = _Collected(stdout)
+    try:
+        with contextlib.redirect_stdout(collected), warnings.catch_warnings():
+            if quiet:
+                warnings.simplefilter("ignore")
+            outcome = app(words, prog_name="rnnscope", standalone_mode=False)
+            if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
+                return outcome or 0, collected.getvalue()
+            text = "" if quiet else render.render(outcome.result, outcome.format, collected)
+            return outcome.result.exit_code, text
+    except (KeyboardInterrupt, typer.Abort):
+        return 130, ""
+    except Exception as error:
+        if "--debug" in words:
+            traceback.print_exc()
+        message, hint = _reason(error, words)
+        message, hint = _on_one_line(message), hint and _on_one_line(hint)
+        if not quiet:
+            _complain(message if hint is None else f"{message}; {hint}")
+        return 2, _error_document(words, message, hint) if _wants_json(words) else ""
+
+
+def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:
+    """What went wrong and what would mend it, on one line each."""
+    if isinstance(error, RnnscopeError):
+        return error.message, error.hint
+    if isinstance(error, UsageError):
+        return _usage(error, words)
+    kind = "out of memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
+    reason = str(error).strip().split("\n")[0]
+    return f"{kind}: {reason}" if reason else kind, "add --debug for the traceback"
+
+
+def _usage(error: Any, words: list[str]) -> tuple[str, str]:
+    """A parse error of Typer's, in the form of our own."""
+    name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None) or []
+    command, message = _command(words), error.format_message().rstrip(".")
+    if command is None and not name:
+        name = next((word for word in words if not word.startswith("-")), "")
+        message, near = f"no such command: {name}", get_close_matches(name, COMMANDS)
+    elif message.startswith("No such option"):
+        message = f"no such flag: {name}"
+    help_words = " ".join(filter(None, ("rnnscope", command, "--help")))
+    return message, f"did you mean {near[0]}?" if near else f"see {help_words}"
+
+
+def _on_one_line(text: str) -> str:
+    """What was typed may hold line breaks and control codes: they are shown, not sent."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def _error_document(words: list[str], message: str, hint: str | None) -> str:
+    return render.json_text({"schema": 1, "command": _command(words), "error": {"message": message, "hint": hint}})
+
+
+def _command(words: list[str]) -> str | None:
+    return next((word for word in words if word in COMMANDS), None)
+
+
+def _wants_json(words: list[str]) -> bool:
+    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+
+
+def _complain(line: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"rnnscope: {line}", file=sys.stderr, flush=True)
+
+
+def _discard(stream: TextIO | None) -> None:
+    """Point a stream that cannot be written at the null device, or Python would complain again when it exits."""
+    if stream is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class _Collected(io.StringIO):
+    """Holds what is written, and answers for the stream that it stands for whether that is a terminal."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()

@@ -1,0 +1,68 @@
+"""Fixtures: a command line answered in this process or in one of its own, and goldens that can be written anew."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no limit of time on any.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.load_profile("same")
+
+TERMINAL = ("COLUMNS", "NO_COLOR", "FORCE_COLOR", "LC_ALL", "LC_CTYPE", "LANG", "PYTHONIOENCODING", "TERM")
+"""What decides how a page looks; no test depends on what the developer's shell says of it."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--overwrite", action="store_true", help="write the goldens anew; look at them before you commit")
+
+
+@pytest.fixture(autouse=True)
+def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in TERMINAL:
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Answer a command line in this process."""
+    from rnnscope.shell import run
+
+    def answer(*words: str) -> Answer:
+        code = run(list(words))
+        return Answer(code, *capsys.readouterr())
+
+    return answer
+
+
+@pytest.fixture
+def bash() -> Callable[..., Answer]:
+    """Run a line of shell in which `rnnscope` is this very package, with the environment of the tests."""
+
+    def answer(line: str, **environment: str) -> Answer:
+        bin_folder = os.path.dirname(sys.executable)
+        path = f"{bin_folder}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "-c", line],
+            env=os.environ | {"PATH": path} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        return Answer(done.returncode, done.stdout, done.stderr)
+
+    return answer

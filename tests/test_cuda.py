@@ -1,0 +1,59 @@
+"""What only a machine with a GPU can show: both paths run there, and the caption says which device it was."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import torch
+from conftest import Answer
+
+from rnnscope import Spec, compare, observed_shapes
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+]
+
+Cli = Callable[..., Answer]
+
+
+@pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_module_and_cells_are_the_same_network(nonlinearity: str, batch_first: bool) -> None:
+    spec = Spec(device="cuda", dtype="float64", nonlinearity=nonlinearity, batch_first=batch_first, num_layers=3)
+    assert compare(spec, rtol=1e-12, atol=1e-12).exit_code == 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+def test_shapes_come_out_on_the_device_in_every_dtype(dtype: str) -> None:
+    shapes = observed_shapes(Spec(device="cuda", dtype=dtype))
+    assert (shapes.exit_code, shapes.spec.device) == (0, "cuda:0")
+
+
+def test_a_seed_means_the_same_network_on_cpu_and_gpu() -> None:
+    first, second = (compare(Spec(device=device, dtype="float64")) for device in ("cpu", "cuda"))
+    assert first.outputs[0].shape == second.outputs[0].shape
+    assert second.spec.device == "cuda:0"
+
+
+def test_the_caption_names_the_device(cli: Cli) -> None:
+    answer = cli("compare", "--device", "cuda", "--dtype", "float64")
+    assert f"Run: on cuda:0 ({torch.cuda.get_device_name(0)}) in float64" in answer.out
+    assert "rnnscope compare --device cuda:0 --dtype float64" in answer.out
+
+
+def test_auto_is_the_gpu(cli: Cli) -> None:
+    answer = cli("shapes", "--device", "auto", "--json")
+    assert json.loads(answer.out)["spec"]["device"] == "cuda:0"
+
+
+def test_a_device_that_is_not_there_is_trouble(cli: Cli) -> None:
+    answer = cli("compare", "--device", "cuda:99")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("rnnscope: --device cuda:99: this machine has ")
+
+
+def test_the_random_state_of_the_device_is_left_alone() -> None:
+    before = torch.cuda.get_rng_state()
+    compare(Spec(device="cuda"))
+    assert torch.equal(torch.cuda.get_rng_state(), before)

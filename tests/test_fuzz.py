@@ -1,0 +1,50 @@
+"""Random lists of flags: no traceback, no exit code but 0, 1 or 2, and nothing but the result on stdout."""
+
+import contextlib
+import io
+import json
+from itertools import chain
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rnnscope.shell import run
+
+VALUES = st.one_of(
+    st.sampled_from(["0", "1", "2", "3", "-1", "2.5", "", "many", "1e3", "nan", "-inf", "999999999999", "--", "٣"]),
+    st.sampled_from(["rnn", "lstm", "tanh", "relu", "zeros", "float64", "bfloat16", "cpu", "cuda", "cuda:9", "auto"]),
+    st.sampled_from(["json", "tsv", "markdown", "module", "cells", "both"]),
+    st.text(max_size=5),
+)
+TAKES_VALUE = [
+    *("--kind", "--input-size", "--hidden-size", "--layers", "--num-layers", "--nonlinearity"),
+    *("--seq-len", "--seq-length", "--batch", "--batch-size", "--h0", "--seed"),
+    *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
+]
+SWITCHES = [
+    *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
+    *("--debug=1", "--no-json", "-z"),
+]
+WORDS = st.one_of(
+    st.tuples(st.sampled_from(TAKES_VALUE), VALUES),
+    st.tuples(st.sampled_from(TAKES_VALUE), VALUES).map(lambda pair: ("=".join(pair),)),
+    st.sampled_from(SWITCHES).map(lambda word: (word,)),
+    VALUES.map(lambda word: (word,)),
+)
+COMMANDS = st.sampled_from([("shapes",), ("compare",), (), ("compair",)])
+LINES = st.tuples(COMMANDS, st.lists(WORDS, max_size=6)).map(lambda parts: [*parts[0], *chain(*parts[1])])
+
+
+@settings(max_examples=400)
+@given(LINES)
+def test_any_list_of_flags_is_answered(words: list[str]) -> None:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words)
+    assert code in (0, 1, 2)
+    assert "Traceback" not in err.getvalue()
+    assert "unexpected" not in err.getvalue().replace("Got unexpected extra argument", "")
+    if code == 2:
+        assert err.getvalue().count("\n") <= 1
+    if "--json" in words and out.getvalue() and not {"--help", "-h", "--version"} & set(words):
+        assert json.loads(out.getvalue())["schema"] == 1

@@ -1,0 +1,168 @@
+"""Pages and documents as they were looked at and found good: one file a case in tests/golden, at a fixed console.
+
+`pytest tests/test_golden.py --overwrite` writes them anew; look at each before it is committed.
+"""
+
+import io
+import math
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
+from rnnscope.render import plain, render
+from rnnscope.shapes import PATHS, Mismatch, Shapes
+
+Facts = dict[str, Any]
+FOLDER = Path(__file__).parent / "golden"
+
+
+def shapes(spec: Spec, *paths: str, run: bool = True, mismatches: tuple[Mismatch, ...] = ()) -> Shapes:
+    formulas = shapes_of(spec, paths or PATHS)
+    if not run:
+        return formulas
+    actual = {path: {each.name: each.shape for each in formulas.tensors} for path in formulas.paths}
+    for each in mismatches:
+        if each.actual is not None:
+            actual[each.path][each.name] = each.actual
+    return replace(formulas, actual=actual, mismatches=mismatches, device_name="cpu", torch_version="2.13.0")
+
+
+def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str = "cpu") -> Comparison:
+    sizes = {each.name: each.shape for each in shapes_of(spec).tensors}
+    outputs = []
+    for name, facts in (("y", y), ("h", h)):
+        shape: Facts = {"shape": sizes[name], "right_shape": sizes[name], "total": math.prod(sizes[name])}
+        outputs.append(Difference(name, **(shape | facts)))
+    return Comparison(spec, "module", "cells", tuple(outputs), tolerance, device, "2.13.0")
+
+
+def figures(max_abs: float, at: tuple[int, ...], mismatched: int = 0, nonfinite: int = 0) -> Facts:
+    return {
+        "max_abs": max_abs,
+        "max_rel": 20 * max_abs,
+        "max_ulp": math.nan if nonfinite else max_abs * 2**24,
+        "worst_index": at,
+        "mismatched": mismatched,
+        "nonfinite": nonfinite,
+        "identical": max_abs == 0,
+        "within_tolerance": mismatched == 0,
+    }
+
+
+DEFAULT = Tolerance(1.3e-6, 1e-5, given=False)
+TINY = figures(2**-23, (1, 4, 0))
+NONFINITE = figures(math.nan, (1, 4, 0), 3, 3)
+LARGE = Spec(input_size=1_000_000, hidden_size=2_000_000, num_layers=999_999_999_999, seq_len=10**9)
+
+RESULTS: dict[str, Shapes | Comparison] = {
+    "shapes": shapes(Spec()),
+    "shapes-batch-first-no-bias-relu": shapes(Spec(batch_first=True, bias=False, nonlinearity="relu", num_layers=1)),
+    "shapes-cells": shapes(Spec(), "cells"),
+    "shapes-dry-run": shapes(Spec(), run=False),
+    "shapes-finding": shapes(
+        Spec(num_layers=1),
+        mismatches=(
+            Mismatch("cells", "y", (3, 5, 20), (5, 3, 20)),
+            Mismatch("module", "bias_ih_l0", (20,), None),
+            Mismatch("module", "gain_l0", None, (20,)),
+        ),
+    ),
+    "shapes-large": shapes(LARGE, run=False),
+    "compare": comparison(Spec(), TINY, figures(2**-24, (0, 2, 13)), DEFAULT),
+    "compare-identical": comparison(Spec(), figures(0.0, (0, 0, 0)), figures(0.0, (0, 0, 0)), DEFAULT),
+    "compare-different": comparison(
+        Spec(num_layers=3, seq_len=1000),
+        figures(3.0517578125e-05, (999, 4, 19), 4_321),
+        figures(2**-12, (2, 4, 19), 17),
+        Tolerance(0.0, 1e-9, given=True),
+        "cuda:0 (NVIDIA H100 80GB HBM3)",
+    ),
+    "compare-nonfinite": comparison(
+        Spec(), figures(math.nan, (1, 4, 0), 3, 3), figures(math.inf, (0, 0, 1), 1, 1), DEFAULT
+    ),
+    "compare-shape": comparison(Spec(), {"right_shape": (5, 3, 20)}, figures(2**-24, (0, 2, 13)), DEFAULT),
+}
+
+WIDTHS = ("80", "120")
+EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
+
+
+def cases() -> Iterator[tuple[str, str, str, str]]:
+    """(name of the file, result, format, width)."""
+    for name in RESULTS:
+        for width in WIDTHS:
+            yield f"{name}.{width}.txt", name, "table", width
+    for name in ("shapes", "shapes-finding", "compare", "compare-nonfinite", "compare-shape"):
+        for form, extension in EXTENSIONS.items():
+            yield f"{name}.{extension}", name, form, "80"
+
+
+@pytest.mark.parametrize(("file", "name", "form", "width"), list(cases()), ids=[each[0] for each in cases()])
+def test_looks_as_it_did(
+    file: str, name: str, form: str, width: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    monkeypatch.setattr(platform, "python_version", lambda: "3.11.7")
+    text = render(RESULTS[name], form, io.StringIO())
+    if request.config.getoption("--overwrite"):
+        (FOLDER / file).write_text(text, encoding="utf-8")
+    assert text == (FOLDER / file).read_text(encoding="utf-8")
+
+
+def test_no_golden_is_left_over() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {each[0] for each in cases()}
+
+
+def text_of(name: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", columns)
+    return render(RESULTS[name], "table", io.StringIO())
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("shapes")])
+def test_the_rows_add_up_to_the_footer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(name, "120", monkeypatch).partition("\nParameters\n")[2]
+    rows, footer = text.split("Parameters: ")
+    counts = [int(row.split()[-1].replace(",", "")) for row in rows.splitlines()[2:] if row.strip()]
+    assert sum(counts) == int(footer.split()[0].replace(",", ""))
+
+
+@pytest.mark.parametrize("columns", ["1", "20", "40", "80", "200"])
+@pytest.mark.parametrize("name", RESULTS)
+def test_only_prose_is_broken_and_nothing_is_cut(name: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(name, columns, monkeypatch)
+    assert "…" not in text
+    rows = [line for line in render(RESULTS[name], "markdown", io.StringIO()).splitlines() if line.startswith("| ")]
+    cells = [cell for row in rows for cell in row.strip("| ").split(" | ")]
+    assert [cell for cell in cells if re.search(r"\d", cell) and cell not in text] == []
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_every_line_ends_where_its_text_ends(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = text_of(name, "80", monkeypatch).splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_ascii_says_the_same_in_the_same_places(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = text_of(name, "80", monkeypatch)
+    simple = plain(text)
+    assert simple.isascii()
+    assert "?" not in simple
+    assert [len(line) for line in simple.splitlines()] == [len(line) for line in text.splitlines()]
+
+
+def test_the_verdict_is_a_word_and_its_colour_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = text_of("compare-different", "80", monkeypatch)
+    assert "\x1b[1;31mdifferent" in coloured
+    monkeypatch.delenv("FORCE_COLOR")
+    words = re.sub(r"\x1b\[[\d;]*m", "", coloured)
+    assert [line.rstrip() for line in words.splitlines()] == text_of(
+        "compare-different", "80", monkeypatch
+    ).splitlines()

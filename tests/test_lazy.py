@@ -1,0 +1,65 @@
+"""torch is imported only when something must be computed: asked in a fresh interpreter, where it can also fail."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROBE = """
+import contextlib, io, sys
+from rnnscope.shell import run
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    run(sys.argv[1:])
+sys.exit(10 + ("torch" in sys.modules))
+"""
+
+
+def imports_torch(code: str, *words: str) -> bool:
+    done = subprocess.run([sys.executable, "-c", code, *words], check=False, timeout=120)
+    return {10: False, 11: True}[done.returncode]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "",
+        "--help",
+        "--version",
+        "shapes --help",
+        "compare --help",
+        "shapes --dry-run",
+        "shapes --dry-run --json",
+        "shapes --dry-run --format tsv",
+        "shapes --dry-run --layers 999999999999",
+        "compare --layers 0",
+        "compare --layres 2",
+        "compare --dtype float8",
+        "compare --device gpu",
+        "compare --left nobody",
+        "compare --rtol x",
+        "compare --hidden-size 99999999999",
+        "shapes --seq-len 99999999999",
+        "shapes --format xml",
+    ],
+)
+def test_torch_is_not_imported(words: str) -> None:
+    assert not imports_torch(PROBE, *words.split())
+
+
+@pytest.mark.parametrize("words", ["compare", "shapes"])
+def test_torch_is_imported_where_something_is_computed(words: str) -> None:
+    assert imports_torch(PROBE, words)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("import rnnscope", False),
+        ("import rnnscope; dir(rnnscope); rnnscope.__version__", False),
+        ("from rnnscope import RnnscopeError, Shapes, Spec, check_memory, shapes_of; shapes_of(Spec())", False),
+        ("from rnnscope import compare", True),
+        ("from rnnscope import StackedCells", True),
+    ],
+)
+def test_public_names_are_lazy(line: str, expected: bool) -> None:
+    assert imports_torch(f"{line}\nimport sys; sys.exit(10 + ('torch' in sys.modules))") is expected

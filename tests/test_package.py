@@ -1,0 +1,50 @@
+"""The package itself: its public names, its one version, and what the installed files promise."""
+
+import importlib.metadata
+import re
+from pathlib import Path
+
+import pytest
+
+import rnnscope
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", rnnscope.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    public = getattr(rnnscope, name)
+    assert name == "__version__" or public.__doc__
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'rnnscope' has no attribute 'lstm'"):
+        getattr(rnnscope, "lstm")  # noqa: B009
+
+
+def test_compare_stays_a_function() -> None:
+    import rnnscope.comparison
+
+    assert callable(rnnscope.compare)
+    assert rnnscope.compare is rnnscope.comparison.compare
+
+
+def test_there_is_one_version() -> None:
+    assert importlib.metadata.version("rnnscope") == rnnscope.__version__
+
+
+def test_only_torch_typer_and_rich_are_needed_to_run() -> None:
+    needed = [each for each in importlib.metadata.requires("rnnscope") or [] if "extra ==" not in each]
+    assert sorted(re.split(r"[ >=<~!]", each)[0] for each in needed) == ["rich", "torch", "typer"]
+
+
+def test_the_top_level_holds_nothing_else() -> None:
+    names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
+    assert names - {"rnnscope.egg-info", "build", "dist"} == {"pyproject.toml", "rnnscope", "tests", "README.md"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "rnnscope").glob("*.py")), ids=lambda path: path.name)
+def test_a_module_says_what_it_does_and_fits(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith('"""')
+    assert len(text.splitlines()) <= 250

@@ -1,0 +1,111 @@
+"""The README is run: every command, script and Python example, with the output that stands under it.
+
+Where the output holds figures of rounding, versions or a build of torch, which differ from machine to machine, their
+place is compared and not their digits.
+"""
+
+import contextlib
+import io
+import re
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import typer.main
+from conftest import Answer
+
+from rnnscope.cli import app
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+CONSOLE = [text.removeprefix("$ ").split("\n", 1) for kind, text in BLOCKS if kind == "console"]
+SET_UP = [text.strip() for kind, text in BLOCKS if kind == "sh"]
+
+
+def followed_by_output(kind: str) -> list[tuple[str, str]]:
+    """Each block of that kind with the output that stands in the next block."""
+    pairs = [(this, following) for this, following in pairwise(BLOCKS) if this[0] == kind]
+    assert all(following[0] == "text" for _, following in pairs)
+    return [(this[1], following[1]) for this, following in pairs]
+
+
+def masked(text: str) -> str:
+    """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
+    text = re.sub(r"torch \d[\w.+]*", "torch V", text)
+    text = re.sub(r"\b\d(\.\d+)?e-\d\d +\d(\.\d+)?e-\d\d +\d+ +([yh])\[\d+, \d+, \d+\]", r"F F F \3[I]", text)
+    return re.sub(r"[ ─]+", " ", text)
+
+
+@pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
+def test_a_command_prints_what_stands_under_it(bash: Callable[..., Answer], command: str, output: str) -> None:
+    if "cuda" in command and "cuda" in bash("rnnscope shapes --device auto --json").out:
+        pytest.skip("says what a machine without CUDA says")
+    answer = bash(f"{command} 2>&1", COLUMNS="80")
+    assert masked(answer.out) == masked(output)
+    assert answer.code == (2 if output.startswith("rnnscope: ") else 0)
+
+
+@pytest.mark.parametrize(("script", "output"), followed_by_output("bash"), ids=lambda text: text.split("\n")[0][:40])
+def test_a_script_runs(bash: Callable[..., Answer], script: str, output: str) -> None:
+    assert bash(f"set -euo pipefail\n{script}") == Answer(0, output, "")
+
+
+@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["python"])
+def test_a_python_example_runs(script: str, output: str) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(script, "README.md", "exec"), {})
+    assert printed.getvalue() == output
+
+
+def test_two_commands_set_up_a_fresh_machine() -> None:
+    first, second = SET_UP
+    assert first.endswith("&& rnnscope compare")
+    assert second.endswith("&& pytest")
+    for line in SET_UP:
+        assert "\n" not in line
+        assert line.startswith("python3 -m venv .venv && ")
+        assert "torch==2.13.0" in line
+
+
+def test_ci_runs_the_commands_that_stand_here(bash: Callable[..., Answer]) -> None:
+    ci = ROOT / ".ci" / "run"
+    if not ci.exists() or not shutil.which("bash"):
+        pytest.skip("not in a checkout")
+    found = bash(f"bash '{ci}' --show '{ROOT / 'README.md'}'")
+    assert found.out.splitlines() == SET_UP
+
+
+@pytest.mark.parametrize("name", ["shapes", "compare"])
+def test_every_flag_is_named(name: str) -> None:
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    options = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+    assert options - {"--help", "-h"}
+    assert {each for each in options - {"--help", "-h"} if not re.search(rf"[`/]{each}\b", README)} == set()
+
+
+def layout() -> list[str]:
+    return re.findall(r"^\| `(\w+)` \| .* \| (?:yes)? ?\|$", README.partition("## How the code")[2], re.MULTILINE)
+
+
+def test_every_module_is_in_the_layout() -> None:
+    modules = {path.stem for path in (ROOT / "rnnscope").glob("*.py")} - {"__init__", "__main__"}
+    assert set(layout()) == modules
+
+
+@pytest.mark.parametrize("module", layout())
+def test_a_module_imports_only_modules_above_it(module: str) -> None:
+    text = (ROOT / "rnnscope" / f"{module}.py").read_text(encoding="utf-8")
+    above = layout()[: layout().index(module)]
+    imported = re.findall(r"^\s*from rnnscope\.(\w+) import", text, re.MULTILINE)
+    assert set(imported) <= set(above)
+
+
+@pytest.mark.parametrize("module", layout())
+def test_the_layout_says_which_module_imports_torch(module: str) -> None:
+    text = (ROOT / "rnnscope" / f"{module}.py").read_text(encoding="utf-8")
+    says = re.search(rf"^\| `{module}` \| .* \| yes \|$", README, re.MULTILINE) is not None
+    assert (re.search(r"^(import|from) torch", text, re.MULTILINE) is not None) is says
