@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnnscope.cells import StackedCells
+    from rnnscope.comparability import Tolerance
     from rnnscope.comparison import Comparison, compare
-    from rnnscope.differences import Difference, Tolerance
+    from rnnscope.differences import Difference
     from rnnscope.errors import RnnscopeError
     from rnnscope.memory import check_memory
     from rnnscope.shapes import Shapes, shapes_of
@@ -26,7 +27,7 @@ _HOME = {
     "Shapes": "shapes",
     "Spec": "spec",
     "StackedCells": "cells",
-    "Tolerance": "differences",
+    "Tolerance": "comparability",
     "check_memory": "memory",
     "compare": "comparison",
     "observed_shapes": "subjects",

@@ -13,10 +13,11 @@ import typer
 
 import rnnscope
 from rnnscope import render
+from rnnscope.comparability import ATOL, LEFT, RIGHT, RTOL, check_comparable, chosen_tolerance
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import ATOL, LEFT, RIGHT, RTOL, Flag
+from rnnscope.flags import Flag
 from rnnscope.memory import check_memory
-from rnnscope.shapes import PATHS, Shapes, shapes_of
+from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, shapes_of
 from rnnscope.spec import Spec, flag_of
 
 if TYPE_CHECKING:
@@ -32,16 +33,12 @@ COMMANDS: list[str] = []
 """The names of the commands, in the order in which they are declared below."""
 
 OUTPUT_FLAGS = {
-    "no_memory_check": (Flag(("--no-memory-check",), "Run even where memory looks too small.", "Where it runs"), False),
-    "format": (Flag(("--format",), "How it is written:", "Output", choices=render.FORMATS), "table"),
-    "json": (Flag(("--json",), "Short for --format json.", "Output"), False),
-    "quiet": (Flag(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output"), False),
-    "debug": (Flag(("--debug",), "Show the traceback of an error.", "Output"), False),
+    "format": Flag(("--format",), "How it is written:", "Output", "table", choices=render.FORMATS),
+    "json": Flag(("--json",), "Short for --format json.", "Output", False),
+    "quiet": Flag(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
+    "debug": Flag(("--debug",), "Show the traceback of an error.", "Output", False),
 }
-"""The flags of every command that are no part of the Spec, each with its default."""
-
-PATH = Flag(("--path",), "Which way of computing to show:", "Shapes", choices=("both", *PATHS))
-DRY_RUN = Flag(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes")
+"""The flags of every command that are no part of the Spec."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +52,23 @@ class Outcome:
 def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     """Register a command: its own flags, then those of the Spec, then those of the output, each declared once."""
     own = {
-        each.name: (get_args(each.annotation)[1], each.default)
-        for each in list(inspect.signature(function).parameters.values())[1:]
+        each.name: get_args(each.annotation)[1] for each in list(inspect.signature(function).parameters.values())[1:]
     }
-    of_spec = {each.name: (flag_of(each), each.default) for each in fields(Spec)}
-
+    of_spec = {each.name: flag_of(each) for each in fields(Spec)}
     every = own | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
-        values = {name: flag.parse(typed[name]) for name, (flag, _) in every.items()}
-        for name, (flag, default) in (own | OUTPUT_FLAGS).items():
+        values = {name: flag.parse(typed[name]) for name, flag in every.items()}
+        for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
-                flag.check(values[name], default)
+                flag.check(values[name])
         spec = Spec(**{name: values[name] for name in of_spec})
-        if not (values["no_memory_check"] or values.get("dry_run")):
-            check_memory(spec)
         form = _format(values["format"], values["json"])
+        if spec.memory_check and not values.get("dry_run"):
+            check_memory(spec)
         return Outcome(function(spec, **{name: values[name] for name in own}), form)
 
-    signature = inspect.Signature([_parameter(name, *facts) for name, facts in every.items()])
+    signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
     parsed.__doc__ = function.__doc__
     parsed.__signature__ = signature  # type: ignore[attr-defined]
     parsed.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
@@ -82,10 +77,8 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     return function
 
 
-def _parameter(name: str, flag: Flag, default: Any) -> inspect.Parameter:
+def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
-    if not flag.is_switch:
-        default = None if default is None else str(default)
     kind: Any = bool if flag.is_switch else str | None
     # A switch takes no value, so nothing stands for it in the help.
     metavar = " " if flag.is_switch else "N" if flag.minimum is not None else flag.name.lstrip("-").upper()
@@ -95,6 +88,7 @@ def _parameter(name: str, flag: Flag, default: Any) -> inspect.Parameter:
         rich_help_panel=flag.panel,
         metavar=metavar,
     )
+    default = flag.default if flag.is_switch or flag.default is None else str(flag.default)
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
@@ -118,7 +112,7 @@ def main(
 
 
 @command
-def shapes(spec: Spec, path: Annotated[str, PATH] = "both", dry_run: Annotated[bool, DRY_RUN] = False) -> Shapes:
+def shapes(spec: Spec, path: Annotated[str, PATH], dry_run: Annotated[bool, DRY_RUN]) -> Shapes:
     """Which tensor has which shape, and why? Runs random input through nn.RNN and through a stack of nn.RNNCell."""
     paths = PATHS if path == "both" else (path,)
     return shapes_of(spec, paths) if dry_run else rnnscope.observed_shapes(spec, paths)
@@ -127,10 +121,12 @@ def shapes(spec: Spec, path: Annotated[str, PATH] = "both", dry_run: Annotated[b
 @command
 def compare(
     spec: Spec,
-    left: Annotated[str, LEFT] = "module",
-    right: Annotated[str, RIGHT] = "cells",
-    rtol: Annotated[float | None, RTOL] = None,
-    atol: Annotated[float | None, ATOL] = None,
+    left: Annotated[str, LEFT],
+    right: Annotated[str, RIGHT],
+    rtol: Annotated[float | None, RTOL],
+    atol: Annotated[float | None, ATOL],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
+    check_comparable(spec, left, right)
+    chosen_tolerance(spec.dtype, rtol, atol)  # refused, as all above, before torch is imported
     return rnnscope.compare(spec, left, right, rtol, atol)

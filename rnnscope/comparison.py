@@ -1,6 +1,7 @@
 """Compares two subjects on the same weights and the same input, and gives the verdict.
 
-The figures behind it are taken in differences.py. Nothing is drawn or printed here: see render.py.
+What can be compared is settled in comparability.py, the figures are taken in differences.py, and what people and
+programs are told is in pages.py and documents.py.
 """
 
 from dataclasses import dataclass
@@ -8,9 +9,8 @@ from typing import ClassVar
 
 import torch
 
-from rnnscope.differences import Difference, Tolerance, chosen_tolerance, difference
-from rnnscope.errors import RnnscopeError
-from rnnscope.flags import ATOL, LEFT, RIGHT, RTOL
+from rnnscope.comparability import ATOL, LEFT, RIGHT, RTOL, Tolerance, check_comparable, chosen_tolerance
+from rnnscope.differences import Difference, difference
 from rnnscope.spec import Spec, rerun
 from rnnscope.subjects import SUBJECTS, device_name, running
 from rnnscope.weights import draw_input, draw_weights
@@ -52,22 +52,17 @@ class Comparison:
     @property
     def rerun(self) -> str:
         """The command line that compares exactly this again."""
-        return rerun(
-            self.command,
-            self.spec,
-            {
-                LEFT.name: self.left if self.left != "module" else None,
-                RIGHT.name: self.right if self.right != "cells" else None,
-                RTOL.name: self.tolerance.rtol if self.tolerance.given else None,
-                ATOL.name: self.tolerance.atol if self.tolerance.given else None,
-            },
-        )
+        given = self.tolerance.given
+        rtol, atol = (self.tolerance.rtol, self.tolerance.atol) if given else (None, None)
+        return rerun(self.command, self.spec, (LEFT, self.left), (RIGHT, self.right), (RTOL, rtol), (ATOL, atol))
 
 
 def compare(
     spec: Spec, left: str = "module", right: str = "cells", rtol: float | None = None, atol: float | None = None
 ) -> Comparison:
     """Run both subjects on the same weights and input and compare y: (L, N, H) and h: (K, N, H).
+
+    Memory is not checked here: see `check_memory`.
 
     Args:
         left: the subject whose outputs are the expected values: module or cells.
@@ -82,12 +77,7 @@ def compare(
     Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
     """
     tolerance = chosen_tolerance(spec.dtype, rtol, atol)
-    LEFT.check(left, "module")
-    RIGHT.check(right, "cells")
-    if spec.batch_size == 0:
-        raise RnnscopeError(
-            "--batch is 0, so y and h have no elements and nothing was compared", "try --batch 1 or more"
-        )
+    check_comparable(spec, left, right)
     with running(spec) as placed:
         weights, given = draw_weights(placed), draw_input(placed)
         runs = [SUBJECTS[name](placed, weights, given).outputs() for name in (left, right)]

@@ -9,24 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnnscope.errors import RnnscopeError
-from rnnscope.flags import ATOL, RTOL
+from rnnscope.comparability import Tolerance
 from rnnscope.shapes import Shape
-
-TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
-"""(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
 
 CHUNK = 2**20
 """Elements taken at a time, so that the figures of a large tensor need no more memory than those of a small one."""
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """An element is within it when |right − left| ≤ atol + rtol·|left|. `given` when the user chose it."""
-
-    rtol: float
-    atol: float
-    given: bool
 
 
 @dataclass(frozen=True)
@@ -36,8 +23,9 @@ class Difference:
     max_abs: greatest |right − left|. max_rel: greatest |right − left| / |left|; where both are 0 it is 0, and where
     only the expected value is 0 it is infinite. max_ulp: greatest distance in representable numbers of the dtype.
     worst_index: where |right − left| is greatest. mismatched: elements over the tolerance, out of `total`. nonfinite:
-    elements that are NaN or infinite on either side; they are never the same, not even as their like. All figures are
-    None when `right_shape` differs from `shape`, and NaN where NaN took part.
+    elements that are NaN or infinite on either side; they are never the same, not even as their like. Where there are
+    any, max_ulp is NaN, and max_abs and max_rel are NaN or infinite. All figures are None when `right_shape` differs
+    from `shape`.
     """
 
     name: str
@@ -52,22 +40,6 @@ class Difference:
     nonfinite: int | None = None
     identical: bool = False
     within_tolerance: bool = False
-
-
-def chosen_tolerance(dtype: str, rtol: float | None, atol: float | None) -> Tolerance:
-    """The tolerance that binds: the user's two numbers, or torch.testing's for the dtype.
-
-    Raises:
-        RnnscopeError: one number without the other, or one that is negative or not finite.
-    """
-    if rtol is None and atol is None:
-        return Tolerance(*TOLERANCES[dtype], given=False)
-    if rtol is None or atol is None:
-        given, missing = (RTOL, ATOL) if atol is None else (ATOL, RTOL)
-        raise RnnscopeError(f"{given.name} is given without {missing.name}", f"give both, for example {missing.name} 0")
-    RTOL.check(rtol, None)
-    ATOL.check(atol, None)
-    return Tolerance(rtol, atol, given=True)
 
 
 def difference(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
-from rnnscope.shapes import Shapes, parameter_rows, parameters
+from rnnscope.shapes import Shape, Shapes, parameter_rows, parameters
 
-if TYPE_CHECKING:  # its module imports torch, which a page of shapes does without
+if TYPE_CHECKING:  # its module imports torch, which a document of shapes does without
     from rnnscope.comparison import Comparison
 
     Result = Shapes | Comparison
@@ -58,12 +58,23 @@ def _shapes_document(shapes: Shapes) -> dict[str, Any]:
 
 def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
     _refuse_too_many(shapes)
+    found = {(each.path, each.name): each.actual for each in shapes.mismatches}
+
+    def came_out(shape: Shape | None, names: dict[str, str]) -> dict[str, Shape | None]:
+        if shapes.actual is None:
+            return dict.fromkeys(shapes.paths)
+        return {path: found.pop((path, names[path]), shape) for path in shapes.paths}
+
     for each in shapes.tensors:
-        came_out = {path: (shapes.actual or {}).get(path, {}).get(each.name, "") for path in shapes.paths}
-        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **came_out}
+        columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(shapes.paths, each.name))
+        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
     for parameter in parameters(shapes.spec):
+        columns = came_out(parameter.shape, parameter.names)
         facts = {"name": parameter.name, "role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
-        yield facts | dict.fromkeys(shapes.paths, "")
+        yield facts | columns
+    for (path, name), shape in list(found.items()):  # what no formula names
+        columns = dict.fromkeys(shapes.paths) | {path: shape}
+        yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}
 
 
 def _comparison_document(comparison: "Comparison") -> dict[str, Any]:

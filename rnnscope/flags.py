@@ -1,7 +1,7 @@
-"""What a flag is, which values it allows and what is said of the others; and the flags that choose a comparison.
+"""What a flag is: its names, its default, which values it allows and what is said of the others.
 
-A flag is declared once, here or with its field of the Spec or with its command, and the command line, the error
-messages and the rerun line are read off that declaration.
+A flag is declared once, where it belongs: with its field of the Spec, with what it chooses, or with its command. The
+command line, the error messages and the rerun line are read off that declaration.
 """
 
 import contextlib
@@ -22,6 +22,8 @@ class Flag:
         names: as typed; the first stands in messages. "--bias/--no-bias" turns a switch on and off.
         help: the help text; choices are appended to it.
         panel: the heading under which --help shows it.
+        default: what holds where it is not given.
+        example: a value that would do, where there is no default.
         choices: the words that are allowed.
         minimum, maximum: the limits of a whole number.
         number: a finite number of at least 0.
@@ -31,6 +33,8 @@ class Flag:
     names: tuple[str, ...]
     help: str
     panel: str
+    default: Any = None
+    example: Any = None
     choices: tuple[str, ...] = ()
     minimum: int | None = None
     maximum: int | None = None
@@ -54,12 +58,18 @@ class Flag:
             return typed
         if self.minimum is not None and re.fullmatch(r"-?[0-9]{1,1000}", typed):
             return int(typed)
-        if self.number:
+        if self.number and typed.isascii() and "_" not in typed:
             with contextlib.suppress(ValueError):
                 return float(typed)
         return typed
 
-    def check(self, value: object, default: object) -> None:
+    def words(self, value: object) -> list[str]:
+        """The flag with a value, as it is typed."""
+        if self.is_switch:
+            return [self.names[0].split("/")[0 if value else 1]]
+        return [self.name, str(value)]
+
+    def check(self, value: object) -> None:
         """Do nothing for a value that is allowed.
 
         Raises:
@@ -69,7 +79,7 @@ class Flag:
         if must_be is None:
             return
         near = get_close_matches(str(value), self.choices, n=1, cutoff=0.5)
-        example = default if default is not None else 1e-05 if self.number else self.minimum
+        example = self.example if self.default is None else self.default
         hint = f"did you mean {self.name} {near[0]}?" if near else f"try {self.name} {example}"
         raise RnnscopeError(
             f"{self.name} is {shown(value)}, but it must be {must_be}", None if self.is_switch else hint
@@ -90,15 +100,6 @@ class Flag:
         if self.pattern:
             return None if isinstance(value, str) and re.fullmatch(self.pattern, value) else f"one of {self.forms}"
         return None if isinstance(value, bool) else "True or False"
-
-
-SUBJECT_NAMES = ("module", "cells")
-"""The ways of computing a network that can be compared."""
-
-LEFT = Flag(("--left",), "The side that is expected:", "Comparison", choices=SUBJECT_NAMES)
-RIGHT = Flag(("--right",), "The side that is judged:", "Comparison", choices=SUBJECT_NAMES)
-RTOL = Flag(("--rtol",), "Relative tolerance; goes with --atol.", "Comparison", number=True)
-ATOL = Flag(("--atol",), "Absolute tolerance; goes with --rtol.", "Comparison", number=True)
 
 
 def shown(value: object) -> str:

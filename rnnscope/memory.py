@@ -86,16 +86,33 @@ def _available(root: Path) -> int | None:
 
 
 def _group_available(root: Path) -> int | None:
-    """The limit of the control group (version 2, then 1) less what it uses; its idle file cache counts as free."""
-    for folder, limit, usage, idle in (
-        ("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"),
-        ("sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
-    ):
+    """The least that a control group of this process, or one above it, leaves; its idle file cache counts as free."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    left = []
+    for line in lines:  # "0::/path" in version 2, "4:memory:/path" in version 1
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            left += _limits(root / "sys/fs/cgroup", path, ("memory.max", "memory.current", "inactive_file"))
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            left += _limits(root / "sys/fs/cgroup/memory", path, names)
+    return min(left, default=None)
+
+
+def _limits(base: Path, path: str, names: tuple[str, str, str]) -> list[int]:
+    """What the group at the path and each group above it leaves of its limit, where it has one."""
+    limit, usage, idle = names
+    left = []
+    inner = base / path.lstrip("/")
+    for group in (inner, *inner.parents):
         try:
-            allowed = int((root / folder / limit).read_text())
-            used = int((root / folder / usage).read_text())
-            stat = dict(line.split() for line in (root / folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # no such group, or its limit is the word "max"
+            allowed = int((group / limit).read_text())
+            used = int((group / usage).read_text())
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such group here, or its limit is the word "max"
             continue
-        return allowed - used + int(stat.get(idle, 0))
-    return None
+        left.append(allowed - used + int(stat.get(idle, 0)))
+    return left

@@ -38,11 +38,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sentence:
-    """A line under a grid: `label: text`. `mood` is good, bad or None and never carries what the words do not say."""
+    """A line under a grid: `label: text`.
+
+    `mood` is good, bad or None and never carries what the words do not say. `verbatim` text is to be copied.
+    """
 
     label: str
     text: str
     mood: str | None = None
+    verbatim: bool = False
 
 
 Page = list[Grid | Sentence]
@@ -55,14 +59,14 @@ def page(result: "Result") -> Page:
 
 def _shapes_page(shapes: Shapes) -> Page:
     spec = shapes.spec
-    came_out: tuple[str, ...] = () if shapes.actual is None else shapes.paths
+    came_out = shapes.actual or {}
     columns = [Column("tensor"), Column("dims"), Column("formula"), *map(Column, came_out)]
     rows = tuple(
         (
             each.name,
             ", ".join(each.dims),
             _tuple(each.shape),
-            *(_tuple((shapes.actual or {})[path][each.name]) for path in came_out),
+            *(_tuple(came_out[path][each.name]) if each.role == "output" else "goes in" for path in came_out),
             each.meaning,
         )
         for each in shapes.tensors
@@ -77,7 +81,7 @@ def _shapes_page(shapes: Shapes) -> Page:
         Sentence("Parameters", f"{_thousands(shapes.parameter_count)} numbers to learn."),
         Sentence("Work", f"{_thousands(shapes.macs)} multiply-accumulates for the whole sequence."),
         Sentence("Run", _where(shapes)),
-        Sentence("Rerun", shapes.rerun),
+        Sentence("Rerun", shapes.rerun, verbatim=True),
     ]
 
 
@@ -126,8 +130,7 @@ def _parameter_grid(shapes: Shapes) -> Grid:
 
 
 def _parameter_row(each: ParameterShape, paths: tuple[str, ...]) -> tuple[str, ...]:
-    names = {"module": each.name, "cells": each.cell_name}
-    return (*(names[path] for path in paths), ", ".join(each.dims), _tuple(each.shape), _thousands(each.count))
+    return (*(each.names[path] for path in paths), ", ".join(each.dims), _tuple(each.shape), _thousands(each.count))
 
 
 def _comparison_page(comparison: "Comparison") -> Page:
@@ -144,21 +147,19 @@ def _comparison_page(comparison: "Comparison") -> Page:
         Sentence("Tolerance", f"|{right} - {left}| <= {tolerance.atol:g} + {tolerance.rtol:g}·|{left}|; {source}."),
         Sentence("Verdict", _verdict(comparison), "bad" if comparison.verdict == "different" else "good"),
         Sentence("Run", _where(comparison)),
-        Sentence("Rerun", comparison.rerun),
+        Sentence("Rerun", comparison.rerun, verbatim=True),
     ]
 
 
 def _verdict(comparison: "Comparison") -> str:
     why = {
-        "identical": "every bit agrees",
-        "equivalent": "every element is within the tolerance",
-        "different": {
-            None: "elements are over the tolerance",
-            "nonfinite": "NaN or infinity came out, which is never the same",
-            "shape": "the shapes differ, so no numbers were compared",
-        }[comparison.cause],
+        ("identical", None): "every bit agrees",
+        ("equivalent", None): "every element is within the tolerance",
+        ("different", None): "elements are over the tolerance",
+        ("different", "nonfinite"): "NaN or infinity came out, which is never the same",
+        ("different", "shape"): "the shapes differ, so no numbers were compared",
     }
-    return f"{comparison.verdict}: {why[comparison.verdict]}."
+    return f"{comparison.verdict}: {why[comparison.verdict, comparison.cause]}."
 
 
 def _comparison_row(each: "Difference", left: str, right: str) -> tuple[str, ...]:

@@ -96,8 +96,7 @@ def _markdown(parts: Page) -> str:
             rows = ["| " + " | ".join(cells) + " |" for cells in (titles, rule, *part.rows)]
             lines += [*([""] if lines else []), f"**{part.title}**", "", *rows, ""]
         else:
-            code = part.label == "Rerun"
-            lines.append(f"- {part.label}: {'`' if code else ''}{part.text}{'`' if code else ''}")
+            lines.append(f"- {part.label}: `{part.text}`" if part.verbatim else f"- {part.label}: {part.text}")
     return "\n".join(lines) + "\n"
 
 
@@ -118,7 +117,7 @@ def _table(parts: Page, stream: TextIO) -> str:
             else:
                 line = Text.assemble((f"{part.label}: ", "bold"), (part.text, _MOODS[part.mood]))
                 # A line that is to be copied is never broken.
-                console.print(line, soft_wrap=part.label == "Rerun")
+                console.print(line, soft_wrap=part.verbatim)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
 
 

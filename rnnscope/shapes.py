@@ -7,14 +7,20 @@ Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
+from rnnscope.errors import RnnscopeError
+from rnnscope.flags import Flag
 from rnnscope.spec import Spec, rerun
 
 Shape = tuple[int, ...]
 
 PATHS = ("module", "cells")
-"""The two ways in which `rnnscope shapes` computes the network."""
+"""The ways of computing a network."""
+
+PATH = Flag(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
+DRY_RUN = Flag(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,11 @@ class ParameterShape:
     shape: Shape
     count: int
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Its name on each path."""
+        return {"module": self.name, "cells": self.cell_name}
+
 
 @dataclass(frozen=True)
 class Mismatch:
@@ -51,7 +62,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Shapes:
-    """All shapes of a Spec. `actual` holds what came out, path -> tensor -> shape; None when nothing was run."""
+    """All shapes of a Spec. `actual` holds what came out, path -> y or h -> shape; None when nothing was run."""
 
     spec: Spec
     paths: tuple[str, ...]
@@ -73,16 +84,24 @@ class Shapes:
     @property
     def rerun(self) -> str:
         """The command line that prints this again."""
-        path = self.paths[0] if len(self.paths) == 1 else None
-        return rerun(self.command, self.spec, {"--path": path, "--dry-run": self.actual is None})
+        path = self.paths[0] if len(self.paths) == 1 else "both"
+        return rerun(self.command, self.spec, (PATH, path), (DRY_RUN, self.actual is None))
 
 
 def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     """Every shape of the network by formula; nothing is run.
 
+    Args:
+        paths: the ways of computing to show: module, cells or both.
+
+    Raises:
+        RnnscopeError: no path, or one that is not known.
+
     >>> shapes_of(Spec(input_size=10, hidden_size=20, num_layers=2, seq_len=3, batch_size=5)).tensors[2].shape
     (3, 5, 20)
     """
+    if not paths or not set(paths) <= set(PATHS):
+        raise RnnscopeError(f"paths is {paths!r}, but it must be some of {PATHS!r}")
     return Shapes(spec, paths, tensor_shapes(spec), parameter_count(spec), macs(spec))
 
 
@@ -132,7 +151,7 @@ def layer_parameters(spec: Spec, layer: int) -> tuple[ParameterShape, ...]:
     if spec.bias:
         facts += [("bias_ih", ("H",), (hidden,)), ("bias_hh", ("H",), (hidden,))]
     return tuple(
-        ParameterShape(f"{base}_l{layer}", f"cells.{layer}.{base}", dims, shape, shape[0] * (shape[1:] or (1,))[0])
+        ParameterShape(f"{base}_l{layer}", f"cells.{layer}.{base}", dims, shape, prod(shape))
         for base, dims, shape in facts
     )
 
@@ -145,7 +164,7 @@ def parameters(spec: Spec) -> Iterator[ParameterShape]:
 
 def parameter_rows(spec: Spec) -> int:
     """How many parameters (tensors, not numbers) the network has."""
-    return spec.num_layers * (4 if spec.bias else 2)
+    return _over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
 
 
 def parameter_count(spec: Spec) -> int:

@@ -40,7 +40,7 @@ def run(words: list[str]) -> int:
         _discard(stdout)
     except OSError as error:
         _discard(stdout)
-        _complain(f"cannot write to standard output ({error.strerror or error})")
+        _complain(f"rnnscope: cannot write to standard output ({error.strerror or error})")
         return 2
     return code
 
@@ -71,12 +71,12 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
     except (KeyboardInterrupt, typer.Abort):
         return 130, ""
     except Exception as error:
-        if "--debug" in words:
-            traceback.print_exc()
         message, hint = _reason(error, words)
         message, hint = _on_one_line(message), hint and _on_one_line(hint)
         if not quiet:
-            _complain(message if hint is None else f"{message}; {hint}")
+            if "--debug" in words:
+                _complain(traceback.format_exc())
+            _complain(f"rnnscope: {message}" if hint is None else f"rnnscope: {message}; {hint}")
         return 2, _error_document(words, message, hint) if _wants_json(words) else ""
 
 
@@ -100,6 +100,8 @@ def _usage(error: Any, words: list[str]) -> tuple[str, str]:
         message, near = f"no such command: {name}", get_close_matches(name, COMMANDS)
     elif message.startswith("No such option"):
         message = f"no such flag: {name}"
+    elif "unexpected extra argument" in message:
+        message = f"unexpected argument: {message.partition(' (')[2].removesuffix(')')}"
     help_words = " ".join(filter(None, ("rnnscope", command, "--help")))
     return message, f"did you mean {near[0]}?" if near else f"see {help_words}"
 
@@ -121,10 +123,10 @@ def _wants_json(words: list[str]) -> bool:
     return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
 
 
-def _complain(line: str) -> None:
+def _complain(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(f"rnnscope: {line}", file=sys.stderr, flush=True)
+            print(text, file=sys.stderr, flush=True)
 
 
 def _discard(stream: TextIO | None) -> None:

@@ -4,7 +4,6 @@ Every field carries its own flag. Knows nothing of torch, and does not know what
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -20,12 +19,14 @@ DTYPES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 LARGEST_SIZE = 2**63 - 1
 """torch keeps sizes in 64 bits with a sign."""
 
-LARGEST_SEED = 2**64 - 1
+LARGEST_SEED = 2**31 - 1
+"""Weights and input take the seeds 2·seed and 2·seed + 1, and torch's generator of the CPU has seeds of 32 bits."""
+
 MOST_THREADS = 1024
 
 
 def _field(default: Any, *names: str, **facts: Any) -> Any:
-    return field(default=default, metadata={"flag": Flag(names=names, **facts)})
+    return field(default=default, metadata={"flag": Flag(names=names, default=default, **facts)})
 
 
 def _size(default: int, *names: str, minimum: int = 1, **facts: Any) -> Any:
@@ -65,14 +66,26 @@ class Spec:
     )
     dtype: str = _field("float32", "--dtype", help="Of all tensors:", panel="Where it runs", choices=tuple(DTYPES))
     threads: int | None = _field(
-        None, "--threads", help="CPU threads of torch.", panel="Where it runs", minimum=1, maximum=MOST_THREADS
+        None,
+        "--threads",
+        help="CPU threads of torch.",
+        panel="Where it runs",
+        minimum=1,
+        maximum=MOST_THREADS,
+        example=1,
+    )
+    memory_check: bool = _field(
+        True,
+        "--memory-check/--no-memory-check",
+        help="Whether to refuse what memory cannot hold.",
+        panel="Where it runs",
     )
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value = getattr(self, each.name)
             if value is not None or each.default is not None:
-                flag_of(each).check(value, each.default)
+                flag_of(each).check(value)
         if self.kind != "rnn":
             raise RnnscopeError(f"--kind {self.kind} is not there yet", "use --kind rnn")
 
@@ -88,28 +101,15 @@ def flag_of(spec_field: "Field[Any]") -> Flag:
     return flag
 
 
-def rerun(command: str, spec: Spec, own: Mapping[str, object] | None = None) -> str:
+def rerun(command: str, spec: Spec, *own: tuple[Flag, object]) -> str:
     """The command line that gives exactly this result: the flags that are not at their default.
 
     Args:
-        own: the command's own flags by name, for example {"--rtol": 1e-5}; None and False are left out.
+        own: the command's own flags, each with its value.
     """
-    words = ["rnnscope", command, *spec_words(spec)]
-    for name, value in (own or {}).items():
-        if value is True:
-            words.append(name)
-        elif value is not None and value is not False:
-            words += [name, str(value)]
+    of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)]
+    words = ["rnnscope", command]
+    for flag, value in (*of_spec, *own):
+        if value != flag.default:
+            words += flag.words(value)
     return shlex.join(words)
-
-
-def spec_words(spec: Spec) -> Iterator[str]:
-    """The flags of a Spec that are not at their default, as they are typed."""
-    for each in fields(spec):
-        value, flag = getattr(spec, each.name), flag_of(each)
-        if value == each.default:
-            continue
-        if isinstance(value, bool):
-            yield flag.names[0].split("/")[0 if value else 1]
-        else:
-            yield from (flag.name, str(value))

@@ -1,6 +1,7 @@
 """The ways of computing one network, all with one signature: a Spec, weights and input in, a Run out.
 
-Places the work (device, threads, no autograd) and puts every global setting of torch back afterwards. Judges nothing.
+Places the work (device, threads, no autograd) and puts these settings of torch back afterwards. What it finds of shapes
+is laid beside the formulas; values are judged elsewhere.
 """
 
 import re
@@ -69,6 +70,9 @@ def _options(spec: Spec) -> dict[str, Any]:
     }
 
 
+_MEMORY = re.compile("allocate memory|size calculation overflow")
+_DTYPE = re.compile("not implemented for '|[Uu]nsupported (data|dtype)|dtype .* not supported")
+
 _BUILDERS = {"module": build_module, "cells": build_cells}
 
 
@@ -85,10 +89,10 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
         given = draw_input(placed)
         for path in paths:
             network = _BUILDERS[path](placed)
-            tensors = {"x": given.x, "h0": given.h0} | _called(network, given).outputs()
-            actual[path] = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-            mismatches += _mismatches(path, {each.name: each.shape for each in formulas.tensors}, actual[path])
-            expected = {(each.name if path == "module" else each.cell_name): each.shape for each in parameters(spec)}
+            outputs = {each.name: each.shape for each in formulas.tensors if each.role == "output"}
+            actual[path] = {name: tuple(each.shape) for name, each in _called(network, given).outputs().items()}
+            mismatches += _mismatches(path, outputs, actual[path])
+            expected = {each.names[path]: each.shape for each in parameters(spec)}
             found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
             mismatches += _mismatches(path, expected, found)
         return replace(
@@ -116,9 +120,13 @@ def running(spec: Spec) -> Iterator[Spec]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             yield placed
     except (RuntimeError, MemoryError) as error:
-        raise _explained(error, placed) from error
+        explained = _explained(error, placed)
+        if explained is None:
+            raise
+        raise explained from error
     finally:
-        torch.set_num_threads(threads)
+        if spec.threads is not None:
+            torch.set_num_threads(threads)
 
 
 def device_name(spec: Spec) -> str:
@@ -144,21 +152,21 @@ def _definite_device(device: str) -> str:
     return f"cuda:{number}"
 
 
-def _explained(error: RuntimeError | MemoryError, spec: Spec) -> Exception:
-    """The error in the user's words where its cause is known, itself where it is not."""
+def _explained(error: RuntimeError | MemoryError, spec: Spec) -> RnnscopeError | None:
+    """The error in the user's words where its cause is known."""
     reason = str(error).split("\n")[0]
-    if "not implemented for" in reason or "not supported" in reason:
+    if _DTYPE.search(reason):
         return RnnscopeError(
             f"--dtype {spec.dtype}: torch {torch.__version__} cannot compute nn.RNN in {spec.dtype} on {spec.device} "
             f"({reason})",
             "use --dtype float32",
         )
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or re.search("allocate memory|overflow", reason):
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _MEMORY.search(reason):
         return RnnscopeError(
             f"out of memory on {spec.device}" + (f" ({reason})" if reason else ""),
             "make --seq-len, --batch, --hidden-size or --layers smaller",
         )
-    return error
+    return None
 
 
 def _run(network: nn.Module, weights: Weights, given: Input) -> Run:

@@ -6,10 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from test_shapes import SPECS
-from torch import Tensor
+from torch.testing._comparison import default_tolerances
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, compare, differences, subjects
-from rnnscope.differences import TOLERANCES, difference
+from rnnscope.comparability import LEFT, RIGHT, TOLERANCES
+from rnnscope.differences import difference
 from rnnscope.subjects import Run
 from rnnscope.weights import Input, Weights
 
@@ -71,16 +72,13 @@ def test_the_greatest_distance_of_all_does_not_overflow() -> None:
     assert difference("y", largest, -largest, EXACT).max_ulp == pytest.approx(2 * 0x7FEFFFFFFFFFFFFF)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", TOLERANCES)
 def test_tolerances_are_those_of_torch_testing(dtype: str) -> None:
-    rtol, atol = TOLERANCES[dtype]
-    one = torch.ones(1, dtype=getattr(torch, dtype)).double()
-    limit = atol + rtol
-    torch.testing.assert_close(one + 0.99 * limit, one, rtol=rtol, atol=atol)
-    over = (one.to(getattr(torch, dtype)), (one + 4 * limit).to(getattr(torch, dtype)))
-    with pytest.raises(AssertionError):
-        torch.testing.assert_close(*over)
-    assert not difference("y", *over, Tolerance(rtol, atol, given=False)).within_tolerance
+    assert default_tolerances(getattr(torch, dtype)) == TOLERANCES[dtype]
+
+
+def test_the_subjects_of_the_flags_are_those_that_run() -> None:
+    assert LEFT.choices == RIGHT.choices == tuple(subjects.SUBJECTS)
 
 
 @pytest.mark.parametrize(
@@ -184,16 +182,15 @@ def test_a_subject_is_identical_to_itself() -> None:
 
 
 def test_two_subjects_share_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[Tensor] = []
-
-    def spoiling(spec: Spec, weights: Weights, given: Input) -> Run:
-        run = subjects.run_module(spec, weights, given)
-        seen.append(run.y)
+    def spoiling(network: torch.nn.Module, given: Input) -> Run:
+        run = called(network, given)
+        for each in network.parameters():
+            each.fill_(NAN)
         return run
 
-    monkeypatch.setitem(subjects.SUBJECTS, "module", spoiling)
-    compare(Spec(), "module", "module")
-    assert seen[0].data_ptr() != seen[1].data_ptr()
+    called, before = subjects._called, compare(Spec())
+    monkeypatch.setattr(subjects, "_called", spoiling)
+    assert compare(Spec()) == before
 
 
 def test_a_wrong_weight_is_different() -> None:
@@ -237,7 +234,7 @@ def test_the_same_flags_give_the_same_figures() -> None:
         (
             Spec(batch_first=True, seed=9, threads=2),
             {"left": "cells", "right": "module", "rtol": 0, "atol": 1e-07},
-            "rnnscope compare --batch-first --seed 9 --threads 2 --left cells --right module --rtol 0 --atol 1e-07",
+            "rnnscope compare --batch-first --seed 9 --threads 2 --left cells --right module --rtol 0.0 --atol 1e-07",
         ),
     ],
 )

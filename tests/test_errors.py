@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import Answer
 
-from rnnscope import Spec, compare, memory
+from rnnscope import Spec, compare, memory, observed_shapes
 from rnnscope.cells import StackedCells
 from rnnscope.errors import RnnscopeError
 
@@ -23,9 +23,7 @@ WRONG_VALUES = {
     "--seq-len=": "--seq-len is '', but it must be a whole number of at least 1; try --seq-len 3",
     "--batch -1": "--batch is -1, but it must be a whole number of at least 0; try --batch 5",
     "--seed -1": "--seed is -1, but it must be a whole number of at least 0; try --seed 0",
-    "--seed 18446744073709551616": (
-        "--seed is 18446744073709551616, but it must be at most 18446744073709551615; try --seed 0"
-    ),
+    "--seed 2147483648": "--seed is 2147483648, but it must be at most 2147483647; try --seed 0",
     "--layers 9223372036854775808": (
         "--layers is 9223372036854775808, but it must be at most 9223372036854775807; try --layers 2"
     ),
@@ -48,7 +46,7 @@ WRONG_VALUES = {
     "--layres 3": "no such flag: --layres; did you mean --layers?",
     "--layers": "Option '--layers' requires an argument; see rnnscope {command} --help",
     "--quiet=1": "Option '--quiet' does not take a value; see rnnscope {command} --help",
-    "3": "Got unexpected extra argument(s) (3); see rnnscope {command} --help",
+    "3": "unexpected argument: 3; see rnnscope {command} --help",
     "--zzzz": "no such flag: --zzzz; see rnnscope {command} --help",
 }
 
@@ -78,8 +76,8 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         ("compare --left modul", "--left is 'modul', but it must be one of module, cells; did you mean --left module?"),
         ("compare --right gru", "--right is 'gru', but it must be one of module, cells; try --right cells"),
-        ("compare --rtol 1e-3", "--rtol is given without --atol; give both, for example --atol 0"),
-        ("compare --atol 1e-3", "--atol is given without --rtol; give both, for example --rtol 0"),
+        ("compare --rtol 1e-3", "--rtol 0.001 is given without --atol; give both, for example --atol 0"),
+        ("compare --atol 1e-3", "--atol 0.001 is given without --rtol; give both, for example --rtol 0"),
         (
             "compare --rtol x --atol 0",
             "--rtol is 'x', but it must be a finite number of at least 0; try --rtol 1e-05",
@@ -87,6 +85,10 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "compare --rtol 0 --atol -1",
             "--atol is -1.0, but it must be a finite number of at least 0; try --atol 1e-05",
+        ),
+        (
+            "compare --rtol 1_0 --atol 0",
+            "--rtol is '1_0', but it must be a finite number of at least 0; try --rtol 1e-05",
         ),
         (
             "compare --rtol inf --atol 0",
@@ -210,6 +212,7 @@ def test_a_traceback_is_shown_under_debug_alone(cli: Cli, monkeypatch: pytest.Mo
     monkeypatch.setattr(StackedCells, "forward", raising(ZeroDivisionError("deep down")))
     assert "Traceback" not in cli("compare").err
     assert "ZeroDivisionError: deep down" in cli("compare", "--debug").err
+    assert cli("compare", "--debug", "-q") == Answer(2, "", "")
 
 
 def test_an_error_under_json_is_a_document(cli: Cli) -> None:
@@ -264,6 +267,12 @@ def test_the_library_refuses_the_same(facts: dict[str, Any], sentence: str) -> N
     with pytest.raises(RnnscopeError) as caught:
         Spec(**facts)
     assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("paths", [(), ("equations",), ("module", "torch"), "cells"])
+def test_the_library_knows_its_paths(paths: Any) -> None:
+    with pytest.raises(RnnscopeError, match="but it must be some of "):
+        observed_shapes(Spec(), paths)
 
 
 def test_the_library_knows_its_subjects() -> None:

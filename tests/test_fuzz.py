@@ -1,8 +1,9 @@
-"""Random lists of flags: no traceback, no exit code but 0, 1 or 2, and nothing but the result on stdout."""
+"""Random lists of flags: no traceback, no exit code but 0, 1 or 2, one line of complaint, and JSON that parses."""
 
 import contextlib
 import io
 import json
+import re
 from itertools import chain
 
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ TAKES_VALUE = [
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
-    *("--debug=1", "--no-json", "-z"),
+    *("--debug=1", "--no-json", "-z", "--memory-check"),
 ]
 WORDS = st.one_of(
     st.tuples(st.sampled_from(TAKES_VALUE), VALUES),
@@ -43,7 +44,7 @@ def test_any_list_of_flags_is_answered(words: list[str]) -> None:
         code = run(words)
     assert code in (0, 1, 2)
     assert "Traceback" not in err.getvalue()
-    assert "unexpected" not in err.getvalue().replace("Got unexpected extra argument", "")
+    assert re.search(r"unexpected (?!argument)", err.getvalue()) is None
     if code == 2:
         assert err.getvalue().count("\n") <= 1
     if "--json" in words and out.getvalue() and not {"--help", "-h", "--version"} & set(words):

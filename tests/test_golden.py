@@ -26,9 +26,10 @@ def shapes(spec: Spec, *paths: str, run: bool = True, mismatches: tuple[Mismatch
     formulas = shapes_of(spec, paths or PATHS)
     if not run:
         return formulas
-    actual = {path: {each.name: each.shape for each in formulas.tensors} for path in formulas.paths}
+    outputs = {each.name: each.shape for each in formulas.tensors if each.role == "output"}
+    actual = {path: dict(outputs) for path in formulas.paths}
     for each in mismatches:
-        if each.actual is not None:
+        if each.name in outputs and each.actual is not None:
             actual[each.path][each.name] = each.actual
     return replace(formulas, actual=actual, mismatches=mismatches, device_name="cpu", torch_version="2.13.0")
 

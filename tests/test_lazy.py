@@ -37,6 +37,8 @@ def imports_torch(code: str, *words: str) -> bool:
         "compare --device gpu",
         "compare --left nobody",
         "compare --rtol x",
+        "compare --rtol 1",
+        "compare --batch 0",
         "compare --hidden-size 99999999999",
         "shapes --seq-len 99999999999",
         "shapes --format xml",

@@ -1,10 +1,14 @@
 """What the machine has free, read from small stand-ins of its files, and how many bytes a Spec is said to need."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import Answer
 
-from rnnscope import Spec
+from rnnscope import Spec, memory
 from rnnscope.memory import free_bytes, human_bytes, needed_bytes
 
 MIB = 2**20
@@ -25,30 +29,34 @@ def test_the_free_memory_of_the_machine(tmp_path: Path) -> None:
     assert free_bytes(machine(tmp_path, proc__meminfo=MEMINFO)) == 4000 * 1024
 
 
-def test_a_control_group_may_leave_less(tmp_path: Path) -> None:
-    machine(tmp_path, proc__meminfo=MEMINFO)
-    group = tmp_path / "sys/fs/cgroup"
-    group.mkdir(parents=True)
-    (group / "memory.max").write_text("3000000\n")
-    (group / "memory.current").write_text("2500000\n")
-    (group / "memory.stat").write_text("anon 2000000\ninactive_file 400000\n")
+def group(root: Path, path: str, **files: str) -> None:
+    folder = root / "sys/fs/cgroup" / path
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+
+
+STAT = "anon 2000000\ninactive_file 400000\ntotal_inactive_file 300000\n"
+
+
+@pytest.mark.parametrize("folder", ["", "outer", "outer/inner"])
+def test_a_control_group_or_one_above_it_may_leave_less(tmp_path: Path, folder: str) -> None:
+    machine(tmp_path, proc__meminfo=MEMINFO, proc__self__cgroup="0::/outer/inner\n")
+    group(tmp_path, "outer/inner", memory__max="max\n")
+    group(tmp_path, folder, memory__max="3000000\n", memory__current="2500000\n", memory__stat=STAT)
     assert free_bytes(tmp_path) == 3_000_000 - 2_500_000 + 400_000
 
 
 def test_a_control_group_of_version_1(tmp_path: Path) -> None:
-    machine(tmp_path, proc__meminfo=MEMINFO)
-    group = tmp_path / "sys/fs/cgroup/memory"
-    group.mkdir(parents=True)
-    (group / "memory.limit_in_bytes").write_text("3000000\n")
-    (group / "memory.usage_in_bytes").write_text("2500000\n")
-    (group / "memory.stat").write_text("cache 500000\ntotal_inactive_file 100000\n")
-    assert free_bytes(tmp_path) == 600_000
+    machine(tmp_path, proc__meminfo=MEMINFO, proc__self__cgroup="5:cpu:/\n4:memory:/job\n")
+    files = {"memory__limit_in_bytes": "3000000\n", "memory__usage_in_bytes": "2500000\n", "memory__stat": STAT}
+    group(tmp_path, "memory/job", **files)
+    assert free_bytes(tmp_path) == 800_000
 
 
 def test_a_control_group_without_a_limit_does_not_count(tmp_path: Path) -> None:
-    machine(tmp_path, proc__meminfo=MEMINFO)
-    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
-    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
+    machine(tmp_path, proc__meminfo=MEMINFO, proc__self__cgroup="0::/\n")
+    group(tmp_path, "", memory__max="max\n")
     assert free_bytes(tmp_path) == 4000 * 1024
 
 
@@ -62,19 +70,37 @@ def test_the_small_tensors_of_each_step_count() -> None:
     assert needed_bytes(Spec(seq_len=10**8, batch_size=1, input_size=1, hidden_size=1, num_layers=1)) > 100e9
 
 
+PEAK = """
+import resource, sys
+from rnnscope.shell import run
+run(["compare", "-q", "--no-memory-check", *sys.argv[1:]])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("facts", "measured"),
+    "words",
     [
-        ({"seq_len": 10**6, "batch_size": 1, "input_size": 1, "hidden_size": 1, "num_layers": 1}, 1372 * MIB),
-        ({"seq_len": 1000, "batch_size": 64, "input_size": 512, "hidden_size": 512, "num_layers": 3}, 992 * MIB),
-        ({"input_size": 6000, "hidden_size": 6000, "dtype": "float64"}, 2431 * MIB),
-        ({"seq_len": 100, "batch_size": 1, "input_size": 250_000, "hidden_size": 1000, "num_layers": 1}, 3082 * MIB),
-        ({"seq_len": 1, "batch_size": 100_000, "input_size": 1, "hidden_size": 1000, "num_layers": 1}, 2530 * MIB),
+        "--seq-len 1000000 --batch 1 --input-size 1 --hidden-size 1 --layers 1",
+        "--seq-len 1000 --batch 64 --input-size 512 --hidden-size 512 --layers 3",
+        "--seq-len 1000 --batch 64 --input-size 512 --hidden-size 512 --layers 3 --batch-first --dtype bfloat16",
+        "--input-size 6000 --hidden-size 6000 --dtype float64",
+        "--seq-len 100 --batch 1 --input-size 250000 --hidden-size 1000 --layers 1",
+        "--seq-len 1 --batch 100000 --input-size 1 --hidden-size 1000 --layers 1",
+        "--seq-len 1 --batch 1 --input-size 1 --hidden-size 1 --layers 3000",
     ],
 )
-def test_the_estimate_is_over_what_was_measured_and_not_far(facts: dict[str, int], measured: int) -> None:
-    # Peak resident memory of `rnnscope compare` with torch 2.13.0 on a CPU.
-    assert measured < needed_bytes(Spec(**facts)) < 2.2 * measured  # type: ignore[arg-type]
+def test_a_comparison_stays_within_the_estimate_and_not_far(
+    words: str, cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    estimates: list[int] = []
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0)
+    monkeypatch.setattr(memory, "human_bytes", lambda count: estimates.append(count))
+    cli("compare", *words.split())
+    done = subprocess.run([sys.executable, "-c", PEAK, *words.split()], capture_output=True, text=True, check=True)
+    peak = int(done.stdout) * 1024
+    assert peak < estimates[0] < 2.2 * peak
 
 
 @pytest.mark.parametrize(

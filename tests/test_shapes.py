@@ -21,7 +21,7 @@ SPECS = st.builds(
     seq_len=st.integers(1, 5),
     batch_size=st.integers(0, 4),
     h0=st.sampled_from(["random", "zeros"]),
-    seed=st.integers(0, 2**64 - 1),
+    seed=st.integers(0, 2**31 - 1),
     dtype=st.sampled_from(["float32", "float64"]),
 )
 
@@ -79,7 +79,8 @@ def test_counts_by_hand(spec: Spec, count: int, macs: int) -> None:
 def test_every_shape_comes_out_as_its_formula_says(spec: Spec) -> None:
     shapes = observed_shapes(spec)
     assert (shapes.mismatches, shapes.exit_code) == ((), 0)
-    assert shapes.actual == {path: {each.name: each.shape for each in shapes.tensors} for path in PATHS}
+    outputs = {each.name: each.shape for each in shapes.tensors if each.name in ("y", "h")}
+    assert shapes.actual == {path: outputs for path in PATHS}
 
 
 @given(SPECS)

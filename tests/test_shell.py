@@ -1,11 +1,14 @@
 """What a shell sees of rnnscope, each in a process of its own: exit codes, pipes, full disks, terminals, locales."""
 
+import fcntl
 import json
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable
 
@@ -13,6 +16,7 @@ import pytest
 from conftest import Answer
 
 Bash = Callable[..., Answer]
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,7 @@ def test_a_reader_that_went_away_is_no_error(bash: Bash, line: str) -> None:
     assert answer.err == "0\n"
 
 
+@FULL
 @pytest.mark.parametrize(
     "line", ["rnnscope shapes", "rnnscope compare --json", "rnnscope --help", "rnnscope --version"]
 )
@@ -62,6 +67,15 @@ def test_a_closed_stdout_is_trouble(bash: Bash) -> None:
     assert bash("rnnscope shapes --dry-run >&-").code == 2
 
 
+@FULL
+def test_a_traceback_that_cannot_be_written_is_still_trouble(bash: Bash) -> None:
+    assert bash("rnnscope compare --layers 0 --debug 2> /dev/full") == Answer(2, "", "")
+
+
+def test_a_traceback_without_a_stderr_goes_nowhere(bash: Bash) -> None:
+    assert bash("rnnscope compare --layers 0 --debug 2>&-") == Answer(2, "", "")
+
+
 def test_a_closed_stderr_changes_no_exit_code(bash: Bash) -> None:
     assert bash("rnnscope compare --layers 0 2>&-").code == 2
     assert bash("rnnscope compare -q 2>&-").code == 0
@@ -70,7 +84,9 @@ def test_a_closed_stderr_changes_no_exit_code(bash: Bash) -> None:
 def test_ctrl_c_is_130() -> None:
     words = ["compare", "--left", "cells", "--seq-len", "3000000", "--batch", "1", "--no-memory-check"]
     command = [sys.executable, "-m", "rnnscope", *words]
+    keep = signal.signal(signal.SIGINT, signal.SIG_DFL)  # or the child would ignore what a background job ignores
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        signal.signal(signal.SIGINT, keep)
         time.sleep(4)  # torch is imported and the loop over time has begun
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "")
@@ -133,6 +149,16 @@ def read(terminal: int) -> bytes:
         return os.read(terminal, 4096)
     except OSError:  # the other end is closed
         return b""
+
+
+def test_a_terminal_on_stdin_does_not_decide_the_width_of_a_file() -> None:
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+    command = [sys.executable, "-m", "rnnscope", "shapes", "--dry-run"]
+    out = subprocess.run(command, stdin=slave, stderr=slave, stdout=subprocess.PIPE, text=True, check=True).stdout
+    os.close(slave)
+    os.close(master)
+    assert widest(out) == 80
 
 
 @pytest.mark.parametrize(("environment", "red_green"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["colour", "none"])

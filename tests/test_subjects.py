@@ -130,6 +130,22 @@ def test_weights_are_within_the_limits_of_torch() -> None:
     assert drawn.abs().max() > 0.099
 
 
+def test_weights_have_both_signs() -> None:
+    assert (draw_weights(Spec())["weight_hh_l0"] < 0).any()
+
+
+def test_input_is_no_repetition_of_the_weights() -> None:
+    spec = Spec(input_size=20, hidden_size=20)
+    uniform = torch.rand(5, generator=torch.Generator().manual_seed(2 * spec.seed), dtype=torch.float64)
+    normal = torch.randn(5, generator=torch.Generator().manual_seed(2 * spec.seed), dtype=torch.float64)
+    assert not torch.allclose(draw_input(spec).h0.flatten()[:5].double(), normal)
+    assert torch.allclose((draw_weights(spec)["weight_ih_l0"].flatten()[:5].double() * 20**0.5 + 1) / 2, uniform)
+
+
+def test_a_longer_sequence_keeps_its_h0() -> None:
+    assert torch.equal(draw_input(Spec(seq_len=3)).h0, draw_input(Spec(seq_len=9)).h0)
+
+
 def test_h0_of_zeros_is_zeros_and_random_is_not() -> None:
     assert not draw_input(Spec(h0="zeros")).h0.any()
     assert draw_input(Spec(h0="random")).h0.all()
@@ -146,9 +162,7 @@ def state_of_torch() -> tuple[Any, ...]:
     return (
         torch.get_num_threads(),
         torch.is_grad_enabled(),
-        torch.get_default_dtype(),
         torch.get_rng_state().sum().item(),
-        torch.backends.mkldnn.enabled,
     )
 
 
