@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from rnnscope.differences import Difference
     from rnnscope.errors import RnnscopeError
     from rnnscope.memory import check_memory
+    from rnnscope.observation import observed_shapes
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
-    from rnnscope.subjects import observed_shapes
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ _HOME = {
     "Tolerance": "comparability",
     "check_memory": "memory",
     "compare": "comparison",
-    "observed_shapes": "subjects",
+    "observed_shapes": "observation",
     "shapes_of": "shapes",
 }
 

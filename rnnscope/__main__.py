@@ -1,8 +1,10 @@
-"""The entry point of `rnnscope` and of `python -m rnnscope`; Ctrl-C is already caught while modules are imported."""
+"""The entry point of `rnnscope` and of `python -m rnnscope`; a failure to start is trouble too."""
 
 import gc
 import os
 import sys
+
+LEAST_HELP_WIDTH = 80
 
 
 def main() -> int:
@@ -10,15 +12,27 @@ def main() -> int:
     # What torch makes when it is imported lives as long as the process: to search it for garbage again and again would
     # cost a fifth of a short compare.
     gc.set_threshold(100_000, 10, 10)
-    if sys.stdout is None or not sys.stdout.isatty():
-        # Or rich would take the width of a terminal that stdin or stderr happens to be.
-        os.environ.setdefault("COLUMNS", "80")
+    _settle_width(sys.argv[1:])
     try:
         from rnnscope.shell import run
 
         return run(sys.argv[1:])
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        print(f"rnnscope: cannot start ({type(error).__name__}: {error})", file=sys.stderr)
+        return 2
+
+
+def _settle_width(words: list[str]) -> None:
+    """Set COLUMNS where rich would find something else."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        # Or rich would take the width of a terminal that stdin or stderr happens to be.
+        os.environ.setdefault("COLUMNS", "80")
+    columns = os.environ.get("COLUMNS", "")
+    if {"--help", "-h"} & set(words) and columns.isdecimal() and int(columns) < LEAST_HELP_WIDTH:
+        # Typer cuts the names of flags where they do not fit.
+        os.environ["COLUMNS"] = str(LEAST_HELP_WIDTH)
 
 
 if __name__ == "__main__":

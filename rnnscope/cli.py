@@ -13,11 +13,11 @@ import typer
 
 import rnnscope
 from rnnscope import render
-from rnnscope.comparability import ATOL, LEFT, RIGHT, RTOL, check_comparable, chosen_tolerance
+from rnnscope.comparability import ATOL, GRAD, LEFT, RIGHT, RTOL, check_comparable, chosen_tolerance
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag
+from rnnscope.flags import Choice, Flag, Switch
 from rnnscope.memory import check_memory
-from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, shapes_of
+from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, check_rows, shapes_of
 from rnnscope.spec import Spec, flag_of
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ COMMANDS: list[str] = []
 """The names of the commands, in the order in which they are declared below."""
 
 OUTPUT_FLAGS = {
-    "format": Flag(("--format",), "How it is written:", "Output", "table", choices=render.FORMATS),
-    "json": Flag(("--json",), "Short for --format json.", "Output", False),
-    "quiet": Flag(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
-    "debug": Flag(("--debug",), "Show the traceback of an error.", "Output", False),
+    "format": Choice(("--format",), "How it is written:", "Output", "table", choices=render.FORMATS),
+    "json": Switch(("--json",), "Short for --format json.", "Output", False),
+    "quiet": Switch(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
+    "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
 }
 """The flags of every command that are no part of the Spec."""
 
@@ -58,14 +58,19 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     every = own | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
-        values = {name: flag.parse(typed[name]) for name, flag in every.items()}
+        values = {
+            name: flag.parse(typed[name]) if isinstance(typed[name], str) else typed[name]
+            for name, flag in every.items()
+        }
         for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
                 flag.check(values[name])
         spec = Spec(**{name: values[name] for name in of_spec})
         form = _format(values["format"], values["json"])
+        if form in ("json", "tsv"):
+            check_rows(spec)
         if spec.memory_check and not values.get("dry_run"):
-            check_memory(spec)
+            check_memory(spec, grad=values.get("grad", False))
         return Outcome(function(spec, **{name: values[name] for name in own}), form)
 
     signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
@@ -79,16 +84,15 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
 
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
-    kind: Any = bool if flag.is_switch else str | None
-    # A switch takes no value, so nothing stands for it in the help.
-    metavar = " " if flag.is_switch else "N" if flag.minimum is not None else flag.name.lstrip("-").upper()
+    is_switch = isinstance(flag, Switch)
     option = typer.Option(
         *flag.names,
-        help=f"{flag.help} {', '.join(flag.choices)}." if flag.choices else flag.help,
+        help=f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help,
         rich_help_panel=flag.panel,
-        metavar=metavar,
+        metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
-    default = flag.default if flag.is_switch or flag.default is None else str(flag.default)
+    kind: Any = bool if is_switch else str | None
+    default = flag.default if is_switch or flag.default is None else flag.words(flag.default)[1]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
 
 
@@ -113,7 +117,7 @@ def main(
 
 @command
 def shapes(spec: Spec, path: Annotated[str, PATH], dry_run: Annotated[bool, DRY_RUN]) -> Shapes:
-    """Which tensor has which shape, and why? Runs random input through nn.RNN and through a stack of nn.RNNCell."""
+    """Which tensor has which shape, and why? Runs random input through the module and a stack of cells."""
     paths = PATHS if path == "both" else (path,)
     return shapes_of(spec, paths) if dry_run else rnnscope.observed_shapes(spec, paths)
 
@@ -125,8 +129,9 @@ def compare(
     right: Annotated[str, RIGHT],
     rtol: Annotated[float | None, RTOL],
     atol: Annotated[float | None, ATOL],
+    grad: Annotated[bool, GRAD],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     check_comparable(spec, left, right)
     chosen_tolerance(spec.dtype, rtol, atol)  # refused, as all above, before torch is imported
-    return rnnscope.compare(spec, left, right, rtol, atol)
+    return rnnscope.compare(spec, left, right, rtol, atol, grad)

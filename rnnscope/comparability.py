@@ -6,14 +6,15 @@ Runs nothing, and torch is not imported: see comparison.py.
 from dataclasses import dataclass
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag
-from rnnscope.shapes import PATHS
+from rnnscope.flags import Choice, Number, Switch
 from rnnscope.spec import Spec
 
-LEFT = Flag(("--left",), "The side that is expected:", "Comparison", "module", choices=PATHS)
-RIGHT = Flag(("--right",), "The side that is judged:", "Comparison", "cells", choices=PATHS)
-RTOL = Flag(("--rtol",), "Relative tolerance; goes with --atol.", "Comparison", number=True, example=1e-05)
-ATOL = Flag(("--atol",), "Absolute tolerance; goes with --rtol.", "Comparison", number=True, example=1e-05)
+SUBJECT_NAMES = ("module", "cells", "equations")
+LEFT = Choice(("--left",), "The side that is expected:", "Comparison", "module", choices=SUBJECT_NAMES)
+RIGHT = Choice(("--right",), "The side that is judged:", "Comparison", "cells", choices=SUBJECT_NAMES)
+GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
+RTOL = Number(("--rtol",), "Relative tolerance; goes with --atol.", "Comparison", example=1e-05)
+ATOL = Number(("--atol",), "Absolute tolerance; goes with --rtol.", "Comparison", example=1e-05)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -43,7 +44,7 @@ def chosen_tolerance(dtype: str, rtol: float | None, atol: float | None) -> Tole
         )
     RTOL.check(rtol)
     ATOL.check(atol)
-    return Tolerance(float(rtol), float(atol), given=True)
+    return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
 
 
 def check_comparable(spec: Spec, left: str, right: str) -> None:
@@ -54,6 +55,17 @@ def check_comparable(spec: Spec, left: str, right: str) -> None:
     """
     LEFT.check(left)
     RIGHT.check(right)
+    for flag, name in ((LEFT.name, left), (RIGHT.name, right)):
+        if name == "cells" and spec.proj_size:
+            raise RnnscopeError(
+                f"{flag} cells cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
+                f"use {flag} equations",
+            )
+    if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
+        raise RnnscopeError(
+            f"--train with --dropout {spec.dropout:g}: the two sides draw different masks, so nothing can be compared",
+            "use --dropout 0 or 1, or leave --train out",
+        )
     if spec.batch_size == 0:
         raise RnnscopeError(
             "--batch is 0, so y and h have no elements and nothing was compared", "try --batch 1 or more"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.comparability import Tolerance
-from rnnscope.shapes import Shape
+from rnnscope.dims import Shape
 
 CHUNK = 2**20
 """Elements taken at a time, so that the figures of a large tensor need no more memory than those of a small one."""
@@ -42,14 +42,25 @@ class Difference:
     within_tolerance: bool = False
 
 
-def difference(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:
-    """The figures of one output; both tensors have the same dtype, any shape and at least one element."""
+def difference(
+    name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance, where: Tensor | None = None
+) -> Difference:
+    """The figures of one output; both tensors have the same dtype, any shape and at least one element.
+
+    Args:
+        where: in the shape of both, True at the elements that are compared, on the CPU; all of them when None.
+    """
     shape, right_shape, total = tuple(expected.shape), tuple(actual.shape), expected.numel()
     if shape != right_shape:
         return Difference(name, shape, right_shape, total)
-    chunks = zip(torch.split(actual.flatten(), CHUNK), torch.split(expected.flatten(), CHUNK), strict=True)
+    flat, flat_expected, places = actual.detach().flatten(), expected.detach().flatten(), None
+    if where is not None:
+        places = where.flatten().nonzero().squeeze(1)
+        flat, flat_expected, total = flat[places.to(flat.device)], flat_expected[places.to(flat.device)], len(places)
+    chunks = zip(torch.split(flat, CHUNK), torch.split(flat_expected, CHUNK), strict=True)
     parts = [_part(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
     worst = max(range(len(parts)), key=lambda number: _nan_last(parts[number].max_abs))
+    at = worst * CHUNK + parts[worst].worst
     mismatched = sum(part.mismatched for part in parts)
     return Difference(
         name,
@@ -59,7 +70,7 @@ def difference(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance
         max_abs=parts[worst].max_abs,
         max_rel=max((part.max_rel for part in parts), key=_nan_last),
         max_ulp=max((part.max_ulp for part in parts), key=_nan_last),
-        worst_index=_index(worst * CHUNK + parts[worst].worst, shape),
+        worst_index=_index(at if places is None else int(places[at]), shape),
         mismatched=mismatched,
         nonfinite=sum(part.nonfinite for part in parts),
         identical=all(part.identical for part in parts),

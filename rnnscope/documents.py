@@ -9,16 +9,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rnnscope import __version__
-from rnnscope.errors import RnnscopeError
-from rnnscope.shapes import Shape, Shapes, parameter_rows, parameters
+from rnnscope.dims import Shape, parameters
+from rnnscope.parts import all_parts, notes
+from rnnscope.shapes import Shapes, check_rows
 
 if TYPE_CHECKING:  # its module imports torch, which a document of shapes does without
     from rnnscope.comparison import Comparison
 
     Result = Shapes | Comparison
-
-MOST_ROWS = 1_000_000
-"""A document is whole up to this many rows and refused above."""
 
 
 def document(result: "Result") -> dict[str, Any]:
@@ -33,7 +31,7 @@ def document(result: "Result") -> dict[str, Any]:
             "torch": result.torch_version,
             "device": result.device_name,
         },
-        "spec": asdict(result.spec),
+        "spec": asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {}),
     }
     return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
 
@@ -44,11 +42,14 @@ def records(result: "Result") -> Iterator[dict[str, Any]]:
 
 
 def _shapes_document(shapes: Shapes) -> dict[str, Any]:
-    _refuse_too_many(shapes)
+    check_rows(shapes.spec)
     facts: dict[str, Any] = {
         "tensors": [asdict(each) for each in shapes.tensors],
         "parameters": [asdict(each) for each in parameters(shapes.spec)],
+        "parts": [asdict(each) for each in all_parts(shapes.spec)],
+        "notes": list(notes(shapes.spec)),
         "parameter_count": shapes.parameter_count,
+        "parameter_bytes": shapes.parameter_bytes,
         "macs": shapes.macs,
     }
     if shapes.actual is not None:
@@ -57,20 +58,21 @@ def _shapes_document(shapes: Shapes) -> dict[str, Any]:
 
 
 def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
-    _refuse_too_many(shapes)
+    check_rows(shapes.spec)
     found = {(each.path, each.name): each.actual for each in shapes.mismatches}
 
-    def came_out(shape: Shape | None, names: dict[str, str]) -> dict[str, Shape | None]:
+    def came_out(shape: Shape | None, names: dict[str, str | None]) -> dict[str, Shape | None]:
         if shapes.actual is None:
             return dict.fromkeys(shapes.paths)
-        return {path: found.pop((path, names[path]), shape) for path in shapes.paths}
+        return {path: found.pop((path, names[path] or ""), shape) for path in shapes.paths}
 
     for each in shapes.tensors:
         columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(shapes.paths, each.name))
         yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
     for parameter in parameters(shapes.spec):
         columns = came_out(parameter.shape, parameter.names)
-        facts = {"name": parameter.name, "role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
+        name = parameter.names[shapes.paths[0]]
+        facts = {"name": name, "role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
         yield facts | columns
     for (path, name), shape in list(found.items()):  # what no formula names
         columns = dict.fromkeys(shapes.paths) | {path: shape}
@@ -82,6 +84,7 @@ def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
         "left": comparison.left,
         "right": comparison.right,
         "outputs": [asdict(each) for each in comparison.outputs],
+        **({} if comparison.gradients is None else {"gradients": [asdict(each) for each in comparison.gradients]}),
         "tolerance": asdict(comparison.tolerance),
         "reference": None,
         "verdict": comparison.verdict,
@@ -90,14 +93,5 @@ def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
 
 
 def _comparison_records(comparison: "Comparison") -> Iterator[dict[str, Any]]:
-    for each in comparison.outputs:
+    for each in comparison.differences:
         yield asdict(each) | {"verdict": comparison.verdict}
-
-
-def _refuse_too_many(shapes: Shapes) -> None:
-    rows = parameter_rows(shapes.spec)
-    if rows > MOST_ROWS:
-        raise RnnscopeError(
-            f"--layers is {shapes.spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
-            "use --format table, which leaves out the layers in the middle",
-        )

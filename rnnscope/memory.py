@@ -8,15 +8,20 @@ import os
 from math import prod
 from pathlib import Path
 
+from rnnscope.dims import GATES, tensor_shapes
 from rnnscope.errors import RnnscopeError
-from rnnscope.shapes import parameter_count, tensor_shapes
+from rnnscope.shapes import parameter_count
 from rnnscope.spec import Spec
 
-BYTES_OF_TORCH = 256 * 2**20
-"""What the process takes once torch is imported, with the pieces in which differences are taken."""
+BYTES_OF_TORCH = 448 * 2**20
+"""What the process takes once torch is imported, the pieces in which differences are taken, and what the allocator
+keeps of freed steps: 230, 90 and up to 100 MiB were measured."""
 
 BYTES_PER_STEP = 1400
 """Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
+
+BYTES_PER_STEP_OF_AUTOGRAD = 9_000
+"""What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured."""
 
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
@@ -25,18 +30,24 @@ DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
 
 
-def needed_bytes(spec: Spec) -> int:
-    """The most bytes that module, cells and their comparison hold at one time.
+def needed_bytes(spec: Spec, grad: bool = False) -> int:
+    """The most bytes that two subjects and their comparison hold at one time.
 
     Weights: one tensor in float64 as it is drawn, kept once drawn and once more in the network that runs.
-    x and h0: as drawn and as kept. y and h: the first result, the second as steps and as a stack, and a copy of each
-    where batch_first leaves it strided.
+    x, h0 and c0: as drawn and as kept. y, h and c: the first result, the second as steps and as a stack, and a copy
+    of each where batch_first leaves it strided; the gates of an LSTM or a GRU in between, each as large as y.
+    With gradients every step of every layer keeps what its derivative needs, and every parameter has a gradient.
     """
     size, sizes = spec.element_size, {each.name: prod(each.shape) for each in tensor_shapes(spec)}
-    weights = parameter_count(spec) * (DRAWN + 2 * size)
-    inputs = (sizes["x"] + sizes["h0"]) * (DRAWN + size)
-    outputs = (sizes["y"] + sizes["h"]) * 5 * size
-    overhead = BYTES_OF_TORCH + spec.seq_len * BYTES_PER_STEP + spec.num_layers * BYTES_PER_LAYER
+    gates = len(GATES[spec.kind])
+    kept = spec.num_layers * (4 + 3 * gates) if grad else gates
+    weights = parameter_count(spec) * (DRAWN + (6 if grad else 2) * size)
+    inputs = sum(sizes.get(name, 0) for name in ("x", "h0", "c0")) * (DRAWN + (4 if grad else 1) * size)
+    outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (5 + kept) * size
+    step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
+    if grad:
+        step += spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
+    overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
     return weights + inputs + outputs + overhead
 
 
@@ -51,17 +62,18 @@ def free_bytes(root: Path = Path("/")) -> int | None:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_memory(spec: Spec, free: int | None = None) -> None:
+def check_memory(spec: Spec, free: int | None = None, grad: bool = False) -> None:
     """Refuse a Spec that the machine cannot hold.
 
     Args:
+        grad: whether gradients are computed too.
         free: bytes that may be used; what `free_bytes` finds when None.
 
     Raises:
         RnnscopeError: with both figures.
     """
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec)
+    needed = needed_bytes(spec, grad)
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",

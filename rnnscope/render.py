@@ -8,8 +8,9 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rnnscope.documents import document, records
-from rnnscope.pages import Grid, Page, page
+from rnnscope.pages import Grid, Page
+from rnnscope.shapes import Shapes
+from rnnscope.shapes_page import page_of_shapes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -43,11 +44,21 @@ def render(result: "Result", form: str, stream: TextIO) -> str:
         form: one of FORMATS.
         stream: where the text will go; decides width, colour and whether a `·` can be said.
     """
-    if form == "json":
-        return json_text(document(result))
-    if form == "tsv":
-        return _tsv(records(result))
+    if form in ("json", "tsv"):
+        # Imported here and below where they are needed: a page of shapes is there in no time.
+        from rnnscope.documents import document, records
+
+        return json_text(document(result)) if form == "json" else _tsv(records(result))
     return _markdown(page(result)) if form == "markdown" else _table(page(result), stream)
+
+
+def page(result: "Result") -> Page:
+    """The tables and sentences that people read."""
+    if isinstance(result, Shapes):
+        return page_of_shapes(result)
+    from rnnscope.comparison_page import page_of_comparison
+
+    return page_of_comparison(result)
 
 
 def json_text(facts: dict[str, Any]) -> str:
@@ -94,7 +105,7 @@ def _markdown(parts: Page) -> str:
             rule = ["---:" if column.number else "---" for column in part.columns]
             titles = [column.title for column in part.columns]
             rows = ["| " + " | ".join(cells) + " |" for cells in (titles, rule, *part.rows)]
-            lines += [*([""] if lines else []), f"**{part.title}**", "", *rows, ""]
+            lines += [*([""] if lines and lines[-1] else []), f"**{part.title}**", "", *rows, ""]
         else:
             lines.append(f"- {part.label}: `{part.text}`" if part.verbatim else f"- {part.label}: {part.text}")
     return "\n".join(lines) + "\n"
@@ -108,12 +119,11 @@ def _table(parts: Page, stream: TextIO) -> str:
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     console.width = max(console.width, _LEAST_WIDTH)
     with console.capture() as captured:
-        for number, part in enumerate(parts):
-            if isinstance(part, Grid):
-                if number:
-                    console.print()
-                _print_grid(part, console)
+        for before, part in zip([None, *parts], parts, strict=False):
+            if before is not None and (isinstance(part, Grid) or isinstance(before, Grid)):
                 console.print()
+            if isinstance(part, Grid):
+                _print_grid(part, console)
             else:
                 line = Text.assemble((f"{part.label}: ", "bold"), (part.text, _MOODS[part.mood]))
                 # A line that is to be copied is never broken.

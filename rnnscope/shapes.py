@@ -1,53 +1,26 @@
-"""The symbolic dims and the sizes of every tensor and parameter, and what they cost, from a Spec alone.
+"""All shapes of a Spec in one result, and what they cost: parameters, multiply-accumulates and bytes, by formula.
 
-Nothing is run and torch is not imported: these are the formulas of torch's documentation. What really comes out is
-observed in subjects.py and laid beside them.
-Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
+Nothing is run and torch is not imported. The shapes themselves are in dims.py; what really comes out is observed in
+observation.py and laid beside them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import prod
 from typing import ClassVar
 
+from rnnscope.dims import Shape, TensorShape, dim_sizes, gate_rows, layer_parameters, tensor_shapes
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag
+from rnnscope.flags import Choice, Switch
 from rnnscope.spec import Spec, rerun
 
-Shape = tuple[int, ...]
-
 PATHS = ("module", "cells")
-"""The ways of computing a network."""
+"""The ways of computing a network whose shapes are shown."""
 
-PATH = Flag(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
-DRY_RUN = Flag(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
+MOST_ROWS = 1_000_000
+"""A document, for JSON or TSV, is whole up to this many rows and refused above."""
 
-
-@dataclass(frozen=True)
-class TensorShape:
-    """One tensor that goes in or comes out: its dims by name, their sizes and what it holds."""
-
-    name: str
-    role: str
-    dims: tuple[str, ...]
-    shape: Shape
-    meaning: str
-
-
-@dataclass(frozen=True)
-class ParameterShape:
-    """One parameter under its name in torch's module and under its name in the stack of cells."""
-
-    name: str
-    cell_name: str
-    dims: tuple[str, ...]
-    shape: Shape
-    count: int
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Its name on each path."""
-        return {"module": self.name, "cells": self.cell_name}
+PATH = Choice(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
+DRY_RUN = Switch(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
 
 
 @dataclass(frozen=True)
@@ -62,7 +35,7 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Shapes:
-    """All shapes of a Spec. `actual` holds what came out, path -> y or h -> shape; None when nothing was run."""
+    """All shapes of a Spec. `actual` holds what came out, path -> y, h or c -> shape; None when nothing was run."""
 
     spec: Spec
     paths: tuple[str, ...]
@@ -77,6 +50,11 @@ class Shapes:
     command: ClassVar[str] = "shapes"
 
     @property
+    def parameter_bytes(self) -> int:
+        """Bytes of all parameters: their count times the bytes of an element."""
+        return self.parameter_count * self.spec.element_size
+
+    @property
     def exit_code(self) -> int:
         """1 when a shape came out differently from its formula, 0 otherwise."""
         return 1 if self.mismatches else 0
@@ -84,7 +62,7 @@ class Shapes:
     @property
     def rerun(self) -> str:
         """The command line that prints this again."""
-        path = self.paths[0] if len(self.paths) == 1 else "both"
+        path = self.paths[0] if len(self.paths) == 1 and not self.spec.proj_size else "both"
         return rerun(self.command, self.spec, (PATH, path), (DRY_RUN, self.actual is None))
 
 
@@ -92,95 +70,93 @@ def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     """Every shape of the network by formula; nothing is run.
 
     Args:
-        paths: the ways of computing to show: module, cells or both.
+        paths: the ways of computing to show: module, cells or both. With a projection both is module alone.
 
     Raises:
-        RnnscopeError: no path, or one that is not known.
+        RnnscopeError: no path, one that is not known, or the cells alone with a projection.
 
     >>> shapes_of(Spec(input_size=10, hidden_size=20, num_layers=2, seq_len=3, batch_size=5)).tensors[2].shape
     (3, 5, 20)
     """
     if not paths or not set(paths) <= set(PATHS):
         raise RnnscopeError(f"paths is {paths!r}, but it must be some of {PATHS!r}")
+    if spec.proj_size:
+        if paths == ("cells",):
+            raise RnnscopeError("--path is cells, but nn.LSTMCell knows no --proj-size", "try --path module")
+        paths = ("module",)
     return Shapes(spec, paths, tensor_shapes(spec), parameter_count(spec), macs(spec))
-
-
-def tensor_shapes(spec: Spec) -> tuple[TensorShape, ...]:
-    """x: (L, N, H_in), h0: (D·K, N, H_out), y: (L, N, D·H_out), h: (D·K, N, H_out).
-
-    batch_first swaps L and N in x and y and never moves the state.
-    """
-    time, batch = ("N", "L") if spec.batch_first else ("L", "N")
-    sizes = dim_sizes(spec)
-
-    def tensor(name: str, role: str, dims: tuple[str, ...], meaning: str) -> TensorShape:
-        return TensorShape(name, role, dims, tuple(sizes[dim] for dim in dims), meaning)
-
-    return (
-        tensor("x", "input", (time, batch, "H_in"), "input: one vector for each step of each sequence"),
-        tensor("h0", "state", ("D·K", "N", "H_out"), "initial state, one row a layer"),
-        tensor("y", "output", (time, batch, "D·H_out"), "state of the top layer after every step"),
-        tensor("h", "output", ("D·K", "N", "H_out"), "state of every layer after the last step"),
-    )
-
-
-def dim_sizes(spec: Spec) -> dict[str, int]:
-    """The size behind each dim name. D is 1 (one direction) and H_out is H (no projection)."""
-    hidden = spec.hidden_size
-    return {
-        "L": spec.seq_len,
-        "N": spec.batch_size,
-        "H_in": spec.input_size,
-        "H": hidden,
-        "H_out": hidden,
-        "D·H_out": hidden,
-        "D": 1,
-        "K": spec.num_layers,
-        "D·K": spec.num_layers,
-    }
-
-
-def layer_parameters(spec: Spec, layer: int) -> tuple[ParameterShape, ...]:
-    """The parameters of one layer: weight_ih (H, H_in or H), weight_hh (H, H), bias_ih (H), bias_hh (H)."""
-    hidden = spec.hidden_size
-    width, width_name = (spec.input_size, "H_in") if layer == 0 else (hidden, "H")
-    facts: list[tuple[str, tuple[str, ...], Shape]] = [
-        ("weight_ih", ("H", width_name), (hidden, width)),
-        ("weight_hh", ("H", "H"), (hidden, hidden)),
-    ]
-    if spec.bias:
-        facts += [("bias_ih", ("H",), (hidden,)), ("bias_hh", ("H",), (hidden,))]
-    return tuple(
-        ParameterShape(f"{base}_l{layer}", f"cells.{layer}.{base}", dims, shape, prod(shape))
-        for base, dims, shape in facts
-    )
-
-
-def parameters(spec: Spec) -> Iterator[ParameterShape]:
-    """Every parameter, layer by layer, in torch's order. Lazy: a Spec may have more layers than memory has room for."""
-    for layer in range(spec.num_layers):
-        yield from layer_parameters(spec, layer)
 
 
 def parameter_rows(spec: Spec) -> int:
     """How many parameters (tensors, not numbers) the network has."""
-    return _over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
+    return over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
 
 
 def parameter_count(spec: Spec) -> int:
-    """Numbers to learn: the sum over layers of H·(H_in or H) + H·H, and 2·H for the two biases."""
-    return _over_layers(spec, lambda layer: sum(p.count for p in layer_parameters(spec, layer)))
+    """Numbers to learn: D·(G·H·(I + H_out) + 2·G·H + P·H) for each layer.
+
+    I is H_in in the first layer and D·H_out above it; 2·G·H are the two biases; P·H is the projection.
+    """
+    return over_layers(spec, lambda layer: sum(each.count for each in layer_parameters(spec, layer)))
 
 
 def macs(spec: Spec) -> int:
-    """Multiply-accumulates of the whole sequence: L·N times the sum over layers of H·(H_in or H) + H·H.
+    """Multiply-accumulates of the whole sequence: the real steps times D·(G·H·(I + H_out) + P·H) for each layer.
 
-    Only matrix products count, as is the custom: a bias is added and a tanh taken without one.
+    Real steps are L·N, or the sum of the lengths of a packed input; I is H_in in the first layer and D·H_out above it.
+    Only products with a weight matrix count, as is the custom: a bias is added and a gate applied without one. One
+    step of LSTMCell(10, 20) at batch 5 is 4·20·(10 + 20)·5 = 12,000.
     """
-    per_step = _over_layers(spec, lambda layer: sum(p.count for p in layer_parameters(spec, layer) if p.shape[1:]))
-    return spec.seq_len * spec.batch_size * per_step
+    return real_steps(spec) * over_layers(spec, lambda layer: layer_macs(spec, layer))
 
 
-def _over_layers(spec: Spec, count: Callable[[int], int]) -> int:
-    # All layers above the first are alike, so that a million layers cost no more than two.
-    return count(0) + (spec.num_layers - 1) * count(1)
+def layer_macs(spec: Spec, layer: int) -> int:
+    """Multiply-accumulates of one step of one sequence in one layer."""
+    return sum(each.count for each in layer_parameters(spec, layer) if len(each.shape) == 2)
+
+
+def parameter_formula(spec: Spec) -> str:
+    """`parameter_count` with its numbers put in: "20·(10 + 20 + 2) + 20·(20 + 20 + 2)"."""
+    return _over_layers_in_words(spec, " + 2" if spec.bias else "")
+
+
+def mac_formula(spec: Spec) -> str:
+    """`macs` with its numbers put in: "15·(20·(10 + 20) + 20·(20 + 20))"."""
+    return f"{real_steps(spec)}·({_over_layers_in_words(spec, '')})"
+
+
+def _over_layers_in_words(spec: Spec, biases: str) -> str:
+    sizes = dim_sizes(spec)
+
+    def layer(width: int) -> str:
+        text = f"{sizes[gate_rows(spec)]}·({width} + {spec.output_size}{biases})"
+        if spec.proj_size:
+            text = f"({text} + {spec.proj_size}·{spec.hidden_size})"
+        return f"2·{text}" if spec.bidirectional else text
+
+    above = layer(sizes["D·H_out"])
+    return layer(spec.input_size) + {1: "", 2: f" + {above}"}.get(spec.num_layers, f" + {spec.num_layers - 1}·{above}")
+
+
+def real_steps(spec: Spec) -> int:
+    """Steps that are computed, over all sequences: L·N, or the sum of the lengths."""
+    return spec.seq_len * spec.batch_size if spec.lengths is None else sum(spec.lengths)
+
+
+def over_layers(spec: Spec, count: Callable[[int], int]) -> int:
+    """A sum over the layers. All above the first are alike, so that a million layers cost no more than two."""
+    return count(0) + ((spec.num_layers - 1) * count(1) if spec.num_layers > 1 else 0)
+
+
+def check_rows(spec: Spec) -> None:
+    """Refuse a Spec whose parameters are more rows than a document is whole with.
+
+    Raises:
+        RnnscopeError: more than MOST_ROWS.
+    """
+    rows = parameter_rows(spec)
+    if rows > MOST_ROWS:
+        raise RnnscopeError(
+            f"--layers is {spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
+            "use --format table, which leaves out the layers in the middle",
+        )

@@ -7,6 +7,7 @@ command printed is collected, so that stdout gets the result alone, in one write
 import contextlib
 import io
 import os
+import re
 import sys
 import traceback
 import warnings
@@ -26,7 +27,7 @@ UsageError: Any = typer.BadParameter.__base__
 
 def run(words: list[str]) -> int:
     """Answer a command line and return the exit code."""
-    quiet = bool({"-q", "--quiet"} & set(words))
+    quiet = any(re.fullmatch("-q+|--quiet", word) for word in words)
     stdout = sys.stdout
     code, text = _answer(words, stdout, quiet)
     if quiet or not text:
@@ -93,13 +94,16 @@ def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:
 
 def _usage(error: Any, words: list[str]) -> tuple[str, str]:
     """A parse error of Typer's, in the form of our own."""
-    name, near = getattr(error, "option_name", None), getattr(error, "possibilities", None) or []
+    name: str = getattr(error, "option_name", None) or ""
+    near = getattr(error, "possibilities", None) or []
     command, message = _command(words), error.format_message().rstrip(".")
     if command is None and not name:
         name = next((word for word in words if not word.startswith("-")), "")
-        message, near = f"no such command: {name}", get_close_matches(name, COMMANDS)
+        message, near = f"no such command: {name[:40]}", get_close_matches(name, COMMANDS)
     elif message.startswith("No such option"):
-        message = f"no such flag: {name}"
+        message = f"no such flag: {name[:40]}"
+        if command is None and len(words) > 1:
+            return message, f"flags go after the command, {' or '.join(COMMANDS)}"
     elif "unexpected extra argument" in message:
         message = f"unexpected argument: {message.partition(' (')[2].removesuffix(')')}"
     help_words = " ".join(filter(None, ("rnnscope", command, "--help")))
@@ -116,7 +120,8 @@ def _error_document(words: list[str], message: str, hint: str | None) -> str:
 
 
 def _command(words: list[str]) -> str | None:
-    return next((word for word in words if word in COMMANDS), None)
+    first = next((word for word in words if not word.startswith("-")), None)
+    return first if first in COMMANDS else None
 
 
 def _wants_json(words: list[str]) -> bool:
@@ -126,6 +131,8 @@ def _wants_json(words: list[str]) -> bool:
 def _complain(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
+            if not can_say_signs(sys.stderr):
+                text = text.encode("ascii", "backslashreplace").decode()
             print(text, file=sys.stderr, flush=True)
 
 

@@ -8,77 +8,91 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag
+from rnnscope.flags import Choice, Flag, Number, Switch, Text, Whole, Wholes
 
-KINDS = ("rnn", "lstm", "gru")
-NONLINEARITIES = ("tanh", "relu")
-STATES = ("random", "zeros")
+KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
+"""The kinds of network, with the name of torch's module."""
+
 DTYPES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 """Names of the dtypes that can be asked for, with the bytes of one element."""
 
 LARGEST_SIZE = 2**63 - 1
 """torch keeps sizes in 64 bits with a sign."""
 
-LARGEST_SEED = 2**31 - 1
-"""Weights and input take the seeds 2·seed and 2·seed + 1, and torch's generator of the CPU has seeds of 32 bits."""
+LARGEST_SEED = 2**30 - 1
+"""Weights, input and cotangents take the seeds 4·seed, + 1 and + 2; torch's generator on the CPU has 32 bits."""
 
-MOST_THREADS = 1024
-
-
-def _field(default: Any, *names: str, **facts: Any) -> Any:
-    return field(default=default, metadata={"flag": Flag(names=names, default=default, **facts)})
+DEVICES = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?"
 
 
-def _size(default: int, *names: str, minimum: int = 1, **facts: Any) -> Any:
-    return _field(default, *names, minimum=minimum, maximum=LARGEST_SIZE, **facts)
+def _network(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Network", default, **facts))
+
+
+def _input(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Input", default, **facts))
+
+
+def _place(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Where it runs", default, **facts))
+
+
+def _field(flag: Flag) -> Any:
+    return field(default=flag.default, metadata={"flag": flag})
+
+
+_SIZE = {"minimum": 1, "maximum": LARGEST_SIZE}
+_COUNT = {"minimum": 0, "maximum": LARGEST_SIZE}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
     """One network, one input, one place to run it. Defaults are the worked example of the torch tutorials.
 
-    Raises:
-        RnnscopeError: a value that is not allowed, named by its flag.
+    `lengths` gives each sequence its own number of steps, as in a packed sequence: N and L follow from them.
+    `unbatched` leaves N out of every shape; a single sequence is computed.
 
-    Source of the names: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
+    Raises:
+        RnnscopeError: a value that is not allowed, or two that do not go together, named by their flags.
+
+    Source of the names: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
     """
 
-    kind: str = _field("rnn", "--kind", help="Recurrent module:", panel="Network", choices=KINDS)
-    input_size: int = _size(10, "--input-size", help="H_in: features of x.", panel="Network")
-    hidden_size: int = _size(20, "--hidden-size", help="H: features of h.", panel="Network")
-    num_layers: int = _size(2, "--layers", "--num-layers", help="K: stacked layers.", panel="Network")
-    nonlinearity: str = _field("tanh", "--nonlinearity", help="Of an RNN:", panel="Network", choices=NONLINEARITIES)
-    bias: bool = _field(True, "--bias/--no-bias", help="Whether layers have biases.", panel="Network")
-    batch_first: bool = _field(False, "--batch-first", help="x and y start with N, not L.", panel="Network")
+    kind: str = _network(Choice, "rnn", "--kind", help="Recurrent module:", choices=tuple(KINDS))
+    input_size: int = _network(Whole, 10, "--input-size", help="H_in: features of x.", **_SIZE)
+    hidden_size: int = _network(Whole, 20, "--hidden-size", help="H: features of h.", **_SIZE)
+    num_layers: int = _network(Whole, 2, "--layers", "--num-layers", help="K: stacked layers.", **_SIZE)
+    nonlinearity: str = _network(Choice, "tanh", "--nonlinearity", help="Of an RNN:", choices=("tanh", "relu"))
+    bias: bool = _network(Switch, True, "--bias/--no-bias", help="Whether layers have biases.")
+    batch_first: bool = _network(Switch, False, "--batch-first", help="x and y start with N, not L.")
+    bidirectional: bool = _network(Switch, False, "--bidirectional", help="Walk backward too: D = 2.")
+    proj_size: int = _network(Whole, 0, "--proj-size", help="P: features of h in an LSTM with a projection.", **_COUNT)
+    dropout: float = _network(Number, 0.0, "--dropout", help="Between layers, in training.", maximum=1.0)
 
-    seq_len: int = _size(3, "--seq-len", "--seq-length", help="L: time steps.", panel="Input")
-    batch_size: int = _size(5, "--batch", "--batch-size", minimum=0, help="N: sequences in a batch.", panel="Input")
-    h0: str = _field("random", "--h0", help="Initial state:", panel="Input", choices=STATES)
-    seed: int = _field(0, "--seed", help="Of weights and input.", panel="Input", minimum=0, maximum=LARGEST_SEED)
-
-    device: str = _field(
-        "cpu",
-        "--device",
-        help="cpu, cuda, cuda:N or auto.",
-        panel="Where it runs",
-        pattern=r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?",
-        forms="cpu, cuda, cuda:N, auto",
-    )
-    dtype: str = _field("float32", "--dtype", help="Of all tensors:", panel="Where it runs", choices=tuple(DTYPES))
-    threads: int | None = _field(
+    seq_len: int = _input(Whole, 3, "--seq-len", "--seq-length", help="L: time steps.", **_SIZE)
+    batch_size: int = _input(Whole, 5, "--batch", "--batch-size", help="N: sequences in a batch.", **_COUNT)
+    unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
+    lengths: tuple[int, ...] | None = _input(
+        Wholes,
         None,
-        "--threads",
-        help="CPU threads of torch.",
-        panel="Where it runs",
-        minimum=1,
-        maximum=MOST_THREADS,
-        example=1,
+        "--lengths",
+        help="Steps of each sequence: 3,2,2 packs them.",
+        maximum=LARGEST_SIZE,
+        example=(3, 2, 2),
     )
-    memory_check: bool = _field(
-        True,
-        "--memory-check/--no-memory-check",
-        help="Whether to refuse what memory cannot hold.",
-        panel="Where it runs",
+    h0: str = _input(Choice, "random", "--h0", help="Initial state:", choices=("random", "zeros"))
+    seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", minimum=0, maximum=LARGEST_SEED)
+
+    device: str = _place(
+        Text, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, forms="cpu, cuda, cuda:N, auto"
+    )
+    dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
+    threads: int | None = _place(
+        Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=1024, example=1
+    )
+    train: bool = _place(Switch, False, "--train", help="In training mode, where dropout acts.")
+    memory_check: bool = _place(
+        Switch, True, "--memory-check/--no-memory-check", help="Whether to refuse what memory cannot hold."
     )
 
     def __post_init__(self) -> None:
@@ -86,13 +100,58 @@ class Spec:
             value = getattr(self, each.name)
             if value is not None or each.default is not None:
                 flag_of(each).check(value)
-        if self.kind != "rnn":
-            raise RnnscopeError(f"--kind {self.kind} is not there yet", "use --kind rnn")
+        self._check_network()
+        if self.lengths is not None:
+            self._follow("seq_len", "--lengths has a longest of {}", max(self.lengths))
+            self._follow("batch_size", "--lengths has {} sequences", len(self.lengths))
+        if self.unbatched:
+            if self.lengths is not None:
+                raise RnnscopeError("--unbatched is one sequence, and --lengths packs several", "give one of the two")
+            self._follow("batch_size", "--unbatched is {} sequence", 1)
+
+    def _check_network(self) -> None:
+        if self.kind != "rnn" and self.nonlinearity != "tanh":
+            raise RnnscopeError(
+                f"--nonlinearity is {self.nonlinearity}, but {KINDS[self.kind]} has none to choose", "use --kind rnn"
+            )
+        if self.proj_size and self.kind != "lstm":
+            raise RnnscopeError(
+                f"--proj-size is {self.proj_size}, but {KINDS[self.kind]} has no projection", "use --kind lstm"
+            )
+        if self.proj_size >= self.hidden_size:
+            raise RnnscopeError(
+                f"--proj-size is {self.proj_size}, but it must be smaller than --hidden-size {self.hidden_size}",
+                f"try --proj-size {self.hidden_size // 2}",
+            )
+
+    def _follow(self, name: str, because: str, value: int) -> None:
+        """Set a field that follows from another flag; refuse one that was given otherwise."""
+        spec_field = next(each for each in fields(self) if each.name == name)
+        given = getattr(self, name)
+        if given not in (value, spec_field.default):
+            flag = flag_of(spec_field).name
+            raise RnnscopeError(f"{flag} is {given}, but {because.format(value)}", f"leave {flag} out")
+        object.__setattr__(self, name, value)
 
     @property
     def element_size(self) -> int:
         """Bytes of one element of the dtype."""
         return DTYPES[self.dtype]
+
+    @property
+    def module_name(self) -> str:
+        """torch's module: nn.RNN, nn.LSTM or nn.GRU."""
+        return KINDS[self.kind]
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, 1 otherwise."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """H_out: P with a projection, H without."""
+        return self.proj_size or self.hidden_size
 
 
 def flag_of(spec_field: "Field[Any]") -> Flag:

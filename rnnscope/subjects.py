@@ -1,187 +1,145 @@
 """The ways of computing one network, all with one signature: a Spec, weights and input in, a Run out.
 
-Places the work (device, threads, no autograd) and puts these settings of torch back afterwards. What it finds of shapes
-is laid beside the formulas; values are judged elsewhere.
+Where it runs is devices.py's business, and what comes out is judged elsewhere.
 """
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from rnnscope.cells import StackedCells
-from rnnscope.errors import RnnscopeError
-from rnnscope.shapes import PATHS, Mismatch, Shape, Shapes, parameters, shapes_of
+from rnnscope.cells import MODULES, StackedCells, cell_name
+from rnnscope.dims import direction_parameters
+from rnnscope.equations import Layer, gru_step, lstm_step, rnn_step
 from rnnscope.spec import Spec
-from rnnscope.weights import Input, Weights, cell_weights, draw_input
+from rnnscope.walker import State, Step, walk
+from rnnscope.weights import Input, Weights
 
 
 @dataclass(frozen=True)
 class Run:
-    """What came out: y: (L, N, H), or (N, L, H) with batch_first, and h: (K, N, H)."""
+    """What came out: y: (L, N, D·H_out), laid out as x is, and state: (h,), or (h, c) for an LSTM.
+
+    h: (D·K, N, H_out), c: (D·K, N, H). Where the Spec has lengths y is padded, with whatever the subject pads with.
+    `parameters` are the very tensors that were computed with, by torch's names.
+    """
 
     y: Tensor
-    h: Tensor
+    state: tuple[Tensor, ...]
+    parameters: Weights = field(default_factory=dict)
 
     def outputs(self) -> dict[str, Tensor]:
-        """The tensors by name, in the order in which they are shown."""
-        return {"y": self.y, "h": self.h}
+        """The tensors by name, in the order in which they are shown: y, h and c."""
+        return {"y": self.y} | dict(zip(("h", "c"), self.state, strict=False))
 
 
 Subject = Callable[[Spec, Weights, Input], Run]
 
 
 def run_module(spec: Spec, weights: Weights, given: Input) -> Run:
-    """torch's fused module, which loops over time and layers in C++."""
-    return _run(build_module(spec), weights, given)
+    """torch's fused module, which loops over time and layers in C++ or in cuDNN."""
+    module = build_module(spec)
+    module.load_state_dict(weights)  # copies, so that two subjects never share storage
+    return call(module, spec, given, dict(module.named_parameters()))
 
 
 def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
     """The stack of cells, which loops in Python."""
-    return _run(build_cells(spec), cell_weights(spec, weights), given)
+    cells = build_cells(spec)
+    cells.load_state_dict({cell_name(name): each for name, each in weights.items()})
+    return call(cells, spec, given, {cell_name(name): each for name, each in cells.named_parameters()})
 
 
-SUBJECTS: dict[str, Subject] = {"module": run_module, "cells": run_cells}
+def run_equations(spec: Spec, weights: Weights, given: Input) -> Run:
+    """The formulas themselves, in any dtype; projections too."""
+    own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
+    batched = not spec.unbatched
+    swapped = batched and spec.batch_first
+    x, state = given.x.transpose(0, 1) if swapped else given.x, given.state
+    if not batched:
+        x, state = x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state)
+    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(x.device)
+    dropout = partial(nn.functional.dropout, p=spec.dropout, training=spec.train) if spec.dropout else None
+    y, last = walk(_steps(spec, own), x, state, real, dropout)
+    if not batched:
+        y, last = y.squeeze(1), tuple(each.squeeze(1) for each in last)
+    return Run(y.transpose(0, 1) if swapped else y, last, own)
+
+
+SUBJECTS: dict[str, Subject] = {"module": run_module, "cells": run_cells, "equations": run_equations}
 """Every subject by the name under which --left and --right take it."""
 
 
 def build_module(spec: Spec) -> nn.Module:
-    """nn.RNN of the Spec, on its device and in its dtype."""
-    return nn.RNN(spec.input_size, spec.hidden_size, spec.num_layers, **_options(spec)).to(spec.device)
+    """nn.RNN, nn.LSTM or nn.GRU of the Spec, on its device and in its dtype."""
+    options = _options(spec) | ({"proj_size": spec.proj_size} if spec.proj_size else {})
+    if spec.kind == "rnn":
+        options["nonlinearity"] = spec.nonlinearity
+    module: nn.Module = MODULES[spec.kind](spec.input_size, spec.hidden_size, spec.num_layers, **options)
+    return module.to(spec.device).train(_mode(spec))
 
 
-def build_cells(spec: Spec) -> nn.Module:
-    """The stack of nn.RNNCell of the Spec, on its device and in its dtype."""
-    return StackedCells(spec.input_size, spec.hidden_size, spec.num_layers, **_options(spec)).to(spec.device)
+def build_cells(spec: Spec) -> StackedCells:
+    """The stack of cells of the Spec, on its device and in its dtype."""
+    options = _options(spec) | {"nonlinearity": spec.nonlinearity}
+    cells = StackedCells(spec.kind, spec.input_size, spec.hidden_size, spec.num_layers, **options)
+    return cells.to(spec.device).train(_mode(spec))
+
+
+BUILDERS: dict[str, Callable[[Spec], nn.Module]] = {"module": build_module, "cells": build_cells}
+"""The subjects that are an nn.Module, with torch's own initial weights."""
+
+
+def call(network: nn.Module, spec: Spec, given: Input, parameters: Weights) -> Run:
+    """Call a network as torch's modules are called; packed where the Spec has lengths, and unpacked again."""
+    x: Tensor | PackedSequence = given.x
+    if spec.lengths is not None:
+        lengths = torch.tensor(spec.lengths, device="cpu")
+        x = pack_padded_sequence(given.x, lengths, spec.batch_first, enforce_sorted=False)
+    y, last = network(x, given.state if spec.kind == "lstm" else given.state[0])
+    if isinstance(y, PackedSequence):
+        y, _ = pad_packed_sequence(y, spec.batch_first, total_length=spec.seq_len)
+    if y.is_cuda:
+        torch.cuda.synchronize(y.device)
+    return Run(y, last if isinstance(last, tuple) else (last,), parameters)
+
+
+def valid_steps(spec: Spec) -> Tensor:
+    """(L, N), True at the steps that a sequence really has, False at the padding behind its end."""
+    lengths = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu")
+    return torch.arange(spec.seq_len, device="cpu")[:, None] < lengths[None, :]
+
+
+def _mode(spec: Spec) -> bool:
+    # cuDNN computes no gradient in inference mode; without --train there is no dropout that it could let act.
+    return spec.train or torch.is_grad_enabled()
 
 
 def _options(spec: Spec) -> dict[str, Any]:
-    # Built on the CPU even where the caller's default device is another, so that no other random state is touched.
     return {
-        "nonlinearity": spec.nonlinearity,
         "bias": spec.bias,
         "batch_first": spec.batch_first,
+        # torch warns of dropout in a single layer; the page of shapes says it.
+        "dropout": spec.dropout if spec.train and spec.num_layers > 1 else 0.0,
+        "bidirectional": spec.bidirectional,
+        # Built on the CPU even where the caller's default device is another: no other random state is touched.
         "device": "cpu",
         "dtype": getattr(torch, spec.dtype),
     }
 
 
-_MEMORY = re.compile("allocate memory|size calculation overflow")
-_DTYPE = re.compile("not implemented for '|[Uu]nsupported (data|dtype)|dtype .* not supported")
+def _steps(spec: Spec, weights: Weights) -> list[list[Step]]:
+    """The formula of each layer in each direction, with its weights."""
+    rnn = partial(rnn_step, nonlinearity=spec.nonlinearity)
+    steps: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm_step, "gru": gru_step}
+    letters = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "W_hr"}
 
-_BUILDERS = {"module": build_module, "cells": build_cells}
+    def step(layer: int, direction: int) -> Step:
+        names = [each.name for each in direction_parameters(spec, layer, direction)]
+        return partial(steps[spec.kind], Layer(**{letters[name.partition("_l")[0]]: weights[name] for name in names}))
 
-
-def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
-    """Build the network on each path, run random input through it and lay what came out beside the formulas.
-
-    Raises:
-        RnnscopeError: no such device, or a dtype that it cannot compute.
-    """
-    formulas = shapes_of(spec, paths)
-    actual: dict[str, dict[str, Shape]] = {}
-    mismatches: list[Mismatch] = []
-    with running(spec) as placed:
-        given = draw_input(placed)
-        for path in paths:
-            network = _BUILDERS[path](placed)
-            outputs = {each.name: each.shape for each in formulas.tensors if each.role == "output"}
-            actual[path] = {name: tuple(each.shape) for name, each in _called(network, given).outputs().items()}
-            mismatches += _mismatches(path, outputs, actual[path])
-            expected = {each.names[path]: each.shape for each in parameters(spec)}
-            found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-            mismatches += _mismatches(path, expected, found)
-        return replace(
-            formulas,
-            spec=placed,
-            actual=actual,
-            mismatches=tuple(mismatches),
-            device_name=device_name(placed),
-            torch_version=str(torch.__version__),
-        )
-
-
-@contextmanager
-def running(spec: Spec) -> Iterator[Spec]:
-    """Run what is inside without autograd, with the Spec's threads, and give the Spec with its device made definite.
-
-    Threads, grad mode and the random state of torch are afterwards what they were, also after an error. What torch
-    cannot compute or cannot hold becomes an RnnscopeError.
-    """
-    placed = replace(spec, device=_definite_device(spec.device))
-    threads = torch.get_num_threads()
-    try:
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            yield placed
-    except (RuntimeError, MemoryError) as error:
-        explained = _explained(error, placed)
-        if explained is None:
-            raise
-        raise explained from error
-    finally:
-        if spec.threads is not None:
-            torch.set_num_threads(threads)
-
-
-def device_name(spec: Spec) -> str:
-    """The device for a caption: "cpu", or "cuda:0 (NVIDIA H100 80GB HBM3)"."""
-    if not spec.device.startswith("cuda"):
-        return spec.device
-    return f"{spec.device} ({torch.cuda.get_device_name(spec.device)})"
-
-
-def _definite_device(device: str) -> str:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        return "cuda:0" if count else "cpu"
-    if device == "cpu":
-        return device
-    if not count:
-        why = "finds no CUDA device on this machine" if torch.version.cuda else "is a build without CUDA"
-        raise RnnscopeError(f"--device {device}: torch {torch.__version__} {why}", "use --device cpu")
-    number = int(device.partition(":")[2] or 0)
-    if number >= count:
-        there = "1 CUDA device, cuda:0" if count == 1 else f"{count} CUDA devices, cuda:0 to cuda:{count - 1}"
-        raise RnnscopeError(f"--device {device}: this machine has {there}", "use --device cuda")
-    return f"cuda:{number}"
-
-
-def _explained(error: RuntimeError | MemoryError, spec: Spec) -> RnnscopeError | None:
-    """The error in the user's words where its cause is known."""
-    reason = str(error).split("\n")[0]
-    if _DTYPE.search(reason):
-        return RnnscopeError(
-            f"--dtype {spec.dtype}: torch {torch.__version__} cannot compute nn.RNN in {spec.dtype} on {spec.device} "
-            f"({reason})",
-            "use --dtype float32",
-        )
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _MEMORY.search(reason):
-        return RnnscopeError(
-            f"out of memory on {spec.device}" + (f" ({reason})" if reason else ""),
-            "make --seq-len, --batch, --hidden-size or --layers smaller",
-        )
-    return None
-
-
-def _run(network: nn.Module, weights: Weights, given: Input) -> Run:
-    network.load_state_dict(weights)  # copies, so that two subjects never share storage
-    return _called(network, given)
-
-
-def _called(network: nn.Module, given: Input) -> Run:
-    run = Run(*network.eval()(given.x, given.h0))
-    if run.y.is_cuda:
-        torch.cuda.synchronize(run.y.device)
-    return run
-
-
-def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape]) -> list[Mismatch]:
-    names = expected.keys() | actual.keys()
-    pairs = {name: (expected.get(name), actual.get(name)) for name in sorted(names)}
-    return [Mismatch(path, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    return [[step(layer, direction) for direction in range(spec.directions)] for layer in range(spec.num_layers)]

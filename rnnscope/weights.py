@@ -1,7 +1,7 @@
-"""Draws weights and input from the seed, and moves weights between torch's names and the cells' names.
+"""Draws weights and input from the seed. Knows nothing of how the network is computed.
 
 Everything is drawn on the CPU in float64 and rounded to the dtype afterwards, so that a seed means the same numbers in
-every dtype and on every device. Knows nothing of how the network is computed.
+every dtype and on every device.
 """
 
 from dataclasses import dataclass
@@ -9,29 +9,36 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnnscope.shapes import Shape, dim_sizes, parameters, tensor_shapes
+from rnnscope.dims import Shape, parameters, tensor_shapes
 from rnnscope.spec import Spec
 
 Weights = dict[str, Tensor]
 """Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
 
-_STREAMS = {"weights": 0, "input": 1}
+_STREAMS = {"weights": 0, "input": 1, "cotangents": 2}
 
 
 @dataclass(frozen=True)
 class Input:
-    """What goes in: x: (L, N, H_in), or (N, L, H_in) with batch_first, and h0: (K, N, H)."""
+    """What goes in: x: (L, N, H_in), or (N, L, H_in) with batch_first, and state: (h0,), or (h0, c0) for an LSTM.
+
+    h0: (D·K, N, H_out), c0: (D·K, N, H). Unbatched tensors have no N. x is padded where the Spec has lengths.
+    """
 
     x: Tensor
-    h0: Tensor
+    state: tuple[Tensor, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name: x, h0 and c0."""
+        return {"x": self.x} | dict(zip(("h0", "c0"), self.state, strict=False))
 
 
 def draw_weights(spec: Spec) -> Weights:
     """Parameters as torch initialises them, uniform in ±1/√H, on the Spec's device and in its dtype.
 
-    Source: "Variables" in https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
+    Source: "Variables" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
     """
-    generator, limit = _generator(spec, "weights"), dim_sizes(spec)["H"] ** -0.5
+    generator, limit = _generator(spec.seed, "weights"), spec.hidden_size**-0.5
     return {
         each.name: _placed(_empty(each.shape).uniform_(-limit, limit, generator=generator), spec)
         for each in parameters(spec)
@@ -39,24 +46,27 @@ def draw_weights(spec: Spec) -> Weights:
 
 
 def draw_input(spec: Spec) -> Input:
-    """x, and h0 unless it is zeros, from the standard normal distribution, on the Spec's device and in its dtype."""
-    generator = _generator(spec, "input")
-    shapes = {each.name: each.shape for each in tensor_shapes(spec)}
-    # h0 comes first, so that a longer sequence keeps it.
-    h0 = _empty(shapes["h0"])
-    h0 = h0.normal_(generator=generator) if spec.h0 == "random" else h0.zero_()
-    x = _empty(shapes["x"]).normal_(generator=generator)
-    return Input(_placed(x, spec), _placed(h0, spec))
+    """x, and the initial state unless it is zeros, from the standard normal distribution."""
+    generator = _generator(spec.seed, "input")
+    shapes = {each.name: each.shape for each in tensor_shapes(spec) if each.role != "output"}
+    x_shape = shapes.pop("x")
+    # The state comes first, so that a longer sequence keeps it.
+    state = [_empty(shape).normal_(generator=generator) for shape in shapes.values()]
+    if spec.h0 == "zeros":
+        state = [each.zero_() for each in state]
+    x = _empty(x_shape).normal_(generator=generator)
+    return Input(_placed(x, spec), tuple(_placed(each, spec) for each in state))
 
 
-def cell_weights(spec: Spec, weights: Weights) -> Weights:
-    """The same parameters under the names of the stack of cells: weight_ih_l0 becomes cells.0.weight_ih."""
-    return {each.cell_name: weights[each.name] for each in parameters(spec)}
+def draw_cotangents(spec: Spec, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What is sent back through y, h and c: standard normal numbers in the shape, dtype and place of each."""
+    generator = _generator(spec.seed, "cotangents")
+    return {name: _empty(tuple(each.shape)).normal_(generator=generator).to(each) for name, each in outputs.items()}
 
 
-def _generator(spec: Spec, stream: str) -> torch.Generator:
-    # Two streams, or the first numbers of x would be the first weights again.
-    return torch.Generator(device="cpu").manual_seed((2 * spec.seed + _STREAMS[stream]) % 2**64)
+def _generator(seed: int, stream: str) -> torch.Generator:
+    # Streams, or the first numbers of x would be the first weights again.
+    return torch.Generator(device="cpu").manual_seed(4 * seed + _STREAMS[stream])
 
 
 def _empty(shape: Shape) -> Tensor:

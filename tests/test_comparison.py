@@ -146,7 +146,7 @@ def test_shapes_that_differ_have_no_numbers() -> None:
 def wrong_subject(change_y: float) -> subjects.Subject:
     def run(spec: Spec, weights: Weights, given: Input) -> Run:
         right = subjects.run_cells(spec, weights, given)
-        return Run(right.y + change_y, right.h)
+        return Run(right.y + change_y, right.state)
 
     return run
 
@@ -170,7 +170,7 @@ def test_verdict_cause_and_exit_code(
 def test_other_shapes_are_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     def batch_first(spec: Spec, weights: Weights, given: Input) -> Run:
         right = subjects.run_cells(spec, weights, given)
-        return Run(right.y.transpose(0, 1), right.h)
+        return Run(right.y.transpose(0, 1), right.state)
 
     comparison = against(monkeypatch, batch_first)
     assert (comparison.verdict, comparison.cause, comparison.exit_code) == ("different", "shape", 1)
@@ -182,14 +182,14 @@ def test_a_subject_is_identical_to_itself() -> None:
 
 
 def test_two_subjects_share_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoiling(network: torch.nn.Module, given: Input) -> Run:
-        run = called(network, given)
+    def spoiling(network: torch.nn.Module, spec: Spec, given: Input, parameters: Weights) -> Run:
+        run = call(network, spec, given, parameters)
         for each in network.parameters():
             each.fill_(NAN)
         return run
 
-    called, before = subjects._called, compare(Spec())
-    monkeypatch.setattr(subjects, "_called", spoiling)
+    call, before = subjects.call, compare(Spec())
+    monkeypatch.setattr(subjects, "call", spoiling)
     assert compare(Spec()) == before
 
 

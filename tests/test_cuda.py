@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,22 @@ Cli = Callable[..., Answer]
 def test_module_and_cells_are_the_same_network(nonlinearity: str, batch_first: bool) -> None:
     spec = Spec(device="cuda", dtype="float64", nonlinearity=nonlinearity, batch_first=batch_first, num_layers=3)
     assert compare(spec, rtol=1e-12, atol=1e-12).exit_code == 0
+
+
+@pytest.mark.parametrize("right", ["cells", "equations"])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize(
+    "form", [{}, {"unbatched": True}, {"lengths": (2, 5, 1)}], ids=["batched", "unbatched", "packed"]
+)
+def test_the_whole_family_with_gradients(kind: str, form: dict[str, Any], right: str) -> None:
+    spec = Spec(kind=kind, device="cuda", dtype="float64", bidirectional=True, batch_first=True, **form)
+    assert compare(spec, right=right, rtol=1e-11, atol=1e-11, grad=True).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_every_dtype_is_computed_as_it_is_asked_for(kind: str, dtype: str) -> None:
+    assert compare(Spec(kind=kind, device="cuda", dtype=dtype), rtol=5e-2, atol=5e-2).exit_code == 0
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])

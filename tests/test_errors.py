@@ -23,7 +23,25 @@ WRONG_VALUES = {
     "--seq-len=": "--seq-len is '', but it must be a whole number of at least 1; try --seq-len 3",
     "--batch -1": "--batch is -1, but it must be a whole number of at least 0; try --batch 5",
     "--seed -1": "--seed is -1, but it must be a whole number of at least 0; try --seed 0",
-    "--seed 2147483648": "--seed is 2147483648, but it must be at most 2147483647; try --seed 0",
+    "--seed 1073741824": "--seed is 1073741824, but it must be at most 1073741823; try --seed 0",
+    "--dropout 1.5": "--dropout is 1.5, but it must be a number from 0 to 1; try --dropout 0.0",
+    "--lengths 3,0,1": (
+        "--lengths is (3, 0, 1), but it must be whole numbers of at least 1 with commas between them; "
+        "try --lengths 3,2,2"
+    ),
+    "--lengths 3;2": (
+        "--lengths is '3;2', but it must be whole numbers of at least 1 with commas between them; try --lengths 3,2,2"
+    ),
+    "--lengths 3,2 --batch 4": "--batch is 4, but --lengths has 2 sequences; leave --batch out",
+    "--lengths 3,2 --seq-len 9": "--seq-len is 9, but --lengths has a longest of 3; leave --seq-len out",
+    "--unbatched --batch 4": "--batch is 4, but --unbatched is 1 sequence; leave --batch out",
+    "--unbatched --lengths 3": "--unbatched is one sequence, and --lengths packs several; give one of the two",
+    "--kind gru --nonlinearity relu": "--nonlinearity is relu, but nn.GRU has none to choose; use --kind rnn",
+    "--proj-size 3": "--proj-size is 3, but nn.RNN has no projection; use --kind lstm",
+    "--kind gru --proj-size 3": "--proj-size is 3, but nn.GRU has no projection; use --kind lstm",
+    "--kind lstm --proj-size 20": (
+        "--proj-size is 20, but it must be smaller than --hidden-size 20; try --proj-size 10"
+    ),
     "--layers 9223372036854775808": (
         "--layers is 9223372036854775808, but it must be at most 9223372036854775807; try --layers 2"
     ),
@@ -39,8 +57,6 @@ WRONG_VALUES = {
     "--h0 ones": "--h0 is 'ones', but it must be one of random, zeros; try --h0 random",
     "--device gpu": "--device is 'gpu', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
     "--device cuda:x": "--device is 'cuda:x', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
-    "--kind lstm": "--kind lstm is not there yet; use --kind rnn",
-    "--kind gru": "--kind gru is not there yet; use --kind rnn",
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
     "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
     "--layres 3": "no such flag: --layres; did you mean --layers?",
@@ -74,8 +90,11 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
             "shapes --path cell",
             "--path is 'cell', but it must be one of both, module, cells; did you mean --path cells?",
         ),
-        ("compare --left modul", "--left is 'modul', but it must be one of module, cells; did you mean --left module?"),
-        ("compare --right gru", "--right is 'gru', but it must be one of module, cells; try --right cells"),
+        (
+            "compare --left modul",
+            "--left is 'modul', but it must be one of module, cells, equations; did you mean --left module?",
+        ),
+        ("compare --right gru", "--right is 'gru', but it must be one of module, cells, equations; try --right cells"),
         ("compare --rtol 1e-3", "--rtol 0.001 is given without --atol; give both, for example --atol 0"),
         ("compare --atol 1e-3", "--atol 0.001 is given without --rtol; give both, for example --rtol 0"),
         (
@@ -276,5 +295,5 @@ def test_the_library_knows_its_paths(paths: Any) -> None:
 
 
 def test_the_library_knows_its_subjects() -> None:
-    with pytest.raises(RnnscopeError, match="--left is 'torch', but it must be one of module, cells"):
+    with pytest.raises(RnnscopeError, match="--left is 'torch', but it must be one of module, cells, equations"):
         compare(Spec(), left="torch")

@@ -13,7 +13,26 @@ from rnnscope.shell import run
 
 VALUES = st.one_of(
     st.sampled_from(["0", "1", "2", "3", "-1", "2.5", "", "many", "1e3", "nan", "-inf", "999999999999", "--", "٣"]),
-    st.sampled_from(["rnn", "lstm", "tanh", "relu", "zeros", "float64", "bfloat16", "cpu", "cuda", "cuda:9", "auto"]),
+    st.sampled_from(
+        [
+            "rnn",
+            "lstm",
+            "gru",
+            "equations",
+            "3,2,2",
+            "0.5",
+            "1",
+            "tanh",
+            "relu",
+            "zeros",
+            "float64",
+            "bfloat16",
+            "cpu",
+            "cuda",
+            "cuda:9",
+            "auto",
+        ]
+    ),
     st.sampled_from(["json", "tsv", "markdown", "module", "cells", "both"]),
     st.text(max_size=5),
 )
@@ -21,10 +40,12 @@ TAKES_VALUE = [
     *("--kind", "--input-size", "--hidden-size", "--layers", "--num-layers", "--nonlinearity"),
     *("--seq-len", "--seq-length", "--batch", "--batch-size", "--h0", "--seed"),
     *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
+    *("--lengths", "--dropout", "--proj-size"),
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
     *("--debug=1", "--no-json", "-z", "--memory-check"),
+    *("--bidirectional", "--unbatched", "--train", "--grad"),
 ]
 WORDS = st.one_of(
     st.tuples(st.sampled_from(TAKES_VALUE), VALUES),

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
-from rnnscope.render import plain, render
+from rnnscope.pages import Grid
+from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
 
 Facts = dict[str, Any]
@@ -61,6 +62,12 @@ TINY = figures(2**-23, (1, 4, 0))
 NONFINITE = figures(math.nan, (1, 4, 0), 3, 3)
 LARGE = Spec(input_size=1_000_000, hidden_size=2_000_000, num_layers=999_999_999_999, seq_len=10**9)
 
+LSTM = replace(
+    comparison(Spec(kind="lstm", lengths=(3, 1)), TINY, TINY, DEFAULT),
+    outputs=tuple(Difference(name, (3, 2, 20), (3, 2, 20), 80, **TINY) for name in ("y", "padding", "h", "c")),
+    gradients=(Difference("weight_hh_l0", (80, 20), (80, 20), 1600, **TINY | {"worst_index": (3, 7)}),),
+)
+
 RESULTS: dict[str, Shapes | Comparison] = {
     "shapes": shapes(Spec()),
     "shapes-batch-first-no-bias-relu": shapes(Spec(batch_first=True, bias=False, nonlinearity="relu", num_layers=1)),
@@ -75,6 +82,13 @@ RESULTS: dict[str, Shapes | Comparison] = {
         ),
     ),
     "shapes-large": shapes(LARGE, run=False),
+    "shapes-lstm": shapes(Spec(kind="lstm", num_layers=1)),
+    "shapes-lstm-projection-both-directions": shapes(Spec(kind="lstm", proj_size=8, bidirectional=True), run=False),
+    "shapes-gru-both-directions": shapes(Spec(kind="gru", bidirectional=True, num_layers=6, bias=False)),
+    "shapes-gru-lengths": shapes(Spec(kind="gru", lengths=(5, 3, 3, 1), batch_first=True, bidirectional=True)),
+    "shapes-unbatched-dropout": shapes(Spec(unbatched=True, dropout=0.5, num_layers=1)),
+    "shapes-swappable": shapes(Spec(seq_len=4, batch_size=4, dropout=0.5)),
+    "compare-lstm-lengths-grad": LSTM,
     "compare": comparison(Spec(), TINY, figures(2**-24, (0, 2, 13)), DEFAULT),
     "compare-identical": comparison(Spec(), figures(0.0, (0, 0, 0)), figures(0.0, (0, 0, 0)), DEFAULT),
     "compare-different": comparison(
@@ -90,6 +104,7 @@ RESULTS: dict[str, Shapes | Comparison] = {
     "compare-shape": comparison(Spec(), {"right_shape": (5, 3, 20)}, figures(2**-24, (0, 2, 13)), DEFAULT),
 }
 
+DOCUMENTS = [name for name in RESULTS if name not in ("shapes-large", "compare-different")]
 WIDTHS = ("80", "120")
 EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
 
@@ -99,7 +114,15 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
     for name in RESULTS:
         for width in WIDTHS:
             yield f"{name}.{width}.txt", name, "table", width
-    for name in ("shapes", "shapes-finding", "compare", "compare-nonfinite", "compare-shape"):
+    for name in (
+        "shapes",
+        "shapes-finding",
+        "compare",
+        "compare-nonfinite",
+        "compare-shape",
+        "compare-lstm-lengths-grad",
+        "shapes-lstm",
+    ):
         for form, extension in EXTENSIONS.items():
             yield f"{name}.{extension}", name, form, "80"
 
@@ -125,12 +148,26 @@ def text_of(name: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> str:
     return render(RESULTS[name], "table", io.StringIO())
 
 
+def grids(name: str) -> dict[str, Grid]:
+    return {part.title: part for part in page(RESULTS[name]) if isinstance(part, Grid)}
+
+
 @pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("shapes")])
-def test_the_rows_add_up_to_the_footer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = text_of(name, "120", monkeypatch).partition("\nParameters\n")[2]
-    rows, footer = text.split("Parameters: ")
-    counts = [int(row.split()[-1].replace(",", "")) for row in rows.splitlines()[2:] if row.strip()]
-    assert sum(counts) == int(footer.split()[0].replace(",", ""))
+def test_the_rows_add_up(name: str) -> None:
+    counts = {row[0]: int(row[2].replace(",", "")) for row in grids(name)["Counts"].rows}
+    parameters = [int(row[-1].replace(",", "")) for row in grids(name)["Parameters"].rows]
+    assert sum(parameters) == counts["parameters"]
+    work = counts.pop("multiply-accumulates")
+    assert work >= 0
+    assert counts.pop("in all") == sum(counts.values())
+
+
+@pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("shapes")])
+def test_the_formulas_give_the_counts(name: str) -> None:
+    for what, formula, count, _ in grids(name)["Counts"].rows:
+        if what != "in all":
+            value = eval(formula.replace("·", "*"), {"__builtins__": {}})
+            assert (what, value) == (what, int(count.replace(",", "")))
 
 
 @pytest.mark.parametrize("columns", ["1", "20", "40", "80", "200"])
@@ -138,9 +175,16 @@ def test_the_rows_add_up_to_the_footer(name: str, monkeypatch: pytest.MonkeyPatc
 def test_only_prose_is_broken_and_nothing_is_cut(name: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = text_of(name, columns, monkeypatch)
     assert "…" not in text
-    rows = [line for line in render(RESULTS[name], "markdown", io.StringIO()).splitlines() if line.startswith("| ")]
-    cells = [cell for row in rows for cell in row.strip("| ").split(" | ")]
-    assert [cell for cell in cells if re.search(r"\d", cell) and cell not in text] == []
+    found = [
+        (cell, column.prose)
+        for grid in grids(name).values()
+        for row in grid.rows
+        for cell, column in zip(row, grid.columns, strict=True)
+    ]
+    assert [cell for cell, prose in found if not prose and cell not in text] == []
+    assert [
+        word for cell, prose in found if prose for word in cell.split() if len(word) < 20 and word not in text
+    ] == []
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -88,7 +88,14 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         "--input-size 6000 --hidden-size 6000 --dtype float64",
         "--seq-len 100 --batch 1 --input-size 250000 --hidden-size 1000 --layers 1",
         "--seq-len 1 --batch 100000 --input-size 1 --hidden-size 1000 --layers 1",
-        "--seq-len 1 --batch 1 --input-size 1 --hidden-size 1 --layers 3000",
+        "--seq-len 1 --batch 1 --input-size 1 --hidden-size 1 --layers 1000",
+        "--input-size 1 --hidden-size 20 --layers 20 --seq-len 200 --batch 1000",
+        "--kind lstm --seq-len 500 --batch 64 --input-size 256 --hidden-size 512 --bidirectional --layers 3",
+        "--kind gru --seq-len 500 --batch 64 --input-size 256 --hidden-size 512 --bidirectional --right equations",
+        "--kind gru --seq-len 300 --batch 64 --input-size 256 --hidden-size 256 --grad --bidirectional",
+        "--kind lstm --seq-len 30000 --batch 1 --input-size 1 --hidden-size 1 --layers 1 --grad",
+        "--kind gru --seq-len 30000 --batch 1 --input-size 1 --hidden-size 1 --layers 1 --grad --right equations",
+        "--kind rnn --seq-len 50000 --batch 1 --input-size 1 --hidden-size 1 --layers 2 --grad",
     ],
 )
 def test_a_comparison_stays_within_the_estimate_and_not_far(
@@ -100,7 +107,7 @@ def test_a_comparison_stays_within_the_estimate_and_not_far(
     cli("compare", *words.split())
     done = subprocess.run([sys.executable, "-c", PEAK, *words.split()], capture_output=True, text=True, check=True)
     peak = int(done.stdout) * 1024
-    assert peak < estimates[0] < 2.2 * peak
+    assert peak < estimates[0] < 2.5 * peak
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,8 @@ def masked(text: str) -> str:
     """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
     text = re.sub(r"torch \d[\w.+]*", "torch V", text)
     text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
-    text = re.sub(r"\b\d(\.\d+)?e-\d\d +\d(\.\d+)?e-\d\d +\d+ +([yh])\[\d+, \d+, \d+\]", r"F F F \3[I]", text)
+    figure = r"\d[\d.]*(e[-+]\d+)?"
+    text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure} ", ") F [I] F F ", text)
     return re.sub(r"[ ─]+", " ", text)
 
 
@@ -55,7 +56,7 @@ def test_a_script_runs(bash: Callable[..., Answer], script: str, output: str) ->
     assert bash(f"set -euo pipefail\n{script}") == Answer(0, output, "")
 
 
-@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["python"])
+@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["compare", "cells"])
 def test_a_python_example_runs(script: str, output: str) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

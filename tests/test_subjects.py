@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnnscope import Spec, StackedCells, compare
-from rnnscope.subjects import SUBJECTS, Run, running
+from rnnscope import Spec, compare
+from rnnscope.devices import running
+from rnnscope.subjects import SUBJECTS, Run
 from rnnscope.weights import Input, draw_input, draw_weights
 
 CASES = [
@@ -53,7 +54,7 @@ def witness(spec: Spec) -> tuple[Tensor, Tensor]:
     with torch.no_grad():
         for name, value in draw_weights(spec).items():
             getattr(module, name).copy_(value)
-        y, h = module(given.x, given.h0)
+        y, h = module(given.x, given.state[0])
     return y, h
 
 
@@ -62,7 +63,7 @@ def witness(spec: Spec) -> tuple[Tensor, Tensor]:
 def test_values_are_those_of_torch(spec: Spec, subject: str) -> None:
     run, (y, h) = run_of(spec, subject), witness(spec)
     torch.testing.assert_close(run.y, y, rtol=0, atol=1e-14)
-    torch.testing.assert_close(run.h, h, rtol=0, atol=1e-14)
+    torch.testing.assert_close(run.state[0], h, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -78,9 +79,8 @@ def test_two_steps_of_two_layers_by_hand(subject: str, nonlinearity: str, act: C
         name: torch.full((1, 1) if "weight" in name else (1,), value, dtype=torch.float64)
         for name, value in facts.items()
     }
-    given = Input(
-        torch.tensor([[[1.0]], [[-3.0]]], dtype=torch.float64), torch.tensor([[[0.1]], [[0.2]]], dtype=torch.float64)
-    )
+    x, h0 = [[[1.0]], [[-3.0]]], [[[0.1]], [[0.2]]]
+    given = Input(torch.tensor(x, dtype=torch.float64), (torch.tensor(h0, dtype=torch.float64),))
     with running(spec):
         run = SUBJECTS[subject](spec, weights, given)
     # h = act(w_ih·x + b_ih + w_hh·h + b_hh), layer 0 then layer 1, step 0 then step 1.
@@ -89,7 +89,7 @@ def test_two_steps_of_two_layers_by_hand(subject: str, nonlinearity: str, act: C
     a1 = act(0.5 * -3.0 + 0.125 - 2.0 * a0 + 0.25)
     b1 = act(3.0 * a1 - 0.5 + 0.75 * b0 + 0.0625)
     torch.testing.assert_close(run.y.flatten().tolist(), [b0, b1], rtol=1e-15, atol=1e-15)
-    torch.testing.assert_close(run.h.flatten().tolist(), [a1, b1], rtol=1e-15, atol=1e-15)
+    torch.testing.assert_close(run.state[0].flatten().tolist(), [a1, b1], rtol=1e-15, atol=1e-15)
 
 
 @pytest.mark.parametrize("subject", SUBJECTS)
@@ -107,10 +107,12 @@ def test_every_weight_that_is_given_is_used(subject: str, name: str) -> None:
 def test_a_subject_leaves_weights_and_input_alone(subject: str) -> None:
     spec = Spec()
     weights, given = draw_weights(spec), draw_input(spec)
-    copies = {name: each.clone() for name, each in weights.items()} | {"x": given.x.clone(), "h0": given.h0.clone()}
+    copies = {name: each.clone() for name, each in weights.items()} | {
+        name: each.clone() for name, each in given.tensors().items()
+    }
     with running(spec):
         SUBJECTS[subject](spec, weights, given)
-    assert all(torch.equal(copies[name], each) for name, each in (weights | {"x": given.x, "h0": given.h0}).items())
+    assert all(torch.equal(copies[name], each) for name, each in (weights | given.tensors()).items())
 
 
 def test_a_seed_means_the_same_numbers_in_every_dtype() -> None:
@@ -136,26 +138,19 @@ def test_weights_have_both_signs() -> None:
 
 def test_input_is_no_repetition_of_the_weights() -> None:
     spec = Spec(input_size=20, hidden_size=20)
-    uniform = torch.rand(5, generator=torch.Generator().manual_seed(2 * spec.seed), dtype=torch.float64)
-    normal = torch.randn(5, generator=torch.Generator().manual_seed(2 * spec.seed), dtype=torch.float64)
-    assert not torch.allclose(draw_input(spec).h0.flatten()[:5].double(), normal)
+    uniform = torch.rand(5, generator=torch.Generator().manual_seed(4 * spec.seed), dtype=torch.float64)
+    normal = torch.randn(5, generator=torch.Generator().manual_seed(4 * spec.seed), dtype=torch.float64)
+    assert not torch.allclose(draw_input(spec).state[0].flatten()[:5].double(), normal)
     assert torch.allclose((draw_weights(spec)["weight_ih_l0"].flatten()[:5].double() * 20**0.5 + 1) / 2, uniform)
 
 
 def test_a_longer_sequence_keeps_its_h0() -> None:
-    assert torch.equal(draw_input(Spec(seq_len=3)).h0, draw_input(Spec(seq_len=9)).h0)
+    assert torch.equal(draw_input(Spec(seq_len=3)).state[0], draw_input(Spec(seq_len=9)).state[0])
 
 
 def test_h0_of_zeros_is_zeros_and_random_is_not() -> None:
-    assert not draw_input(Spec(h0="zeros")).h0.any()
-    assert draw_input(Spec(h0="random")).h0.all()
-
-
-def test_the_cells_have_the_documented_names_and_load_them() -> None:
-    cells = StackedCells(3, 4, 2)
-    assert list(cells.state_dict()) == [
-        f"cells.{layer}.{name}" for layer in (0, 1) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    ]
+    assert not draw_input(Spec(h0="zeros")).state[0].any()
+    assert draw_input(Spec(h0="random")).state[0].all()
 
 
 def state_of_torch() -> tuple[Any, ...]:
@@ -217,4 +212,10 @@ def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("subject", SUBJECTS)
 def test_what_comes_out_has_the_dtype_that_was_asked_for(subject: str, dtype: str) -> None:
     run = run_of(Spec(dtype=dtype), subject)
-    assert (run.y.dtype, run.h.dtype) == (getattr(torch, dtype),) * 2
+    assert (run.y.dtype, run.state[0].dtype) == (getattr(torch, dtype),) * 2
+
+
+def test_a_callers_autocast_does_not_reach_inside() -> None:
+    before = compare(Spec())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert compare(Spec()) == before

@@ -34,7 +34,7 @@ def process(*words: str) -> Timed:
 
 def report(name: str, limit: float, figures: tuple[float, float]) -> None:
     seconds, times = figures
-    print(f"{name:40} {seconds * 1000:8.0f} ms {times:8.2f} x   (at most {limit:.2f})", flush=True)
+    print(f"{name:46} {seconds * 1000:8.0f} ms {times:8.2f} x   (at most {limit:.2f})", flush=True)
 
 
 def start_up() -> None:
@@ -48,38 +48,45 @@ def compare() -> None:
     report("rnnscope compare", 1.20, ratio(process("-m", "rnnscope", "compare"), by_hand))
 
 
-def cells() -> None:
+SIZES = ((1000, 1, 16, 32, 2), (500, 32, 128, 256, 2))
+"""L, N, H_in, H and K of the loops over time."""
+
+
+def cells(kind: str, sizes: tuple[int, int, int, int, int]) -> None:
+    """The stack of cells against the shortest loop of the same cells by hand."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import torch
-        from torch import nn
 
-    from rnnscope import Spec, subjects
-    from rnnscope.weights import cell_weights, draw_input, draw_weights
+    from rnnscope import StackedCells
+    from rnnscope.cells import CELLS
 
-    spec = Spec(seq_len=1000, batch_size=1, input_size=16, hidden_size=32, num_layers=2)
-    given, weights = draw_input(spec), cell_weights(spec, draw_weights(spec))
-    below, above = nn.RNNCell(16, 32), nn.RNNCell(32, 32)
-    network = subjects.build_cells(spec)
-    network.load_state_dict(weights)
-    for number, cell in enumerate((below, above)):
-        cell.load_state_dict({name: weights[f"cells.{number}.{name}"] for name in cell.state_dict()})
+    length, batch, width, hidden, layers = sizes
+    network = StackedCells(kind, width, hidden, layers)
+    below, above = CELLS[kind](width, hidden), CELLS[kind](hidden, hidden)
+    below.load_state_dict(network.cells[0].state_dict())
+    above.load_state_dict(network.cells[1].state_dict())
+    x, zeros = torch.randn(length, batch, width), torch.zeros(layers, batch, hidden)
+    lstm = kind == "lstm"
 
     def by_hand() -> torch.Tensor:
-        first, second = given.h0
+        first, second = zip(zeros, zeros, strict=True) if lstm else zeros
         steps = []
-        for step in given.x:
+        for step in x:
             first = below(step, first)
-            second = above(first, second)
-            steps.append(second)
+            second = above(first[0] if lstm else first, second)
+            steps.append(second[0] if lstm else second)
         return torch.stack(steps)
 
     with torch.no_grad():
-        assert torch.equal(network(given.x, given.h0)[0], by_hand())
-        report("cells, L=1000 N=1 H_in=16 H=32 K=2", 1.10, ratio(lambda: network(given.x, given.h0), by_hand, 30))
+        assert torch.equal(network(x)[0], by_hand())
+        name = f"{kind} cells, L={length} N={batch} H_in={width} H={hidden} K={layers}"
+        report(name, 1.10, ratio(lambda: network(x), by_hand, 30 if batch == 1 else 10))
 
 
 if __name__ == "__main__":
     start_up()
     compare()
-    cells()
+    for sizes in SIZES:
+        for kind in ("rnn", "lstm", "gru"):
+            cells(kind, sizes)

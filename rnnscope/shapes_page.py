@@ -1,0 +1,131 @@
+"""What people are told of shapes: which tensor has which shape and why, which part is which, parameters and counts."""
+
+from collections.abc import Callable
+from math import prod
+
+from rnnscope.dims import ParameterShape, dim_sizes, layer_parameters
+from rnnscope.memory import human_bytes
+from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands, where_it_ran
+from rnnscope.parts import halves, look_for, notes, rows
+from rnnscope.shapes import Mismatch, Shapes, mac_formula, parameter_formula
+from rnnscope.spec import Spec
+
+MOST_LAYERS = 4
+"""A table shows the parameters of this many layers; of more it shows the first two and the last."""
+
+
+def page_of_shapes(shapes: Shapes) -> Page:
+    """The tables and sentences of `rnnscope shapes`."""
+    spec = shapes.spec
+    came_out = shapes.actual or {}
+    columns = [Column("tensor"), Column("dims"), Column("formula"), *map(Column, came_out)]
+    rows = tuple(
+        (
+            each.name,
+            ", ".join(each.dims),
+            as_tuple(each.shape),
+            *(as_tuple(came_out[path][each.name]) if each.role == "output" else "goes in" for path in came_out),
+            each.meaning,
+        )
+        for each in shapes.tensors
+    )
+    return [
+        Grid(f"What goes into {network(spec)} and comes out", (*columns, Column("what it holds", prose=True)), rows),
+        Sentence("Sizes", _legend(spec)),
+        Sentence("Look for", f"{look_for(spec)}."),
+        *(Sentence("Note", f"{note}.") for note in notes(spec)),
+        *_findings(shapes),
+        _part_grid(spec),
+        _parameter_grid(shapes),
+        _count_grid(shapes),
+        Sentence("Run", where_it_ran(shapes)),
+        Sentence("Rerun", shapes.rerun, verbatim=True),
+    ]
+
+
+def _legend(spec: Spec) -> str:
+    sizes = dim_sizes(spec)
+    batch = "one sequence without N" if spec.unbatched else f"N = {counted(sizes['N'], 'sequence')}"
+    hidden = f"H = H_out = {thousands(sizes['H'])}"
+    if spec.proj_size:
+        hidden = f"H = {thousands(sizes['H'])}, P = H_out = {thousands(sizes['P'])}"
+    return (
+        f"L = {counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
+        f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
+    )
+
+
+def _findings(shapes: Shapes) -> list[Sentence]:
+    if shapes.actual is None:
+        return [Sentence("Verdict", "formulas only, nothing was run.")]
+    if not shapes.mismatches:
+        return [Sentence("Verdict", "every shape came out as its formula says.", "good")]
+    return [Sentence("Finding", _finding(each), "bad") for each in shapes.mismatches]
+
+
+def _finding(each: Mismatch) -> str:
+    gave = f"no {each.name}" if each.actual is None else f"{each.name} {as_tuple(each.actual)}"
+    formula = "no formula names it" if each.expected is None else f"the formula says {as_tuple(each.expected)}"
+    return f"{each.path} gave {gave}; {formula}."
+
+
+def _parameter_grid(shapes: Shapes) -> Grid:
+    spec, last = shapes.spec, shapes.spec.num_layers - 1
+    columns = [*(Column(f"name in {path}") for path in shapes.paths), Column("dims"), Column("shape")]
+
+    def rows_of(layer: int) -> list[tuple[str, ...]]:
+        return [_parameter_row(each, shapes.paths) for each in layer_parameters(spec, layer)]
+
+    skipped = max(last - 2, 0) * sum(each.count for each in layer_parameters(spec, 1))
+    rows = _first_and_last(spec, rows_of, (*[""] * (len(columns) - 1), thousands(skipped)))
+    return Grid("Parameters", (*columns, Column("count", number=True)), rows)
+
+
+def _parameter_row(each: ParameterShape, paths: tuple[str, ...]) -> tuple[str, ...]:
+    names = [each.names[path] or "" for path in paths]
+    return (*names, ", ".join(each.dims), as_tuple(each.shape), thousands(each.count))
+
+
+def _first_and_last(
+    spec: Spec, rows_of: Callable[[int], list[tuple[str, ...]]], skipped: tuple[str, ...]
+) -> tuple[tuple[str, ...], ...]:
+    """The rows of every layer, or of the first two and the last with a row for those between."""
+    last = spec.num_layers - 1
+    if last < MOST_LAYERS:
+        return tuple(row for layer in range(last + 1) for row in rows_of(layer))
+    between = (f"... {counted(last - 2, 'layer')} like it ...", *skipped)
+    return (*rows_of(0), *rows_of(1), between, *rows_of(last))
+
+
+def _part_grid(spec: Spec) -> Grid:
+    def rows_of(layer: int) -> list[tuple[str, ...]]:
+        return [(each.name, as_tuple(each.shape), each.meaning) for each in rows(spec, layer)]
+
+    parts = [(each.name, as_tuple(each.shape), each.meaning) for each in halves(spec)]
+    columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
+    title = "Which part is which" + (": c has the rows of h" if spec.kind == "lstm" else "")
+    return Grid(title, columns, (*parts, *_first_and_last(spec, rows_of, ("", ""))))
+
+
+def _count_grid(shapes: Shapes) -> Grid:
+    spec = shapes.spec
+    tensors = [
+        (each.name, "·".join(map(str, each.shape)), thousands(prod(each.shape)), human_bytes(each.bytes))
+        for each in shapes.tensors
+    ]
+    total = sum(each.bytes for each in shapes.tensors) + shapes.parameter_bytes
+    numbers = sum(prod(each.shape) for each in shapes.tensors) + shapes.parameter_count
+    learned = (thousands(shapes.parameter_count), human_bytes(shapes.parameter_bytes))
+    rows = (
+        *tensors,
+        ("parameters", parameter_formula(spec), *learned),
+        ("in all", "", thousands(numbers), human_bytes(total)),
+        ("multiply-accumulates", mac_formula(spec), thousands(shapes.macs), ""),
+    )
+    columns = (
+        Column("what"),
+        Column("formula", prose=True),
+        Column("count", number=True),
+        Column("bytes", number=True),
+    )
+    return Grid("Counts", columns, rows)
