@@ -98,7 +98,7 @@ class Choice(Flag):
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
 
     def mend(self, value: object) -> str | None:
-        near = get_close_matches(str(value), self.choices, n=1, cutoff=0.5)
+        near = get_close_matches(str(value).lower(), self.choices, n=1, cutoff=0.5)
         return f"did you mean {self.name} {near[0]}?" if near else super().mend(value)
 
 

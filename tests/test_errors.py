@@ -57,6 +57,7 @@ WRONG_VALUES = {
     "--h0 ones": "--h0 is 'ones', but it must be one of random, zeros; try --h0 random",
     "--device gpu": "--device is 'gpu', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
     "--device cuda:x": "--device is 'cuda:x', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--kind LSTM": "--kind is 'LSTM', but it must be one of rnn, lstm, gru; did you mean --kind lstm?",
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
     "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
     "--layres 3": "no such flag: --layres; did you mean --layers?",
