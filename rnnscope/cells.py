@@ -58,6 +58,10 @@ class StackedCells(nn.Module):
             raise RnnscopeError(f"StackedCells: kind is {kind!r}, but it must be one of {', '.join(CELLS)}")
         if kind == "rnn" and nonlinearity not in ("tanh", "relu"):
             raise RnnscopeError(f"StackedCells: nonlinearity is {nonlinearity!r}, but it must be tanh or relu")
+        if kind != "rnn" and nonlinearity != "tanh":
+            raise RnnscopeError(f"StackedCells: nonlinearity is {nonlinearity!r}, but {kind} has none to choose")
+        if isinstance(dropout, bool) or not (isinstance(dropout, (int, float)) and 0 <= dropout <= 1):
+            raise RnnscopeError(f"StackedCells: dropout is {dropout!r}, but it must be a number from 0 to 1")
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             if type(size) is not int or size < 1:
                 raise RnnscopeError(f"StackedCells: {name} is {size!r}, but it must be a whole number of at least 1")
@@ -107,10 +111,11 @@ class StackedCells(nn.Module):
         """The same network as nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
 
         Raises:
-            RnnscopeError: another module, or one with proj_size, which nn.LSTMCell does not know.
+            RnnscopeError: another module, one that computes something of its own, one with proj_size, which nn.LSTMCell
+                does not know, or one whose weights are reparametrised or of more than one dtype or device.
         """
         kind = next((kind for kind, each in MODULES.items() if isinstance(module, each)), None)
-        if kind is None:
+        if kind is None or type(module).forward is not MODULES[kind].forward:
             raise RnnscopeError(f"from_module takes nn.RNN, nn.LSTM or nn.GRU, and got {type(module).__name__}")
         if module.proj_size:
             raise RnnscopeError(f"nn.LSTMCell knows no projection, and the nn.LSTM has proj_size={module.proj_size}")
@@ -140,7 +145,10 @@ class StackedCells(nn.Module):
 
     def extra_repr(self) -> str:
         """What the constructor was given, as torch's modules show it."""
-        return f"{self.kind}, {self.input_size}, {self.hidden_size}, num_layers={self.num_layers}"
+        options = {"num_layers": self.num_layers, "nonlinearity": self.nonlinearity, **_common(self)}
+        return ", ".join(
+            [self.kind, f"{self.input_size}, {self.hidden_size}", *(f"{k}={v}" for k, v in options.items())]
+        )
 
     def _walk(self, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
         cells = zip(self.cells, self.reverse_cells, strict=True) if self.bidirectional else zip(self.cells, strict=True)
@@ -164,7 +172,7 @@ class StackedCells(nn.Module):
         if x.shape[-1] != self.input_size:
             self._refuse(f"input has {x.shape[-1]} features", f"input_size {self.input_size}")
         expected = next(self.parameters()).dtype
-        if x.dtype != expected:
+        if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
             self._refuse(f"input is in {x.dtype}", f"{expected} as the weights are")
 
     def _initial(self, x: Tensor, hx: Hidden | None, batched: bool) -> State:
@@ -187,7 +195,7 @@ class StackedCells(nn.Module):
             if not isinstance(each, Tensor) or tuple(each.shape) != expected:
                 got = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"type {type(each).__name__}"
                 self._refuse(f"{name} has {got}", f"shape {expected}")
-            if each.dtype != x.dtype:
+            if each.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
                 self._refuse(f"{name} is in {each.dtype}", f"{x.dtype} as the weights are")
         return tuple(state) if batched else tuple(each.unsqueeze(1) for each in state)
 
@@ -211,12 +219,26 @@ def _common(network: Any) -> dict[str, Any]:
 
 
 def _copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Give the target the source's weights under its own names, its mode, and what of it is to be trained."""
-    theirs = dict(source.named_parameters())
-    with torch.no_grad():
-        for name, each in target.named_parameters():
-            each.copy_(theirs[cell_name(name)])
-            each.requires_grad_(theirs[cell_name(name)].requires_grad)
+    """Give the target the source's weights under its own names, tied as they are, its mode and its frozen ones."""
+    theirs = dict(source.named_parameters(remove_duplicate=False))
+    ours = dict(target.named_parameters())
+    if odd := sorted(theirs.keys() ^ {cell_name(name) for name in ours}):
+        raise RnnscopeError(
+            f"{odd[0]} is reparametrised, or no parameter of {type(source).__name__}: make it plain first"
+        )
+    if len({(each.dtype, each.device) for each in theirs.values()}) > 1:
+        raise RnnscopeError(f"the weights of the {type(source).__name__} are not all of one dtype and on one device")
+    made: dict[int, nn.Parameter] = {}
+    for name, each in ours.items():
+        original = theirs[cell_name(name)]
+        if id(original) in made:
+            owner, _, own_name = name.rpartition(".")
+            setattr(target.get_submodule(owner), own_name, made[id(original)])
+            continue
+        with torch.no_grad():
+            each.copy_(original)
+        each.requires_grad_(original.requires_grad)
+        made[id(original)] = each
     target.train(source.training)
 
 

@@ -58,10 +58,7 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     every = own | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
-        values = {
-            name: flag.parse(typed[name]) if isinstance(typed[name], str) else typed[name]
-            for name, flag in every.items()
-        }
+        values = {name: _value(flag, typed[name]) for name, flag in every.items()}
         for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
                 flag.check(values[name])
@@ -89,11 +86,19 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
         *flag.names,
         help=f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help,
         rich_help_panel=flag.panel,
+        show_default=True if is_switch or flag.default is None else flag.words(flag.default)[1],
         metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
     kind: Any = bool if is_switch else str | None
-    default = flag.default if is_switch or flag.default is None else flag.words(flag.default)[1]
+    default = flag.default if is_switch else None  # or what was typed could not be told from a default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+def _value(flag: Flag, typed: Any) -> Any:
+    """What a flag stands for: what was typed, or its default."""
+    if typed is None:
+        return flag.default
+    return flag.parse(typed) if isinstance(typed, str) else typed
 
 
 def _format(form: str, json: bool) -> str:

@@ -71,6 +71,10 @@ class Flag:
             raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be {must_be}", self.mend(value))
 
 
+class Default(int):
+    """A default that can be told from the same number, given."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Switch(Flag):
     """True or False; takes no value on the command line."""
@@ -118,7 +122,7 @@ class Whole(Flag):
         return int(typed) if re.fullmatch(r"-?[0-9]{1,1000}", typed) else typed
 
     def must_be(self, value: object) -> str | None:
-        if type(value) is not int or value < self.minimum:
+        if not isinstance(value, int) or isinstance(value, bool) or value < self.minimum:
             return f"a whole number of at least {self.minimum}"
         return f"at most {self.maximum}" if value > self.maximum else None
 
@@ -179,6 +183,8 @@ class Text(Flag):
 
 def shown(value: object) -> str:
     """A value for a message: numbers bare, text quoted and escaped, all of it cut to what fits on a line."""
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
     if isinstance(value, int) and value.bit_length() > 1000:
         return "a number of more than 300 digits"
     text = str(value) if isinstance(value, (int, float)) else repr(value)

@@ -77,7 +77,8 @@ def check_memory(spec: Spec, free: int | None = None, grad: bool = False) -> Non
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
-            "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
+            f"make {'--lengths' if spec.lengths else '--seq-len, --batch'}, --hidden-size or --layers smaller, "
+            "or add --no-memory-check",
         )
 
 

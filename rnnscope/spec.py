@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Choice, Flag, Number, Switch, Text, Whole, Wholes
+from rnnscope.flags import Choice, Default, Flag, Number, Switch, Text, Whole, Wholes
 
 KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """The kinds of network, with the name of torch's module."""
@@ -69,8 +69,8 @@ class Spec:
     proj_size: int = _network(Whole, 0, "--proj-size", help="P: features of h in an LSTM with a projection.", **_COUNT)
     dropout: float = _network(Number, 0.0, "--dropout", help="Between layers, in training.", maximum=1.0)
 
-    seq_len: int = _input(Whole, 3, "--seq-len", "--seq-length", help="L: time steps.", **_SIZE)
-    batch_size: int = _input(Whole, 5, "--batch", "--batch-size", help="N: sequences in a batch.", **_COUNT)
+    seq_len: int = _input(Whole, Default(3), "--seq-len", "--seq-length", help="L: time steps.", **_SIZE)
+    batch_size: int = _input(Whole, Default(5), "--batch", "--batch-size", help="N: sequences in a batch.", **_COUNT)
     unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
     lengths: tuple[int, ...] | None = _input(
         Wholes,
@@ -128,7 +128,7 @@ class Spec:
         """Set a field that follows from another flag; refuse one that was given otherwise."""
         spec_field = next(each for each in fields(self) if each.name == name)
         given = getattr(self, name)
-        if given not in (value, spec_field.default):
+        if given is not spec_field.default and given != value:
             flag = flag_of(spec_field).name
             raise RnnscopeError(f"{flag} is {given}, but {because.format(value)}", f"leave {flag} out")
         object.__setattr__(self, name, value)

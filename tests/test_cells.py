@@ -220,9 +220,65 @@ def test_what_it_cannot_take_is_said_with_what_it_expected(kind: str, x: Any, hx
     assert str(caught.value) == sentence
 
 
+def test_tied_weights_stay_tied_there_and_back() -> None:
+    module = nn.GRU(4, 4, 2)
+    module.weight_hh_l1 = module.weight_hh_l0
+    cells = StackedCells.from_module(module)
+    assert cells.cells[1].weight_hh is cells.cells[0].weight_hh
+    back = cells.to_module()
+    assert back.weight_hh_l1 is back.weight_hh_l0
+    x = torch.randn(L, 2, 4, generator=torch.Generator().manual_seed(0))
+    for network in (cells, back):
+        torch.testing.assert_close(network(x)[0], module(x)[0])
+
+
+def test_under_autocast_it_computes_as_it_is_told() -> None:
+    cells = StackedCells("lstm", H_IN, H)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y, _ = cells(X.bfloat16())
+    assert y.shape == (L, 2, H)
+
+
+class Doubling(nn.LSTM):
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        y, last = super().forward(input, hx)
+        return 2 * y, last
+
+
+def reparametrised() -> nn.LSTM:
+    return torch.nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")  # type: ignore[no-any-return]
+
+
+def mixed() -> nn.LSTM:
+    module = nn.LSTM(3, 4)
+    module.weight_ih_l0.data = module.weight_ih_l0.data.double()
+    return module
+
+
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
+        (
+            lambda: StackedCells.from_module(Doubling(3, 4)),
+            "from_module takes nn.RNN, nn.LSTM or nn.GRU, and got Doubling",
+        ),
+        (
+            lambda: StackedCells.from_module(mixed()),
+            "the weights of the LSTM are not all of one dtype and on one device",
+        ),
+        (
+            lambda: StackedCells.from_module(reparametrised()),
+            "parametrizations.weight_hh_l0.original0 is reparametrised, or no parameter of ParametrizedLSTM: "
+            "make it plain first",
+        ),
+        (
+            lambda: StackedCells("lstm", 3, 4, nonlinearity="relu"),
+            "StackedCells: nonlinearity is 'relu', but lstm has none to choose",
+        ),
+        (
+            lambda: StackedCells("lstm", 3, 4, dropout=1.5),
+            "StackedCells: dropout is 1.5, but it must be a number from 0 to 1",
+        ),
         (lambda: StackedCells("cnn", 3, 4), "StackedCells: kind is 'cnn', but it must be one of rnn, lstm, gru"),
         (
             lambda: StackedCells("gru", 3, 4, 0),

@@ -26,14 +26,15 @@ WRONG_VALUES = {
     "--seed 1073741824": "--seed is 1073741824, but it must be at most 1073741823; try --seed 0",
     "--dropout 1.5": "--dropout is 1.5, but it must be a number from 0 to 1; try --dropout 0.0",
     "--lengths 3,0,1": (
-        "--lengths is (3, 0, 1), but it must be whole numbers of at least 1 with commas between them; "
-        "try --lengths 3,2,2"
+        "--lengths is '3,0,1', but it must be whole numbers of at least 1 with commas between them; try --lengths 3,2,2"
     ),
     "--lengths 3;2": (
         "--lengths is '3;2', but it must be whole numbers of at least 1 with commas between them; try --lengths 3,2,2"
     ),
     "--lengths 3,2 --batch 4": "--batch is 4, but --lengths has 2 sequences; leave --batch out",
     "--lengths 3,2 --seq-len 9": "--seq-len is 9, but --lengths has a longest of 3; leave --seq-len out",
+    "--lengths 9,8 --seq-len 3": "--seq-len is 3, but --lengths has a longest of 9; leave --seq-len out",
+    "--unbatched --batch 5": "--batch is 5, but --unbatched is 1 sequence; leave --batch out",
     "--unbatched --batch 4": "--batch is 4, but --unbatched is 1 sequence; leave --batch out",
     "--unbatched --lengths 3": "--unbatched is one sequence, and --lengths packs several; give one of the two",
     "--kind gru --nonlinearity relu": "--nonlinearity is relu, but nn.GRU has none to choose; use --kind rnn",
