@@ -82,11 +82,14 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
     is_switch = isinstance(flag, Switch)
+    help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
+    if not (is_switch or flag.default is None):
+        help_text += f" Default: {flag.words(flag.default)[1]}."
     option = typer.Option(
         *flag.names,
-        help=f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help,
+        help=help_text,
         rich_help_panel=flag.panel,
-        show_default=True if is_switch or flag.default is None else flag.words(flag.default)[1],
+        show_default=is_switch,
         metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
     kind: Any = bool if is_switch else str | None
