@@ -53,22 +53,15 @@ def all_parts(spec: Spec) -> Iterator[Part]:
 
 def last_of_y(spec: Spec, direction: int) -> str:
     """The part of y that is the last state of the top layer in a direction."""
-    if direction:
-        step = "0"
-    elif spec.lengths is None:
-        step = "-1"
-    else:
-        step = "length - 1"
-    if spec.unbatched:
-        index = step
-    elif spec.lengths is not None and not direction:
-        index = f"item, {step}" if spec.batch_first else f"{step}, item"
-    else:
-        index = f":, {step}" if spec.batch_first else step
-    if not spec.bidirectional:
-        return f"y[{index}]"
-    between = "" if spec.batch_first or spec.unbatched or (spec.lengths is not None and not direction) else ", :"
-    return f"y[{index}{between}, {_half(spec, direction)}]"
+    own_end = spec.lengths is not None and not direction
+    step = "0" if direction else "length - 1" if own_end else "-1"
+    item = "item" if own_end else ":"
+    index = [step] if spec.unbatched else [item, step] if spec.batch_first else [step, item]
+    if spec.bidirectional:
+        index.append(_half(spec, direction))
+    elif index[-1] == ":":
+        index.pop()
+    return f"y[{', '.join(index)}]"
 
 
 def look_for(spec: Spec) -> str:

@@ -109,8 +109,8 @@ def call(network: nn.Module, spec: Spec, given: Input, parameters: Weights) -> R
 
 
 def valid_steps(spec: Spec) -> Tensor:
-    """(L, N), True at the steps that a sequence really has, False at the padding behind its end."""
-    lengths = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu")
+    """(L, N), True at the steps that each sequence has by its length, False at the padding behind its end."""
+    lengths = torch.tensor(spec.lengths, device="cpu")
     return torch.arange(spec.seq_len, device="cpu")[:, None] < lengths[None, :]
 
 
