@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rnnscope.cells import StackedCells
     from rnnscope.comparability import Tolerance
-    from rnnscope.comparison import Comparison, compare
+    from rnnscope.comparison import compare
     from rnnscope.differences import Difference
     from rnnscope.errors import RnnscopeError
     from rnnscope.memory import check_memory
     from rnnscope.observation import observed_shapes
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
+    from rnnscope.verdicts import Comparison
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "comparison",
+    "Comparison": "verdicts",
     "Difference": "differences",
     "RnnscopeError": "errors",
     "Shapes": "shapes",

@@ -13,7 +13,18 @@ import typer
 
 import rnnscope
 from rnnscope import render
-from rnnscope.comparability import ATOL, GRAD, LEFT, RIGHT, RTOL, check_comparable, chosen_tolerance
+from rnnscope.comparability import (
+    ATOL,
+    GRAD,
+    LEFT,
+    POWER,
+    REFERENCE,
+    RESYNC,
+    RIGHT,
+    RTOL,
+    check_comparable,
+    chosen_tolerance,
+)
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Flag, Switch
 from rnnscope.memory import check_memory
@@ -67,7 +78,7 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
         if form in ("json", "tsv"):
             check_rows(spec)
         if spec.memory_check and not values.get("dry_run"):
-            check_memory(spec, grad=values.get("grad", False))
+            check_memory(spec, grad=values.get("grad", False), reference=values.get("reference", False))
         return Outcome(function(spec, **{name: values[name] for name in own}), form)
 
     signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
@@ -138,8 +149,11 @@ def compare(
     rtol: Annotated[float | None, RTOL],
     atol: Annotated[float | None, ATOL],
     grad: Annotated[bool, GRAD],
+    reference: Annotated[bool, REFERENCE],
+    resync: Annotated[bool, RESYNC],
+    power: Annotated[bool, POWER],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    check_comparable(spec, left, right)
-    chosen_tolerance(spec.dtype, rtol, atol)  # refused, as all above, before torch is imported
-    return rnnscope.compare(spec, left, right, rtol, atol, grad)
+    check_comparable(spec, left, right, reference, resync)
+    chosen_tolerance((spec.dtype,), rtol, atol)  # refused, as all above, before torch is imported
+    return rnnscope.compare(spec, left, right, rtol, atol, grad, reference, resync, power)

@@ -3,18 +3,52 @@
 Runs nothing, and torch is not imported: see comparison.py.
 """
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Number, Switch
-from rnnscope.spec import Spec
+from rnnscope.spec import DEVICES, DTYPES, Spec
 
-SUBJECT_NAMES = ("module", "cells", "equations")
-LEFT = Choice(("--left",), "The side that is expected:", "Comparison", "module", choices=SUBJECT_NAMES)
-RIGHT = Choice(("--right",), "The side that is judged:", "Comparison", "cells", choices=SUBJECT_NAMES)
+SUBJECT_NAMES = ("module", "cells", "equations", "compiled")
+
+
+class _Side(Choice):
+    """A subject, and behind it the device and the dtype where they are not those of the Spec."""
+
+    @property
+    def metavar(self) -> str:
+        return "SUBJECT[@DEVICE[/DTYPE]]"
+
+    def must_be(self, value: object) -> str | None:
+        subject, at, place = str(value).partition("@")
+        device, slash, dtype = place.partition("/")
+        if subject not in self.choices:
+            return super().must_be(value)
+        if at and not re.fullmatch(DEVICES, device):
+            return f"{subject}@DEVICE with one of cpu, cuda, cuda:N, auto"
+        return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if slash and dtype not in DTYPES else None
+
+    def mend(self, value: object) -> str | None:
+        subject = str(value).partition("@")[0]
+        return f"try {self.name} {subject}@cpu/float32" if subject in self.choices else super().mend(value)
+
+
+LEFT = _Side(("--left",), "The side that is expected:", "Comparison", "module", choices=SUBJECT_NAMES)
+RIGHT = _Side(("--right",), "The side that is judged:", "Comparison", "cells", choices=SUBJECT_NAMES)
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
-RTOL = Number(("--rtol",), "Relative tolerance; goes with --atol.", "Comparison", example=1e-05)
-ATOL = Number(("--atol",), "Absolute tolerance; goes with --rtol.", "Comparison", example=1e-05)
+RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
+ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)
+REFERENCE = Switch(
+    ("--reference/--no-reference",),
+    "Judge by the equations in float64, or by torch.testing's tolerances.",
+    "Comparison",
+    True,
+)
+RESYNC = Switch(
+    ("--resync",), "Feed every step the reference's state, so that no error is carried on.", "Comparison", False
+)
+POWER = Switch(("--power",), "Tell which known deviations this comparison would have caught.", "Comparison", False)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -29,14 +63,27 @@ class Tolerance:
     given: bool
 
 
-def chosen_tolerance(dtype: str, rtol: float | None, atol: float | None) -> Tolerance:
-    """The tolerance that binds: the user's two numbers, or torch.testing's for the dtype.
+def side_spec(flag: Choice, typed: str, spec: Spec) -> tuple[str, Spec]:
+    """The subject of a side, and the Spec with the side's own device and dtype.
+
+    Raises:
+        RnnscopeError: no such subject, device or dtype.
+    """
+    flag.check(typed)
+    subject, _, place = typed.partition("@")
+    device, _, dtype = place.partition("/")
+    return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
+
+
+def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | None) -> Tolerance:
+    """The tolerance of the rows: the user's two numbers, or torch.testing's, the wider of the two dtypes'.
 
     Raises:
         RnnscopeError: one number without the other, or one that is negative or not finite.
     """
     if rtol is None and atol is None:
-        return Tolerance(*TOLERANCES[dtype], given=False)
+        rtols, atols = zip(*(TOLERANCES[each] for each in dtypes), strict=True)
+        return Tolerance(max(rtols), max(atols), given=False)
     if rtol is None or atol is None:
         (given, value), missing = ((RTOL, rtol), ATOL) if atol is None else ((ATOL, atol), RTOL)
         raise RnnscopeError(
@@ -47,20 +94,24 @@ def chosen_tolerance(dtype: str, rtol: float | None, atol: float | None) -> Tole
     return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
 
 
-def check_comparable(spec: Spec, left: str, right: str) -> None:
+def check_comparable(spec: Spec, left: str, right: str, reference: bool = True, resync: bool = False) -> None:
     """Do nothing where both subjects can do what the Spec asks and there is something to compare.
 
     Raises:
         RnnscopeError: an unknown subject, or a Spec under which nothing can be compared.
     """
-    LEFT.check(left)
-    RIGHT.check(right)
-    for flag, name in ((LEFT.name, left), (RIGHT.name, right)):
-        if name == "cells" and spec.proj_size:
+    for flag, typed in ((LEFT, left), (RIGHT, right)):
+        subject, _ = side_spec(flag, typed, spec)
+        if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
-                f"{flag} cells cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
-                f"use {flag} equations",
+                f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
+                f"use {flag.name} equations",
             )
+    if resync and not reference:
+        raise RnnscopeError(
+            f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
+            "give one of the two",
+        )
     if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
         raise RnnscopeError(
             f"--train with --dropout {spec.dropout:g}: the two sides draw different masks, so nothing can be compared",

@@ -1,4 +1,4 @@
-"""Where work runs: device, threads, autograd; put back afterwards, with what torch cannot do said in the user's words.
+"""Where work runs: device, threads, back ends, autograd; put back afterwards, with errors of torch in the user's words.
 
 Computes nothing itself.
 """
@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -17,16 +18,23 @@ from rnnscope.spec import Spec
 _MEMORY = re.compile("allocate memory|size calculation overflow")
 _DTYPE = re.compile("not implemented for '|[Uu]nsupported (data|dtype)|dtype .* not supported")
 
+_SWITCHES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "tf32": ((torch.backends.cudnn, "allow_tf32"), (torch.backends.cuda.matmul, "allow_tf32")),
+    "cudnn": ((torch.backends.cudnn, "enabled"),),
+    "onednn": ((torch.backends.mkldnn, "enabled"),),
+}
+"""What each back-end flag of the Spec sets in torch."""
+
 
 @contextmanager
 def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
-    """Run what is inside with the Spec's threads, and give the Spec with its device made definite.
+    """Run what is inside with the Spec's threads and back ends, and give the Spec with its device made definite.
 
     Args:
         grad: whether autograd records what is inside.
 
-    A caller's autocast does not reach inside. Threads, grad mode and the random state of the CPU are afterwards what
-    they were, also after an error. What torch cannot compute or cannot hold becomes an RnnscopeError.
+    A caller's autocast does not reach inside. Threads, back ends, grad mode and the random state of the CPU are
+    afterwards what they were, also after an error. What torch cannot compute or cannot hold becomes an RnnscopeError.
     """
     placed = replace(spec, device=_definite_device(spec.device))
     threads = torch.get_num_threads()
@@ -34,7 +42,8 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         plain = torch.autocast(placed.device.partition(":")[0], enabled=False)
-        with torch.set_grad_enabled(grad), torch.random.fork_rng(devices=[]), plain, warnings.catch_warnings():
+        rng = torch.random.fork_rng(devices=[])
+        with _switched(spec), torch.set_grad_enabled(grad), rng, plain, warnings.catch_warnings():
             # Which library computes an LSTM with a projection is of no use to the reader of a table.
             warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
             yield placed
@@ -48,11 +57,60 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
             torch.set_num_threads(threads)
 
 
+@contextmanager
+def _switched(spec: Spec) -> Iterator[None]:
+    """Torch's back ends as the Spec asks, where it does; afterwards as they were."""
+    asked = [
+        (owner, name, getattr(spec, flag))
+        for flag, places in _SWITCHES.items()
+        if getattr(spec, flag) is not None
+        for owner, name in places
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in asked]
+    try:
+        for owner, name, value in asked:
+            setattr(owner, name, value)
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)
+
+
 def device_name(spec: Spec) -> str:
     """The device for a caption: "cpu", or "cuda:0 (NVIDIA H100 80GB HBM3)"."""
     if not spec.device.startswith("cuda"):
         return spec.device
     return f"{spec.device} ({torch.cuda.get_device_name(spec.device)})"
+
+
+def back_ends(spec: Spec) -> dict[str, bool]:
+    """Which back ends may compute on the Spec's device, asked while it runs.
+
+    cpu: onednn. cuda: cudnn, and tf32 in cuDNN and in cuBLAS.
+    """
+    if not spec.device.startswith("cuda"):
+        return {"onednn": bool(torch._C._has_mkldnn and torch.backends.mkldnn.enabled)}
+    return {
+        "cudnn": bool(torch.backends.cudnn.enabled),
+        "tf32_in_cudnn": bool(torch.backends.cudnn.allow_tf32),
+        "tf32_in_cublas": bool(torch.backends.cuda.matmul.allow_tf32),
+    }
+
+
+def arithmetic(spec: Spec, fused: bool) -> str:
+    """What a subject's products are rounded to, asked while it runs: the dtype, or tf32 where that may be used.
+
+    Args:
+        fused: whether torch's module computes, which cuDNN takes over; anything else multiplies through cuBLAS.
+
+    Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tf32-on-ampere
+    """
+    if spec.dtype != "float32" or not spec.device.startswith("cuda"):
+        return spec.dtype
+    has_tf32 = torch.cuda.get_device_capability(spec.device)[0] >= 8
+    on = back_ends(spec)
+    allowed = on["tf32_in_cudnn"] if fused and on["cudnn"] else on["tf32_in_cublas"]
+    return "tf32" if has_tf32 and allowed else spec.dtype
 
 
 def _definite_device(device: str) -> str:

@@ -45,7 +45,9 @@ class Difference:
 def difference(
     name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance, where: Tensor | None = None
 ) -> Difference:
-    """The figures of one output; both tensors have the same dtype, any shape and at least one element.
+    """The figures of one output; tensors of any shape and at least one element.
+
+    Where they have two dtypes they have no ULP in common: it is None, and they are never identical.
 
     Args:
         where: in the shape of both, True at the elements that are compared, on the CPU; all of them when None.
@@ -59,7 +61,7 @@ def difference(
         flat, flat_expected, total = flat[places.to(flat.device)], flat_expected[places.to(flat.device)], len(places)
     chunks = zip(torch.split(flat, CHUNK), torch.split(flat_expected, CHUNK), strict=True)
     parts = [_part(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
-    worst = max(range(len(parts)), key=lambda number: _nan_last(parts[number].max_abs))
+    worst = max(range(len(parts)), key=lambda number: nan_last(parts[number].max_abs))
     at = worst * CHUNK + parts[worst].worst
     mismatched = sum(part.mismatched for part in parts)
     return Difference(
@@ -68,9 +70,9 @@ def difference(
         right_shape,
         total,
         max_abs=parts[worst].max_abs,
-        max_rel=max((part.max_rel for part in parts), key=_nan_last),
-        max_ulp=max((part.max_ulp for part in parts), key=_nan_last),
-        worst_index=_index(at if places is None else int(places[at]), shape),
+        max_rel=max((part.max_rel for part in parts), key=nan_last),
+        max_ulp=max((part.max_ulp for part in parts), key=nan_last) if actual.dtype == expected.dtype else None,
+        worst_index=flat_index(at if places is None else int(places[at]), shape),
         mismatched=mismatched,
         nonfinite=sum(part.nonfinite for part in parts),
         identical=all(part.identical for part in parts),
@@ -99,23 +101,25 @@ def _part(actual: Tensor, expected: Tensor, tolerance: Tolerance) -> _Part:
     all_finite = bool(finite.all())
     # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
     mismatched = ~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite
+    alike = actual.dtype == expected.dtype
     return _Part(
         max_abs=absolute.max().item(),
         max_rel=relative.max().item(),
-        max_ulp=_ulp(actual, expected).max().item() if all_finite else math.nan,
+        max_ulp=_ulp(actual, expected).max().item() if alike and all_finite else math.nan,
         worst=int(absolute.argmax()),
         mismatched=int(mismatched.sum()),
         nonfinite=int((~finite).sum()),
-        identical=all_finite and torch.equal(_bits(actual), _bits(expected)),
+        identical=alike and all_finite and torch.equal(_bits(actual), _bits(expected)),
     )
 
 
-def _nan_last(value: float) -> tuple[bool, float]:
+def nan_last(value: float) -> tuple[bool, float]:
     """A key under which NaN is greater than every number."""
     return math.isnan(value), value
 
 
-def _index(flat: int, shape: Shape) -> tuple[int, ...]:
+def flat_index(flat: int, shape: Shape) -> tuple[int, ...]:
+    """The index of an element that is counted from the first one."""
     # torch.unravel_index does the same, but its first call imports 500 modules: a fifth of the time of a compare.
     index = []
     for size in reversed(shape):

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from rnnscope import __version__
 from rnnscope.dims import Shape, parameters
-from rnnscope.parts import all_parts, notes
+from rnnscope.parts import all_parts, blind_spots, notes
 from rnnscope.shapes import Shapes, check_rows
 
 if TYPE_CHECKING:  # its module imports torch, which a document of shapes does without
-    from rnnscope.comparison import Comparison
+    from rnnscope.verdicts import Comparison, Reference
 
     Result = Shapes | Comparison
 
@@ -80,15 +80,41 @@ def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
 
 
 def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
+    reference, place, power = comparison.reference, comparison.first_divergence, comparison.power
     return {
         "left": comparison.left,
         "right": comparison.right,
         "outputs": [asdict(each) for each in comparison.outputs],
         **({} if comparison.gradients is None else {"gradients": [asdict(each) for each in comparison.gradients]}),
         "tolerance": asdict(comparison.tolerance),
-        "reference": None,
+        "reference": None if reference is None else _reference_document(reference),
         "verdict": comparison.verdict,
         "cause": comparison.cause,
+        "side": comparison.side,
+        "first_divergence": place and asdict(place),
+        "explanations": [asdict(each) for each in comparison.explanations],
+        "power": power and asdict(power),
+        "blind_spots": list(blind_spots(comparison.spec)),
+        "back_ends": dict(comparison.back_ends),
+    }
+
+
+def _reference_document(reference: "Reference") -> dict[str, Any]:
+    """The figures of each check: in short under the names of old, and then tensor by tensor."""
+    checks = {"function": reference.function, "left": reference.left, "right": reference.right}
+    return {
+        "dtype": "float64",
+        "function_max_abs": reference.function.max_abs,
+        "left_max_abs": reference.left.max_abs,
+        "right_max_abs": reference.right.max_abs,
+        "bound": reference.function.worst.bound,
+        "left_bound": reference.left.worst.bound,
+        "right_bound": reference.right.worst.bound,
+        "without_tf32_max_abs": reference.without_tf32,
+        "about_float32": reference.about_float32,
+        "checks": {
+            name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
+        },
     }
 
 

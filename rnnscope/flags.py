@@ -77,9 +77,9 @@ class Default(int):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Switch(Flag):
-    """True or False; takes no value on the command line."""
+    """True or False; takes no value on the command line. A default of None leaves the choice to torch."""
 
-    default: bool = False
+    default: bool | None = False
 
     def words(self, value: Any) -> list[str]:
         return [self.names[0].split("/")[0 if value else 1]]

@@ -30,20 +30,23 @@ DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
 
 
-def needed_bytes(spec: Spec, grad: bool = False) -> int:
-    """The most bytes that two subjects and their comparison hold at one time.
+def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True) -> int:
+    """The most bytes that a comparison of two subjects holds at one time.
 
-    Weights: one tensor in float64 as it is drawn, kept once drawn and once more in the network that runs.
-    x, h0 and c0: as drawn and as kept. y, h and c: the first result, the second as steps and as a stack, and a copy
-    of each where batch_first leaves it strided; the gates of an LSTM or a GRU in between, each as large as y.
-    With gradients every step of every layer keeps what its derivative needs, and every parameter has a gradient.
+    Weights: as they are drawn and rounded, and once more in the network that runs. x, h0 and c0: the same. y, h and c:
+    of every run so far, and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it
+    strided; the gates of an LSTM or a GRU in between, each as large as y; and their distances from each other. With
+    the reference it runs in float64 too: each side, the equations, and these rounded at random where that is needed.
+    With gradients every step of every layer keeps what its derivative needs, and every run has a gradient for each
+    parameter.
     """
-    size, sizes = spec.element_size, {each.name: prod(each.shape) for each in tensor_shapes(spec)}
-    gates = len(GATES[spec.kind])
+    sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
+    gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
+    runs = 2 * spec.element_size + (4 * DRAWN if reference else 0)
     kept = spec.num_layers * (4 + 3 * gates) if grad else gates
-    weights = parameter_count(spec) * (DRAWN + (6 if grad else 2) * size)
-    inputs = sum(sizes.get(name, 0) for name in ("x", "h0", "c0")) * (DRAWN + (4 if grad else 1) * size)
-    outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (5 + kept) * size
+    weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
+    inputs = sum(sizes.get(name, 0) for name in ("x", "h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
+    outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
     step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
     if grad:
         step += spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
@@ -62,18 +65,19 @@ def free_bytes(root: Path = Path("/")) -> int | None:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_memory(spec: Spec, free: int | None = None, grad: bool = False) -> None:
+def check_memory(spec: Spec, free: int | None = None, grad: bool = False, reference: bool = True) -> None:
     """Refuse a Spec that the machine cannot hold.
 
     Args:
         grad: whether gradients are computed too.
+        reference: whether the equations are run in float64 too.
         free: bytes that may be used; what `free_bytes` finds when None.
 
     Raises:
         RnnscopeError: with both figures.
     """
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec, grad)
+    needed = needed_bytes(spec, grad, reference)
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",

@@ -50,7 +50,8 @@ class Spec:
     """One network, one input, one place to run it. Defaults are the worked example of the torch tutorials.
 
     `lengths` gives each sequence its own number of steps, as in a packed sequence: N and L follow from them.
-    `unbatched` leaves N out of every shape; a single sequence is computed.
+    `unbatched` leaves N out of every shape; a single sequence is computed. `tf32`, `cudnn` and `onednn` switch torch's
+    back ends for the run; None leaves each as it is.
 
     Raises:
         RnnscopeError: a value that is not allowed, or two that do not go together, named by their flags.
@@ -87,6 +88,9 @@ class Spec:
         Text, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, forms="cpu, cuda, cuda:N, auto"
     )
     dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
+    tf32: bool | None = _place(Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.")
+    cudnn: bool | None = _place(Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.")
+    onednn: bool | None = _place(Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.")
     threads: int | None = _place(
         Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=1024, example=1
     )

@@ -39,6 +39,12 @@ class Run:
 
 Subject = Callable[[Spec, Weights, Input], Run]
 
+Formula = Callable[[Layer, Tensor, State], State]
+"""One step with the weights of its layer and direction, as in equations.py."""
+
+Around = Callable[[int, int, Step], Step]
+"""Given a layer, a direction and the step that is walked there, another one."""
+
 
 def run_module(spec: Spec, weights: Weights, given: Input) -> Run:
     """torch's fused module, which loops over time and layers in C++ or in cuDNN."""
@@ -49,13 +55,42 @@ def run_module(spec: Spec, weights: Weights, given: Input) -> Run:
 
 def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
     """The stack of cells, which loops in Python."""
-    cells = build_cells(spec)
+    return _run_stack(build_cells(spec), spec, weights, given)
+
+
+def run_compiled(spec: Spec, weights: Weights, given: Input) -> Run:
+    """The stack of cells with its step under torch.compile."""
+    from rnnscope.compiled import CompiledCells, without_compiler
+
+    try:
+        return _run_stack(build_cells(spec, CompiledCells), spec, weights, given)
+    except Exception as error:
+        explained = without_compiler(error)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def _run_stack(cells: StackedCells, spec: Spec, weights: Weights, given: Input) -> Run:
     cells.load_state_dict({cell_name(name): each for name, each in weights.items()})
     return call(cells, spec, given, {cell_name(name): each for name, each in cells.named_parameters()})
 
 
-def run_equations(spec: Spec, weights: Weights, given: Input) -> Run:
-    """The formulas themselves, in any dtype; projections too."""
+def run_equations(
+    spec: Spec,
+    weights: Weights,
+    given: Input,
+    formula: Formula | None = None,
+    around: Around | None = None,
+    walker: Callable[..., tuple[Tensor, State]] = walk,
+) -> Run:
+    """The formulas themselves, in any dtype; projections too.
+
+    Args:
+        formula: computed instead of the kind's own.
+        around: given each layer's step in each direction, it gives the one that is walked.
+        walker: walks them instead of `walk`.
+    """
     own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
     batched = not spec.unbatched
     swapped = batched and spec.batch_first
@@ -64,13 +99,28 @@ def run_equations(spec: Spec, weights: Weights, given: Input) -> Run:
         x, state = x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state)
     real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(x.device)
     dropout = partial(nn.functional.dropout, p=spec.dropout, training=spec.train) if spec.dropout else None
-    y, last = walk(_steps(spec, own), x, state, real, dropout)
+    steps = _steps(spec, own, formula or formula_of(spec))
+    if around is not None:
+        steps = [[around(k, d, step) for d, step in enumerate(layer)] for k, layer in enumerate(steps)]
+    y, last = walker(steps, x, state, real, dropout)
     if not batched:
         y, last = y.squeeze(1), tuple(each.squeeze(1) for each in last)
     return Run(y.transpose(0, 1) if swapped else y, last, own)
 
 
-SUBJECTS: dict[str, Subject] = {"module": run_module, "cells": run_cells, "equations": run_equations}
+def formula_of(spec: Spec) -> Formula:
+    """One step of the Spec's kind."""
+    if spec.kind == "rnn":
+        return partial(rnn_step, nonlinearity=spec.nonlinearity)
+    return lstm_step if spec.kind == "lstm" else gru_step
+
+
+SUBJECTS: dict[str, Subject] = {
+    "module": run_module,
+    "cells": run_cells,
+    "equations": run_equations,
+    "compiled": run_compiled,
+}
 """Every subject by the name under which --left and --right take it."""
 
 
@@ -83,10 +133,10 @@ def build_module(spec: Spec) -> nn.Module:
     return module.to(spec.device).train(_mode(spec))
 
 
-def build_cells(spec: Spec) -> StackedCells:
+def build_cells(spec: Spec, cells_class: type[StackedCells] = StackedCells) -> StackedCells:
     """The stack of cells of the Spec, on its device and in its dtype."""
     options = _options(spec) | {"nonlinearity": spec.nonlinearity}
-    cells = StackedCells(spec.kind, spec.input_size, spec.hidden_size, spec.num_layers, **options)
+    cells = cells_class(spec.kind, spec.input_size, spec.hidden_size, spec.num_layers, **options)
     return cells.to(spec.device).train(_mode(spec))
 
 
@@ -132,14 +182,12 @@ def _options(spec: Spec) -> dict[str, Any]:
     }
 
 
-def _steps(spec: Spec, weights: Weights) -> list[list[Step]]:
+def _steps(spec: Spec, weights: Weights, formula: Formula) -> list[list[Step]]:
     """The formula of each layer in each direction, with its weights."""
-    rnn = partial(rnn_step, nonlinearity=spec.nonlinearity)
-    steps: dict[str, Callable[..., State]] = {"rnn": rnn, "lstm": lstm_step, "gru": gru_step}
     letters = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "W_hr"}
 
     def step(layer: int, direction: int) -> Step:
         names = [each.name for each in direction_parameters(spec, layer, direction)]
-        return partial(steps[spec.kind], Layer(**{letters[name.partition("_l")[0]]: weights[name] for name in names}))
+        return partial(formula, Layer(**{letters[name.partition("_l")[0]]: weights[name] for name in names}))
 
     return [[step(layer, direction) for direction in range(spec.directions)] for layer in range(spec.num_layers)]

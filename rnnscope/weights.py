@@ -58,10 +58,11 @@ def draw_input(spec: Spec) -> Input:
     return Input(_placed(x, spec), tuple(_placed(each, spec) for each in state))
 
 
-def draw_cotangents(spec: Spec, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What is sent back through y, h and c: standard normal numbers in the shape, dtype and place of each."""
+def draw_cotangents(spec: Spec) -> Weights:
+    """What is sent back through y, h and c by their names: standard normal numbers in the shape of each."""
     generator = _generator(spec.seed, "cotangents")
-    return {name: _empty(tuple(each.shape)).normal_(generator=generator).to(each) for name, each in outputs.items()}
+    outputs = [each for each in tensor_shapes(spec) if each.role == "output"]
+    return {each.name: _placed(_empty(each.shape).normal_(generator=generator), spec) for each in outputs}
 
 
 def _generator(seed: int, stream: str) -> torch.Generator:

@@ -158,7 +158,7 @@ def against(monkeypatch: pytest.MonkeyPatch, subject: subjects.Subject) -> Compa
 
 @pytest.mark.parametrize(
     ("change_y", "verdict", "cause", "code"),
-    [(0.0, "equivalent", None, 0), (1e-3, "different", None, 1), (NAN, "different", "nonfinite", 1)],
+    [(0.0, "equivalent", "rounding", 0), (1e-3, "different", "function", 1), (NAN, "different", "nonfinite", 1)],
 )
 def test_verdict_cause_and_exit_code(
     monkeypatch: pytest.MonkeyPatch, change_y: float, verdict: str, cause: str | None, code: int

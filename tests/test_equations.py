@@ -146,24 +146,21 @@ def test_a_gradient_that_differs_is_a_finding() -> None:
 
 def test_a_gradient_is_the_slope_of_what_the_cotangent_weighs() -> None:
     """Against a difference quotient of the run itself, and not against another autograd."""
-    from dataclasses import replace
-
-    from rnnscope.comparison import _results
     from rnnscope.devices import running
+    from rnnscope.problems import draw_problem, solve
     from rnnscope.subjects import run_module
-    from rnnscope.weights import draw_cotangents, draw_input, draw_weights
 
     spec = Spec(kind="lstm", lengths=(3, 2), input_size=2, hidden_size=3, num_layers=1, dtype="float64")
-    weights, source = draw_weights(spec), draw_input(spec)
+    problem = draw_problem(spec, ("float64",), grad=True)
     with running(spec, grad=True):
-        _, gradients = _results("module", spec, weights, source, grad=True)
+        gradients = solve(run_module, spec, problem)
 
     def weighed(bump: float) -> float:
-        changed = weights["weight_hh_l0"].clone()
+        changed = problem.weights["weight_hh_l0"].clone()
         changed[4, 1] += bump
         with running(spec):
-            outputs = run_module(spec, weights | {"weight_hh_l0": changed}, replace(source)).outputs()
-        cotangents = draw_cotangents(spec, outputs)
+            outputs = run_module(spec, problem.weights | {"weight_hh_l0": changed}, problem.given).outputs()
+        cotangents = problem.cotangents or {}
         return sum((outputs[name] * cotangents[name]).sum().item() for name in outputs)
 
     slope = (weighed(1e-5) - weighed(-1e-5)) / 2e-5

@@ -94,9 +94,12 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations; did you mean --left module?",
+            "--left is 'modul', but it must be one of module, cells, equations, compiled; did you mean --left module?",
         ),
-        ("compare --right gru", "--right is 'gru', but it must be one of module, cells, equations; try --right cells"),
+        (
+            "compare --right gru",
+            "--right is 'gru', but it must be one of module, cells, equations, compiled; try --right cells",
+        ),
         ("compare --rtol 1e-3", "--rtol 0.001 is given without --atol; give both, for example --atol 0"),
         ("compare --atol 1e-3", "--atol 0.001 is given without --rtol; give both, for example --rtol 0"),
         (
@@ -149,11 +152,11 @@ def test_a_document_of_too_many_rows_is_refused(cli: Cli, form: str) -> None:
 
 def test_what_memory_cannot_hold_is_refused_with_both_figures(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda: 2**30)
-    # Three matrices of 100,000 × 100,000 (the first layer's weight_ih is narrow) at 8 + 2·4 bytes: 480e9 = 447.1·2^30,
-    # and 0.4·2^30 for torch itself.
+    # Three matrices of 100,000 × 100,000 (the first layer's weight_ih is narrow) at 3·8 bytes, drawn, rounded and in the network that
+    # runs in float64: 720e9 = 670.6·2^30, and 0.4·2^30 for torch itself.
     is_refused(
         cli("compare", "--hidden-size", "100000"),
-        "these sizes need about 448 GiB of memory, and 1 GiB is free; "
+        "these sizes need about 671 GiB of memory, and 1 GiB is free; "
         "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
     )
 

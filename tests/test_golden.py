@@ -15,9 +15,13 @@ from typing import Any
 import pytest
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
+from rnnscope.diagnosis import Explanation, Power
+from rnnscope.judgement import Check, Margin
+from rnnscope.locating import Place
 from rnnscope.pages import Grid
 from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
+from rnnscope.verdicts import Reference
 
 Facts = dict[str, Any]
 FOLDER = Path(__file__).parent / "golden"
@@ -35,13 +39,25 @@ def shapes(spec: Spec, *paths: str, run: bool = True, mismatches: tuple[Mismatch
     return replace(formulas, actual=actual, mismatches=mismatches, device_name="cpu", torch_version="2.13.0")
 
 
-def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str = "cpu") -> Comparison:
+def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str = "cpu", **facts: Any) -> Comparison:
     sizes = {each.name: each.shape for each in shapes_of(spec).tensors}
     outputs = []
-    for name, facts in (("y", y), ("h", h)):
+    for name, row in (("y", y), ("h", h)):
         shape: Facts = {"shape": sizes[name], "right_shape": sizes[name], "total": math.prod(sizes[name])}
-        outputs.append(Difference(name, **(shape | facts)))
-    return Comparison(spec, "module", "cells", tuple(outputs), tolerance, device, "2.13.0")
+        outputs.append(Difference(name, **(shape | row)))
+    where: Facts = {"back_ends": (("onednn", True),), "dtypes": (spec.dtype,) * 2} | facts
+    return Comparison(spec, "module", "cells", tuple(outputs), tolerance, device, "2.13.0", **where)
+
+
+def check(arithmetic: str, error: float, bound: float, decided: bool = True, steps: bool = False) -> Check:
+    margin = Margin("y", 2 * error, error, bound, (1, 4, 0), error <= bound, decided)
+    return Check(arithmetic, (margin,), steps)
+
+
+SAME = check("float64", 2.0**-52, 32 * 2.0**-53)
+WITHIN = check("float32", 1.2e-7, 9.5e-7)
+OTHER = check("float64", 0.25, 32 * 2.0**-53)
+ROUNDING = Reference(SAME, WITHIN, WITHIN)
 
 
 def figures(max_abs: float, at: tuple[int, ...], mismatched: int = 0, nonfinite: int = 0) -> Facts:
@@ -63,10 +79,81 @@ NONFINITE = figures(math.nan, (1, 4, 0), 3, 3)
 LARGE = Spec(input_size=1_000_000, hidden_size=2_000_000, num_layers=999_999_999_999, seq_len=10**9)
 
 LSTM = replace(
-    comparison(Spec(kind="lstm", lengths=(3, 1)), TINY, TINY, DEFAULT),
+    comparison(Spec(kind="lstm", lengths=(3, 1)), TINY, TINY, DEFAULT, reference=ROUNDING),
     outputs=tuple(Difference(name, (3, 2, 20), (3, 2, 20), 80, **TINY) for name in ("y", "padding", "h", "c")),
     gradients=(Difference("weight_hh_l0", (80, 20), (80, 20), 1600, **TINY | {"worst_index": (3, 7)}),),
 )
+
+FAR = figures(0.25, (1, 4, 0), 300)
+OTHER_GATES = Explanation("right", "gates i f o g", "stacks its gates i f o g; torch stacks i f g o", 2.0**-53)
+ON_GPU: Facts = {
+    "device": "cuda:0 (NVIDIA H100 80GB HBM3)",
+    "back_ends": (("cudnn", True), ("tf32_in_cudnn", True), ("tf32_in_cublas", False)),
+}
+
+
+def comparisons() -> Iterator[tuple[str, Comparison]]:
+    """One of each verdict and cause."""
+    tiny = figures(2**-24, (0, 2, 13))
+    yield "compare", comparison(Spec(), TINY, tiny, DEFAULT, reference=ROUNDING)
+    exact = figures(0.0, (0, 0, 0))
+    same = Reference(check("float64", 0, 2.0**-48), WITHIN, WITHIN)
+    yield "compare-identical", comparison(Spec(), exact, exact, DEFAULT, reference=same)
+    yield (
+        "compare-different",
+        comparison(
+            Spec(num_layers=3, seq_len=1000),
+            figures(3.0517578125e-05, (999, 4, 19), 4_321),
+            figures(2**-12, (2, 4, 19), 17),
+            Tolerance(0.0, 1e-9, given=True),
+            reference=ROUNDING,
+        ),
+    )
+    tf32 = Reference(SAME, check("tf32", 3e-4, 7.8e-3), WITHIN, without_tf32=1.2e-7)
+    yield "compare-tf32", comparison(Spec(), figures(3e-4, (1, 4, 0)), tiny, DEFAULT, **ON_GPU, reference=tf32)
+    yield (
+        "compare-function",
+        comparison(
+            Spec(kind="lstm", bidirectional=True),
+            FAR,
+            FAR,
+            DEFAULT,
+            reference=Reference(OTHER, SAME, OTHER, other=("right",)),
+            explanations=(OTHER_GATES,),
+            first_divergence=Place("h", 2, 0, 1, 13, 4),
+        ),
+    )
+    both = Reference(OTHER, OTHER, OTHER, other=("left", "right"))
+    place = Place("y", 0, 1, 0, 3, None)
+    facts: Facts = {"reference": both, "first_divergence": place}
+    yield "compare-unexplained", comparison(Spec(unbatched=True), FAR, FAR, DEFAULT, **facts)
+    worse = Reference(SAME, WITHIN, check("float32", 3e-3, 9.5e-7))
+    place = Place("h", 0, 0, 0, 3, 1)
+    yield "compare-precision", comparison(Spec(), FAR, FAR, DEFAULT, reference=worse, first_divergence=place)
+    inside = Reference(OTHER, SAME, check("float64", 1e-7, 3.6e-15), other=("right",), about_float32="right")
+    yield "compare-float32-inside", comparison(Spec(), TINY, TINY, DEFAULT, reference=inside)
+    wide = check("bfloat16", 0.25, 1.5, decided=False, steps=True)
+    spec = Spec(dtype="bfloat16", seq_len=100)
+    yield "compare-undecided", comparison(spec, FAR, FAR, DEFAULT, reference=Reference(SAME, wide, wide))
+    chaos = check("float64", 0.25, 20.0, decided=False, steps=True)
+    undecided = Reference(chaos, WITHIN, WITHIN)
+    yield "compare-undecided-function", comparison(Spec(), FAR, FAR, DEFAULT, reference=undecided)
+    yield "compare-no-reference", comparison(Spec(), TINY, tiny, DEFAULT, asked_for_reference=False)
+    yield (
+        "compare-power",
+        comparison(
+            Spec(seq_len=1, h0="zeros", num_layers=1),
+            exact,
+            exact,
+            DEFAULT,
+            reference=same,
+            power=Power(("b_ih dropped", "b_hh dropped"), ("W_hh transposed",), ()),
+        ),
+    )
+    nonfinite = figures(math.nan, (1, 4, 0), 3, 3), figures(math.inf, (0, 0, 1), 1, 1)
+    yield "compare-nonfinite", comparison(Spec(), *nonfinite, DEFAULT, first_divergence=Place("h", 1, 0, 0, 0, 4))
+    yield "compare-shape", comparison(Spec(), {"right_shape": (5, 3, 20)}, tiny, DEFAULT)
+
 
 RESULTS: dict[str, Shapes | Comparison] = {
     "shapes": shapes(Spec()),
@@ -89,22 +176,9 @@ RESULTS: dict[str, Shapes | Comparison] = {
     "shapes-unbatched-dropout": shapes(Spec(unbatched=True, dropout=0.5, num_layers=1)),
     "shapes-swappable": shapes(Spec(seq_len=4, batch_size=4, dropout=0.5)),
     "compare-lstm-lengths-grad": LSTM,
-    "compare": comparison(Spec(), TINY, figures(2**-24, (0, 2, 13)), DEFAULT),
-    "compare-identical": comparison(Spec(), figures(0.0, (0, 0, 0)), figures(0.0, (0, 0, 0)), DEFAULT),
-    "compare-different": comparison(
-        Spec(num_layers=3, seq_len=1000),
-        figures(3.0517578125e-05, (999, 4, 19), 4_321),
-        figures(2**-12, (2, 4, 19), 17),
-        Tolerance(0.0, 1e-9, given=True),
-        "cuda:0 (NVIDIA H100 80GB HBM3)",
-    ),
-    "compare-nonfinite": comparison(
-        Spec(), figures(math.nan, (1, 4, 0), 3, 3), figures(math.inf, (0, 0, 1), 1, 1), DEFAULT
-    ),
-    "compare-shape": comparison(Spec(), {"right_shape": (5, 3, 20)}, figures(2**-24, (0, 2, 13)), DEFAULT),
+    **dict(comparisons()),
 }
 
-DOCUMENTS = [name for name in RESULTS if name not in ("shapes-large", "compare-different")]
 WIDTHS = ("80", "120")
 EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
 
@@ -118,6 +192,8 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "shapes",
         "shapes-finding",
         "compare",
+        "compare-function",
+        "compare-power",
         "compare-nonfinite",
         "compare-shape",
         "compare-lstm-lengths-grad",

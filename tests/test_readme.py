@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 import typer.main
 from conftest import Answer
 
@@ -38,7 +39,8 @@ def masked(text: str) -> str:
     text = re.sub(r"torch \d[\w.+]*", "torch V", text)
     text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
     figure = r"\d[\d.]*(e[-+]\d+)?"
-    text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure} ", ") F [I] F F ", text)
+    text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure}\n", ") F [I] F F\n", text)
+    text = re.sub(rf"((?:float|bfloat)\d\d) +{figure} +{figure} +{figure} +(\w+\[[\d, ]+\]|-)", r"\1 F F F [I]", text)
     return re.sub(r"[ ─]+", " ", text)
 
 
@@ -46,6 +48,8 @@ def masked(text: str) -> str:
 def test_a_command_prints_what_stands_under_it(bash: Callable[..., Answer], command: str, output: str) -> None:
     if "cuda" in command and "cuda" in bash("rnnscope shapes --device auto --json").out:
         pytest.skip("says what a machine without CUDA says")
+    if "bfloat16" in command and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("says what a CPU says on which oneDNN computes bfloat16")
     answer = bash(f"{command} 2>&1", COLUMNS="80")
     assert masked(answer.out) == masked(output)
     assert answer.code == (2 if output.startswith("rnnscope: ") else 0)

@@ -14,6 +14,9 @@ from rnnscope.devices import running
 from rnnscope.subjects import SUBJECTS, Run
 from rnnscope.weights import Input, draw_input, draw_weights
 
+EAGER = ("module", "cells", "equations")
+"""The subjects that need no compiler: see test_compiled.py for the other."""
+
 CASES = [
     Spec(
         input_size=4,
@@ -58,7 +61,7 @@ def witness(spec: Spec) -> tuple[Tensor, Tensor]:
     return y, h
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", EAGER)
 @pytest.mark.parametrize("spec", CASES, ids=lambda spec: spec.h0 + str(CASES.index(spec)))
 def test_values_are_those_of_torch(spec: Spec, subject: str) -> None:
     run, (y, h) = run_of(spec, subject), witness(spec)
@@ -66,7 +69,7 @@ def test_values_are_those_of_torch(spec: Spec, subject: str) -> None:
     torch.testing.assert_close(run.state[0], h, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", EAGER)
 @pytest.mark.parametrize(("nonlinearity", "act"), [("tanh", math.tanh), ("relu", lambda a: max(a, 0.0))])
 def test_two_steps_of_two_layers_by_hand(subject: str, nonlinearity: str, act: Callable[[float], float]) -> None:
     spec = Spec(
@@ -92,7 +95,7 @@ def test_two_steps_of_two_layers_by_hand(subject: str, nonlinearity: str, act: C
     torch.testing.assert_close(run.state[0].flatten().tolist(), [a1, b1], rtol=1e-15, atol=1e-15)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", EAGER)
 @pytest.mark.parametrize("name", ["weight_ih_l0", "weight_hh_l0", "bias_ih_l1", "weight_hh_l1"])
 def test_every_weight_that_is_given_is_used(subject: str, name: str) -> None:
     spec = Spec(dtype="float64")
@@ -103,7 +106,7 @@ def test_every_weight_that_is_given_is_used(subject: str, name: str) -> None:
     assert not torch.equal(before.y, after.y)
 
 
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", EAGER)
 def test_a_subject_leaves_weights_and_input_alone(subject: str) -> None:
     spec = Spec()
     weights, given = draw_weights(spec), draw_input(spec)
@@ -209,7 +212,7 @@ def test_auto_is_the_cpu_where_there_is_no_cuda(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
-@pytest.mark.parametrize("subject", SUBJECTS)
+@pytest.mark.parametrize("subject", EAGER)
 def test_what_comes_out_has_the_dtype_that_was_asked_for(subject: str, dtype: str) -> None:
     run = run_of(Spec(dtype=dtype), subject)
     assert (run.y.dtype, run.state[0].dtype) == (getattr(torch, dtype),) * 2

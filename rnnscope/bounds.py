@@ -1,0 +1,214 @@
+"""How far rounding may move what a network gives, measured on this very network and input, tensor by tensor.
+
+Nothing is a guessed tolerance. R is the reference: the equations in float64. u is the greatest relative error of one
+rounding (UNITS). A figure of a tensor is its greatest element; of y, up to each step in the order in which it is
+walked, so that a late step that is large does not hide an early one.
+
+    same function?     32 · max(δ(2^-53), 2^-53 · max|R|)
+    as well as u lets? 8 · max(δ(u), e(u), 2 · u · max|R|) + 4 · (smallest number above 0 of the dtype)
+
+δ(u) is how far R moves when every number is rounded at random: each entry of x, h0, c0, weights and biases, and the
+result of every operation of every step, is multiplied by 1 ± u. It is the greatest over a few such runs: small where
+the network contracts, and large where it is chaotic. Rounding what goes in alone would be too little: it misses the
+drift of a network that accumulates, and 1 - z where z is near 1. (Random rounding is D. S. Parker's Monte Carlo
+arithmetic, 1997.) e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each
+maximum, the floor, costs nothing: the others are computed only where it does not decide, the cheaper before the dearer.
+
+In float64 the second question is the first one: the reference is no more exact than a side.
+
+A bound over a tenth of max|R| is too wide: whatever comes out would be within it, so being within says nothing.
+
+32 and 8 are what calibration needs, with room to spare: `tests/benchmarks/calibration.py` runs random correct pairs,
+none of which may be over, and random deviations, all of which must be; its figures stand in the README.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from rnnscope.devices import running
+from rnnscope.problems import Problem, Solver, Tensors, solve
+from rnnscope.spec import Spec
+from rnnscope.subjects import Run, Subject, run_equations
+from rnnscope.walker import State, Step
+from rnnscope.weights import Input, Weights
+
+Equations = Callable[..., Run]
+"""`run_equations`, or one that computes something else and takes the same arguments."""
+
+UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Half the distance from 1 to the next number of each arithmetic."""
+
+FUNCTION_FACTOR = 32.0
+PRECISION_FACTOR = 8.0
+TOO_WIDE = 0.1
+
+DRAWS = (2, 6)
+"""Perturbed runs: the first two, and where those do not decide, six more, since signs can cancel by chance."""
+
+
+class Yardstick:
+    """The bounds of one problem.
+
+    Args:
+        problem: what is computed.
+        equations: what computes the reference: the equations, or a deviation of them.
+        solver: `solve`, or one that shows every layer.
+    """
+
+    def __init__(self, problem: Problem, equations: Equations = run_equations, solver: Solver = solve) -> None:
+        self.problem, self._equations, self._solver = problem, equations, solver
+        self._spreads: dict[float, list[Tensors]] = {}
+        self._errors: dict[str, Tensors] = {}
+
+    @cached_property
+    def reference(self) -> Tensors:
+        """R: the equations in float64 on the CPU."""
+        return self._solve(self._equations)
+
+    def function(self) -> Iterator[Tensors]:
+        """Ever wider bounds under which two runs in float64 are the same function, each for every tensor."""
+        unit = UNITS["float64"]
+        figures = self._floor(unit)
+        yield _times(figures, FUNCTION_FACTOR)
+        for draws in DRAWS:
+            figures = _greatest(figures, *self._spread(unit, draws))
+            yield _times(figures, FUNCTION_FACTOR)
+
+    def precision(self, arithmetic: str) -> Iterator[Tensors]:
+        """Ever wider bounds within which a run in an arithmetic is from the reference.
+
+        In float64 the reference is no more exact than the run: they are two runs of one function.
+        """
+        if arithmetic == "float64":
+            yield from self.function()
+            return
+        unit, dtype = UNITS[arithmetic], "float32" if arithmetic == "tf32" else arithmetic
+        info = torch.finfo(getattr(torch, dtype))
+        smallest = 4 * info.smallest_normal * info.eps
+        figures = self._floor(2 * unit)
+        yield _times(figures, PRECISION_FACTOR, smallest)
+        figures = _greatest(figures, self._error(dtype))
+        yield _times(figures, PRECISION_FACTOR, smallest)
+        for draws in DRAWS:
+            figures = _greatest(figures, *self._spread(unit, draws))
+            yield _times(figures, PRECISION_FACTOR, smallest)
+
+    def too_wide(self, name: str, bound: Tensors) -> bool:
+        """Whether being within its bound says nothing of a tensor."""
+        return not bool(bound[name].max() <= TOO_WIDE * self._magnitudes[name].max())
+
+    def _floor(self, unit: float) -> Tensors:
+        return {name: unit * each for name, each in self._magnitudes.items()}
+
+    @cached_property
+    def _magnitudes(self) -> Tensors:
+        return {name: self._figures(name, each) for name, each in self.reference.items()}
+
+    def _error(self, dtype: str) -> Tensors:
+        if dtype not in self._errors:
+            self._errors[dtype] = self._distance(self._solve(self._equations, dtype))
+        return self._errors[dtype]
+
+    def _spread(self, unit: float, draws: int) -> list[Tensors]:
+        """The distance of so many randomly rounded runs from the reference, besides those that were made before."""
+        known = self._spreads.setdefault(unit, [])
+        for _ in range(draws):
+            generator = torch.Generator().manual_seed(len(known))
+            known.append(self._distance(self._solve(partial(_randomly_rounded, self._equations, unit, generator))))
+        return known
+
+    def _solve(self, subject: Subject, dtype: str = "float64") -> Tensors:
+        with running(replace(self.problem.spec, dtype=dtype), self.problem.cotangents is not None) as placed:
+            return self._solver(subject, placed, self.problem)
+
+    def _distance(self, found: Tensors) -> Tensors:
+        return {name: self._figures(name, each - self.reference[name]) for name, each in found.items()}
+
+    def _figures(self, name: str, values: Tensor) -> Tensor:
+        return so_far(greatest(walked(self.problem.spec, name, values)))
+
+
+def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
+    """A view of y, or of a layer's y, as it is walked: (L, D, N, H_out), or without N. Others: (1, 1, …)."""
+    if not name.startswith("y"):
+        return tensor[None, None]
+    time = 1 if spec.batch_first and not spec.unbatched else 0
+    split = tensor.view(*tensor.shape[:-1], spec.directions, -1)
+    return split.movedim((time, -2), (0, 1))
+
+
+def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
+    """The index in a tensor of a place in its view by `walked`."""
+    step, direction, *others = place
+    if not name.startswith("y"):
+        return tuple(others)
+    *items, unit = others
+    items.insert(1 if spec.batch_first and not spec.unbatched else 0, step)
+    return (*items, direction * spec.output_size + unit)
+
+
+def greatest(view: Tensor) -> Tensor:
+    """(L, D), or (1, 1): the greatest magnitude of each step and direction."""
+    return view.flatten(2).abs().amax(2)
+
+
+def so_far(figures: Tensor) -> Tensor:
+    """The greatest up to each step: the forward direction walks from the first one, the backward from the last one."""
+    forward, backward = figures[:, :1], figures[:, 1:]
+    return torch.cat((forward.cummax(0).values, backward.flip(0).cummax(0).values.flip(0)), 1)
+
+
+class _RandomRounding(TorchFunctionMode):
+    """Multiplies the result of every operation of the equations by 1 ± u."""
+
+    def __init__(self, unit: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self._unit, self._generator = unit, generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return self.rounded(result) if func.__name__ in _OPERATIONS else result
+
+    def rounded(self, tensor: Tensor) -> Tensor:
+        """The tensor with every entry a rounding away."""
+        signs = torch.empty_like(tensor).bernoulli_(0.5, generator=self._generator).mul_(2).sub_(1)
+        return torch.addcmul(tensor, tensor, signs, value=self._unit)
+
+
+_OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})
+"""Those that round, by the names under which torch hands them to a mode; the others move numbers about."""
+
+
+def _randomly_rounded(
+    equations: Equations, unit: float, generator: torch.Generator, spec: Spec, weights: Weights, given: Input
+) -> Run:
+    """The equations with every number that goes in or comes out of an operation a rounding away."""
+    mode = _RandomRounding(unit, generator)
+
+    def around(layer: int, direction: int, step: Step) -> Step:
+        def rounded(x: Tensor, state: State) -> State:
+            with mode:
+                return step(x, state)
+
+        return rounded
+
+    weights = {name: mode.rounded(each) for name, each in weights.items()}
+    given = Input(mode.rounded(given.x), tuple(map(mode.rounded, given.state)))
+    return equations(spec, weights, given, around=around)
+
+
+def _times(figures: Tensors, factor: float, plus: float = 0.0) -> Tensors:
+    return {name: factor * each + plus for name, each in figures.items()}
+
+
+def _greatest(first: Tensors, *others: Tensors) -> Tensors:
+    found = first
+    for other in others:
+        found = {name: torch.maximum(each, other[name]) for name, each in found.items()}
+    return found

@@ -1,0 +1,170 @@
+"""What both sides of a comparison get: weights, input and cotangents, the same numbers in every dtype that computes.
+
+They are kept in float64 on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes
+nothing. From one problem others are made: its first steps, one layer, or every step by itself. Nothing is judged here.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rnnscope.dims import layer_parameters
+from rnnscope.spec import Spec
+from rnnscope.subjects import Subject, run_equations, valid_steps
+from rnnscope.walker import State, Step
+from rnnscope.weights import Input, Weights, draw_cotangents, draw_input, draw_weights
+
+Tensors = dict[str, Tensor]
+
+Solver = Callable[[Subject, Spec, "Problem"], Tensors]
+"""Gives what a subject computes of a problem on a Spec's device and in its dtype: `solve`, or `solve_by_layers`."""
+
+_ROUNDING = ("bfloat16", "float16", "float32")
+"""In this order every result is a number of all the dtypes that came before, too."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One network and one input, in float64 on the CPU.
+
+    Args:
+        spec: its device and dtype are the reference's: cpu and float64.
+        weights: parameters by torch's names.
+        given: x, h0 and c0.
+        cotangents: what is sent back through y, h and c; None where gradients are not compared.
+        dtypes: those of the sides. Every number here can be said in each of them.
+        places: (step, item) of each sequence of length 1, where the steps of another problem are taken by themselves.
+    """
+
+    spec: Spec
+    weights: Weights
+    given: Input
+    cotangents: Tensors | None
+    dtypes: tuple[str, ...]
+    places: Tensor | None = None
+
+
+def draw_problem(spec: Spec, dtypes: Iterable[str], grad: bool = False, weights: Weights | None = None) -> Problem:
+    """The problem of a Spec and its seed; with other weights where they are given."""
+    exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
+    given = draw_input(exact)
+    return Problem(
+        exact,
+        {name: rounded(each, dtypes) for name, each in (weights or draw_weights(exact)).items()},
+        Input(rounded(given.x, dtypes), tuple(rounded(each, dtypes) for each in given.state)),
+        {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
+        dtypes,
+    )
+
+
+def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
+    """What a subject gives on a Spec's device and in its dtype: y, h and c, then the gradients of x, h0, c0, weights.
+
+    Gradients are there where the problem has cotangents; weights have torch's names.
+    """
+    dtype, device = getattr(torch, spec.dtype), spec.device
+    weights = {name: each.to(device, dtype) for name, each in problem.weights.items()}
+    given = Input(problem.given.x.to(device, dtype), tuple(each.to(device, dtype) for each in problem.given.state))
+    placed = replace(problem.spec, device=device, dtype=spec.dtype)
+    if problem.cotangents is None:
+        return subject(placed, weights, given).outputs()
+    given = Input(given.x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in given.state))
+    run = subject(placed, weights, given)
+    outputs, leaves = run.outputs(), given.tensors() | run.parameters
+    cotangents = [problem.cotangents[name].to(device, dtype) for name in outputs]
+    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), cotangents, materialize_grads=True)
+    return {name: each.detach() for name, each in outputs.items()} | dict(zip(leaves, found, strict=True))
+
+
+def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
+    """The output of every layer, each run by itself on what came out of the layer below: "y of layer 0", …
+
+    (L, N, D·H_out) each, laid out as y is.
+    """
+    found, x = {}, problem.given.x
+    for layer in range(problem.spec.num_layers):
+        y = solve(subject, spec, _one_layer(problem, layer, x))["y"]
+        found[f"y of layer {layer}"], x = y, y.cpu().double()
+    return found
+
+
+def first_steps(problem: Problem, count: int) -> Problem:
+    """The same network on the first steps of the same input."""
+    spec, x = problem.spec, problem.given.x
+    time = 1 if spec.batch_first and not spec.unbatched else 0
+    lengths = None if spec.lengths is None else tuple(min(each, count) for each in spec.lengths)
+    cotangents = problem.cotangents
+    if cotangents is not None:
+        cotangents = cotangents | {"y": cotangents["y"].narrow(time, 0, count)}
+    shorter = replace(spec, seq_len=count, lengths=lengths)
+    return replace(
+        problem, spec=shorter, given=Input(x.narrow(time, 0, count), problem.given.state), cotangents=cotangents
+    )
+
+
+def step_by_step(problem: Problem) -> Problem:
+    """Every step of every item as a sequence of length 1, from the state in which the reference came to it.
+
+    Nothing accumulates over time in it: a fault of the step itself shows, and an error carried on does not.
+    M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
+    """
+    spec, given = problem.spec, problem.given
+    states = _states_before(problem)
+    x = given.x.unsqueeze(1) if spec.unbatched else given.x.transpose(0, 1) if spec.batch_first else given.x
+    real = torch.ones(x.shape[:2], dtype=torch.bool) if spec.lengths is None else valid_steps(spec)
+    places = real.nonzero()
+    steps, items = places.unbind(1)
+    alone = replace(
+        spec, seq_len=1, batch_size=len(places), lengths=None, unbatched=False, batch_first=False, h0="random"
+    )
+    state = tuple(rounded(each[:, steps, items].contiguous(), problem.dtypes) for each in states)
+    cotangents = None if problem.cotangents is None else draw_cotangents(alone)
+    return replace(
+        problem,
+        spec=alone,
+        given=Input(x[steps, items].unsqueeze(0), state),
+        cotangents=cotangents and {name: rounded(each, problem.dtypes) for name, each in cotangents.items()},
+        places=places,
+    )
+
+
+def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
+    """A layer by itself, fed with x: (L, N, H_in), or (L, N, D·H_out) above the first one."""
+    spec = replace(problem.spec, num_layers=1, input_size=x.shape[-1])
+    names = [each.name for each in layer_parameters(problem.spec, layer)]
+    weights = {name.replace(f"_l{layer}", "_l0"): problem.weights[name] for name in names}
+    rows = slice(layer * spec.directions, (layer + 1) * spec.directions)
+    given = Input(x, tuple(each[rows] for each in problem.given.state))
+    return replace(problem, spec=spec, weights=weights, given=given, cotangents=None)
+
+
+def _states_before(problem: Problem) -> State:
+    """h: (D·K, L, N, H_out), and c: (D·K, L, N, H), in which the reference came to each step in each direction."""
+    seen: dict[tuple[int, int], list[State]] = {}
+
+    def around(layer: int, direction: int, step: Step) -> Step:
+        states = seen.setdefault((layer, direction), [])
+
+        def noting(x: Tensor, state: State) -> State:
+            states.append(state)
+            return step(x, state)
+
+        return noting
+
+    run_equations(problem.spec, problem.weights, problem.given, around=around)
+    rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in seen.values()]
+    in_time = [
+        tuple(each.flip(0) if direction else each for each in row)
+        for (_, direction), row in zip(seen, rows, strict=True)
+    ]
+    return tuple(map(torch.stack, zip(*in_time, strict=True)))
+
+
+def rounded(tensor: Tensor, dtypes: tuple[str, ...]) -> Tensor:
+    """The nearest numbers that each of the dtypes can say, in float64."""
+    for dtype in _ROUNDING:
+        if dtype in dtypes:
+            tensor = tensor.to(getattr(torch, dtype)).double()
+    return tensor

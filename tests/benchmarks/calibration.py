@@ -1,0 +1,168 @@
+"""How often the verdict is wrong: random correct pairs must be the same, random deviations must be found.
+
+`python tests/benchmarks/calibration.py pairs 10000`, or `deviations 10000`. Prints; asserts nothing; takes an hour on
+two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
+"""
+
+import math
+import sys
+import warnings
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+PAIRS = (("module", "cells"), ("module", "equations"), ("cells", "equations"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One case: its number and what it was, for who wants to see it again, and what the verdict was."""
+
+    number: int
+    words: str
+    verdict: str
+    by_steps: bool = False
+
+
+def log_uniform(draw: Random, least: int, most: int) -> int:
+    return round(math.exp(draw.uniform(math.log(least), math.log(most))))
+
+
+def random_facts(draw: Random) -> dict[str, Any]:
+    """A random Spec's fields."""
+    kind = draw.choice(("rnn", "lstm", "gru"))
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "input_size": log_uniform(draw, 1, 256),
+        "hidden_size": log_uniform(draw, 1, 256),
+        "num_layers": draw.choice((1, 1, 2, 2, 3)),
+        "nonlinearity": draw.choice(("tanh", "relu")) if kind == "rnn" else "tanh",
+        "bias": draw.random() < 0.8,
+        "bidirectional": draw.random() < 0.3,
+        "batch_first": draw.random() < 0.3,
+        "seq_len": log_uniform(draw, 1, 500),
+        "batch_size": log_uniform(draw, 1, 16),
+        "h0": draw.choice(("random", "random", "zeros")),
+        "dtype": draw.choice(("float32", "float32", "float64", "bfloat16", "float16")),
+        "onednn": draw.choice((True, False)),
+        "seed": draw.randrange(2**30),
+        "threads": 1,
+    }
+    # The largest ones get few items, or a handful of cases would take all the time.
+    size = facts["seq_len"] * facts["num_layers"] * (facts["input_size"] + facts["hidden_size"])
+    facts["batch_size"] = min(facts["batch_size"], max(1, 200_000 // size))
+    shape = draw.random()
+    if shape < 0.1:
+        facts |= {"unbatched": True}
+        del facts["batch_size"]
+    elif shape < 0.25:
+        lengths = tuple(draw.randint(1, facts["seq_len"]) for _ in range(facts["batch_size"]))
+        facts |= {"lengths": lengths}
+        del facts["batch_size"], facts["seq_len"]
+    return facts
+
+
+def random_problem(draw: Random, spec: Any) -> Any:
+    """Weights 0.1 to 10 times the default; a fifth of the LSTMs and GRUs forget almost nothing."""
+    import torch
+
+    from rnnscope.problems import draw_problem, rounded
+
+    scale = 10 ** draw.uniform(-1, 1)
+    problem = draw_problem(spec, (spec.dtype,))
+    weights = {name: scale * each for name, each in problem.weights.items()}
+    if spec.kind != "rnn" and spec.bias and draw.random() < 0.2:
+        gate = slice(spec.hidden_size, 2 * spec.hidden_size)  # f of i f g o, z of r z n
+        for name, each in weights.items():
+            if name.startswith("bias_ih"):
+                each[gate] = torch.full((spec.hidden_size,), draw.uniform(3, 12), dtype=each.dtype)
+    return scale, replace(problem, weights={name: rounded(each, problem.dtypes) for name, each in weights.items()})
+
+
+def pair(number: int) -> list[Outcome]:
+    """A correct pair, which must not be called different."""
+    from rnnscope import Spec
+    from rnnscope.judgement import Evidence, Side
+    from rnnscope.subjects import SUBJECTS
+
+    draw = Random(number)
+    spec = Spec(**random_facts(draw))
+    names = draw.choice(PAIRS)
+    scale, problem = random_problem(draw, spec)
+    left, right = (Side(name, spec, SUBJECTS[name]) for name in names)
+    evidence = Evidence(problem, left, right)
+    words = f"{' '.join(names)} x{scale:.2f} {spec}"
+    if not all(each.isfinite().all() for side in (left, right) for each in evidence.own(side).values()):
+        return [Outcome(number, words, "left out: NaN or infinity")]
+    checks = (evidence.same_function(), evidence.precision(left), evidence.precision(right))
+    verdict = "same" if all(each.decided for each in checks) else f"undecided in {spec.dtype}"
+    for name, each in zip(("FUNCTION", "PRECISION of the left", "PRECISION of the right"), checks, strict=True):
+        if not each.within:
+            verdict = f"FALSE ALARM: {name} in {spec.dtype}"
+    return [Outcome(number, words, verdict, any(each.step_by_step for each in checks))]
+
+
+def deviating(number: int) -> list[Outcome]:
+    """Some deviations of one network, each of which must be called different unless it is the same function."""
+    import torch
+
+    from rnnscope import Spec
+    from rnnscope.conventions import deviations
+    from rnnscope.diagnosis import rich_probe
+    from rnnscope.judgement import Evidence, Side
+    from rnnscope.parts import blind_spots
+    from rnnscope.subjects import SUBJECTS
+
+    draw = Random(number)
+    spec = Spec(**random_facts(draw) | {"dtype": "float32"})
+    scale, problem = random_problem(draw, spec)
+    left = Side("module", spec, SUBJECTS["module"])
+    evidence, rich = (Evidence(each, left, left) for each in (problem, rich_probe(problem)))
+    if not all(each.isfinite().all() for each in evidence.exact(left).values()):
+        return [Outcome(number, str(spec), "left out: NaN or infinity")]
+    outcomes = []
+    known = list(deviations(spec))
+    for deviation in draw.sample(known, min(6, len(known))):
+        wrong = Side(deviation.name, spec, deviation.run)
+        mutant = evidence.against(wrong)
+        words = f"{deviation.name} x{scale:.2f} {spec}"
+        outputs, right = mutant.exact(wrong), mutant.exact(left)
+        if any(outputs[name].shape != each.shape for name, each in right.items()):
+            outcomes.append(Outcome(number, words, "caught by its shape"))
+        elif not mutant.same_function().within:
+            outcomes.append(Outcome(number, words, "caught", mutant.same_function().step_by_step))
+        elif rich.against(wrong).same_function().within:
+            outcomes.append(Outcome(number, words, "left out: the same function"))
+        elif any(blind_spots(spec)):
+            outcomes.append(Outcome(number, words, "left out: told to be a blind spot"))
+        elif all(torch.equal(outputs[name], each) for name, each in mutant.yardstick.reference.items()):
+            outcomes.append(Outcome(number, words, "not one bit of the output tells"))
+        else:
+            outcomes.append(Outcome(number, words, "MISSED"))
+    return outcomes
+
+
+def main(question: str, count: int, start: int = 0) -> None:
+    """Ask until as many cases as asked for have been judged."""
+    ask = {"pairs": pair, "deviations": deviating}[question]
+    verdicts: Counter[str] = Counter()
+    judged = steps = 0
+    print(f"{question}: {count} from number {start}", flush=True)
+    with ProcessPoolExecutor(2, initializer=warnings.simplefilter, initargs=("ignore",)) as pool:
+        for chunk in range(start, start + 100 * count, 100):
+            for outcome in (each for several in pool.map(ask, range(chunk, chunk + 100)) for each in several):
+                verdicts[outcome.verdict] += 1
+                judged += not outcome.verdict.startswith("left out")
+                steps += outcome.by_steps
+                if outcome.verdict.startswith(("FALSE", "MISSED", "not one")):
+                    print(outcome, flush=True)
+            if judged >= count:
+                break
+            print(judged, dict(verdicts), "step by step:", steps, flush=True)
+    print(f"{judged} judged:", dict(sorted(verdicts.items())), "step by step:", steps)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))
