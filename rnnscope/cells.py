@@ -95,7 +95,7 @@ class StackedCells(nn.Module):
         if isinstance(input, PackedSequence):
             self._check_input(input.data)
             x, lengths = pad_packed_sequence(input)
-            real = torch.arange(len(x))[:, None, None] < lengths[None, :, None]
+            real = torch.arange(len(x), device=lengths.device)[:, None, None] < lengths[None, :, None]
             y, last = self._walk(x, self._initial(x, hx, batched=True), real.to(x.device))
             return _packed_like(input, y), self._hidden(last)
         self._check_input(input)

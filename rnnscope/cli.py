@@ -78,7 +78,8 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
         if form in ("json", "tsv"):
             check_rows(spec)
         if spec.memory_check and not values.get("dry_run"):
-            check_memory(spec, grad=values.get("grad", False), reference=values.get("reference", False))
+            needed = {name: values.get(name, False) for name in ("grad", "reference", "resync")}
+            check_memory(spec, **needed)
         return Outcome(function(spec, **{name: values[name] for name in own}), form)
 
     signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])

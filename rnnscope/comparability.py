@@ -4,6 +4,7 @@ Runs nothing, and torch is not imported: see comparison.py.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
@@ -121,3 +122,18 @@ def check_comparable(spec: Spec, left: str, right: str, reference: bool = True, 
         raise RnnscopeError(
             "--batch is 0, so y and h have no elements and nothing was compared", "try --batch 1 or more"
         )
+
+
+def blind_spots(spec: Spec, resync: bool = False) -> Iterator[str]:
+    """What no comparison of the Spec can see, whichever weights it has: a fault there would be missed."""
+    if resync:
+        yield "--resync takes every step by itself, so the loop does not show: h0, lengths, order of time, padding"
+        return
+    if spec.seq_len == 1 and spec.h0 == "zeros":
+        yield "one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random"
+    elif spec.h0 == "zeros":
+        yield "with --h0 zeros it does not show whether the initial state is used: use --h0 random"
+    if spec.seq_len == spec.batch_size == 1 and not spec.unbatched:
+        yield "one step of one item does not show whether batch and time are swapped: use --seq-len 2 or more"
+    if spec.seq_len == 1 and spec.bidirectional:
+        yield "one step does not show in which order the backward direction walks: use --seq-len 2 or more"

@@ -5,19 +5,33 @@ follows from the facts in verdicts.py.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from rnnscope import diagnosis
-from rnnscope.comparability import LEFT, RIGHT, Tolerance, check_comparable, chosen_tolerance, side_spec
-from rnnscope.devices import back_ends, device_name, running
+from rnnscope.comparability import (
+    GRAD,
+    LEFT,
+    POWER,
+    REFERENCE,
+    RESYNC,
+    RIGHT,
+    Tolerance,
+    check_comparable,
+    chosen_tolerance,
+    side_spec,
+)
+from rnnscope.devices import arithmetic, back_ends, device_name, running
 from rnnscope.differences import Difference, difference
+from rnnscope.errors import RnnscopeError
+from rnnscope.flags import Choice
 from rnnscope.judgement import Evidence, Side
-from rnnscope.locating import OUTPUTS, Place, first_nonfinite, function_parts, precision_parts
-from rnnscope.problems import draw_problem, step_by_step
+from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts
+from rnnscope.margins import OUTPUTS
+from rnnscope.problems import Tensors, draw_problem, step_by_step
 from rnnscope.spec import Spec
-from rnnscope.subjects import SUBJECTS, valid_steps
+from rnnscope.subjects import SUBJECTS, valid_region
 from rnnscope.verdicts import Comparison, Reference
 
 
@@ -54,110 +68,125 @@ def compare(
 
     Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
     """
+    for flag, value in ((GRAD, grad), (REFERENCE, reference), (RESYNC, resync), (POWER, power)):
+        flag.check(value)
     check_comparable(spec, left, right, reference, resync)
-    sides = _side(*side_spec(LEFT, left, spec)), _side(*side_spec(RIGHT, right, spec))
+    sides = _side("left", LEFT, left, spec), _side("right", RIGHT, right, spec)
     dtypes = tuple(side.spec.dtype for side in sides)
     tolerance = chosen_tolerance(dtypes, rtol, atol)
     with running(spec, grad) as placed:
         problem = draw_problem(placed, dtypes, grad)
         evidence = Evidence(step_by_step(problem) if resync else problem, *sides)
-        rows = _rows(evidence, tolerance)
+        outputs, gradients = _rows(evidence, tolerance)
         facts = Comparison(
             placed,
             left,
             right,
-            tuple(row for row in rows if row.name in (*OUTPUTS, "padding")),
+            outputs,
             tolerance,
             ", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
             str(torch.__version__),
-            tuple(row for row in rows if row.name not in (*OUTPUTS, "padding")) if grad else None,
+            gradients if grad else None,
             asked_for_reference=reference,
             resync=resync,
             dtypes=dtypes,
             back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
+            nonfinite=tuple(side.role for side in sides if not _all_finite(evidence.own(side))),
         )
-        if reference and facts.cause is None:
+        if facts.cause in ("shape", "nonfinite"):
+            return replace(facts, first_divergence=_first_divergence(facts, evidence))
+        if reference:
             facts = replace(facts, reference=_reference(evidence))
-            if facts.cause == "function":
-                assert facts.reference
-                off = {name: each for name, each in _named(evidence).items() if name in facts.reference.other}
-                facts = replace(facts, explanations=diagnosis.explanations(evidence, off))
-        facts = replace(facts, first_divergence=_first_divergence(facts, evidence))
+            other = tuple(side for side in sides if side.role in facts.other)
+            facts = replace(facts, explanations=diagnosis.explanations(evidence, other))
+            facts = replace(facts, first_divergence=_first_divergence(facts, evidence))
         if power:
-            facts = replace(facts, power=diagnosis.power(evidence, lambda each: _differs(each, facts)))
+            caught = partial(_would_differ, facts, any(not row.within_tolerance for row in (*outputs, *gradients)))
+            facts = replace(facts, power=diagnosis.power(evidence, spec, caught, reference))
         return facts
 
 
-def _side(subject: str, spec: Spec) -> Side:
-    with running(spec) as placed:
-        return Side(subject, placed, SUBJECTS[subject])
+def _side(role: str, flag: Choice, typed: str, spec: Spec) -> Side:
+    subject, own = side_spec(flag, typed, spec)
+    try:
+        with running(own) as placed:
+            used = arithmetic(placed, fused=subject == "module")
+            return Side(role, subject, placed, SUBJECTS[subject], used)
+    except RnnscopeError as error:
+        if "@" not in typed:
+            raise
+        message = error.message.replace(f"--device {own.device}", f"{flag.name} {typed}")
+        raise RnnscopeError(message, f"use {flag.name} {subject}@cpu") from error
 
 
-def _named(evidence: Evidence) -> dict[str, Side]:
-    return {"left": evidence.left, "right": evidence.right}
-
-
-def _rows(evidence: Evidence, tolerance: Tolerance) -> list[Difference]:
-    """The figures of each tensor: outputs, then gradients."""
-    expected, actual = evidence.own(evidence.left), evidence.own(evidence.right)
-    rows = []
+def _rows(evidence: Evidence, tolerance: Tolerance) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
+    """The figures of each output, and of each gradient."""
+    spec, expected, actual = evidence.problem.spec, evidence.own(evidence.left), evidence.own(evidence.right)
+    outputs, gradients = [], []
     for name, each in expected.items():
-        valid = _valid_region(evidence.problem.spec, each) if name == "y" else None
-        rows.append(difference(name, actual[name], each, tolerance, valid))
-        if valid is not None and not valid.all():
-            rows.append(difference("padding", actual[name], each, tolerance, ~valid))
-    return rows
+        if name not in actual:
+            continue
+        if name not in OUTPUTS:
+            gradients.append(difference(name, actual[name], each, tolerance))
+        elif name != "y" or spec.lengths is None:
+            outputs.append(difference(name, actual[name], each, tolerance))
+        else:
+            valid = valid_region(spec, each)
+            outputs.append(difference(name, actual[name], each, tolerance, valid))
+            if not valid.all():
+                outputs.append(difference("padding", actual[name], each, tolerance, ~valid))
+    return tuple(outputs), tuple(gradients)
+
+
+def _all_finite(tensors: Tensors) -> bool:
+    return all(bool(each.isfinite().all()) for each in tensors.values())
 
 
 def _reference(evidence: Evidence) -> Reference:
     """What the equations in float64 tell of both sides."""
-    function, sides = evidence.same_function(), _named(evidence)
+    function, sides = evidence.same_function(), (evidence.left, evidence.right)
     if function.within:
-        left, right = (evidence.precision(side) for side in sides.values())
-        return Reference(function, left, right, without_tf32=_without_tf32(evidence))
-    checks = {name: evidence.torchs_function(side) for name, side in sides.items()}
-    other = tuple(name for name, check in checks.items() if not check.within)
-    inside = [name for name in other if evidence.about_float32(sides[name])]
-    about_float32 = inside[0] if inside and inside == list(other) else None
-    return Reference(function, checks["left"], checks["right"], other, about_float32)
+        left, right = (evidence.precision(side) for side in sides)
+        if left.within and right.within:
+            return Reference(function, left, right, without_tf32=_without_tf32(evidence))
+        other = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
+        if len(other) == 2:  # the same function, though not torch's: each is as exact as it can be of the left one
+            left, right = (evidence.precision(side, evidence.left) for side in sides)
+        return Reference(function, left, right, other if len(other) == 2 else ())
+    left, right = (evidence.torchs_function(side) for side in sides)
+    other = tuple(side.role for side, check in zip(sides, (left, right), strict=True) if not check.within)
+    inside = tuple(side.role for side in sides if side.role in other and evidence.about_float32(side))
+    return Reference(function, left, right, other, inside if inside == other else ())
 
 
 def _without_tf32(evidence: Evidence) -> float | None:
     """How far the outputs are from each other without TF32, where a side may use it."""
-    if "tf32" not in (evidence.left.arithmetic, evidence.right.arithmetic):
+    sides = (evidence.left, evidence.right)
+    if all(side.arithmetic != "tf32" for side in sides):
         return None
     left, right = (
-        replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype)
-        for side in (evidence.left, evidence.right)
+        replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype) for side in sides
     )
     return max((left[name].cpu().double() - right[name].cpu().double()).abs().max().item() for name in left)
 
 
 def _first_divergence(facts: Comparison, evidence: Evidence) -> Place | None:
     """Where what the verdict rests on first appears."""
-    if facts.cause == "nonfinite":
-        found = [first_nonfinite(evidence, side) for side in (evidence.left, evidence.right)]
-        return next((place for place in found if place is not None), None)
-    if facts.cause == "function" or (facts.reference and facts.reference.about_float32):
-        return function_parts(evidence, evidence.left, evidence.right)
-    if facts.cause == "precision" and facts.side:
-        return precision_parts(evidence, _named(evidence)[facts.side])
-    return None
+    off = next((side for side in (evidence.left, evidence.right) if side.role in (facts.side, *facts.nonfinite)), None)
+    if facts.cause == "nonfinite" and off:
+        return first_nonfinite(evidence, off)
+    if facts.reference and not facts.reference.function.within:
+        return function_parts(evidence, facts.reference.function.whole_steps is not None)
+    return precision_parts(evidence, off) if facts.cause == "precision" and off else None
 
 
-def _differs(evidence: Evidence, facts: Comparison) -> bool:
-    """Whether another right side would have been found to be different."""
-    left, right = evidence.exact(evidence.left), evidence.exact(evidence.right)
-    if any(right[name].shape != each.shape for name, each in left.items()):
+def _would_differ(facts: Comparison, over_anyway: bool, evidence: Evidence) -> bool:
+    """Whether another right side would be found different by its function, or by a tolerance that correct ones keep."""
+    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    if any(name not in right or right[name].shape != each.shape for name, each in left.items()):
         return True
     if facts.asked_for_reference and not evidence.same_function().within:
         return True
-    return facts.binds and not all(row.within_tolerance for row in _rows(evidence, facts.tolerance))
-
-
-def _valid_region(spec: Spec, y: Tensor) -> Tensor | None:
-    """In the shape of y, True at the steps that a sequence really has; None where all are."""
-    if spec.lengths is None:
-        return None
-    valid = valid_steps(spec)
-    return (valid.t() if spec.batch_first else valid).unsqueeze(-1).expand(y.shape)
+    if not facts.binds or over_anyway:
+        return False
+    return any(not row.within_tolerance for rows in _rows(evidence, facts.tolerance) for row in rows)

@@ -2,16 +2,16 @@
 
 from typing import TYPE_CHECKING
 
+from rnnscope.comparability import blind_spots
 from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands
-from rnnscope.parts import blind_spots
 from rnnscope.verdict_words import arithmetic_in_words, side_in_words, verdict_in_words
 
 if TYPE_CHECKING:  # their modules import torch
     from rnnscope.differences import Difference
-    from rnnscope.judgement import Check
+    from rnnscope.margins import Check
     from rnnscope.verdicts import Comparison, Reference
 
-_INDEXED = {"y": "y", "padding": "y", "h": "h", "c": "c"}
+_INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
 
 
@@ -32,7 +32,7 @@ def page_of_comparison(comparison: "Comparison") -> Page:
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
     page += [*_why(comparison), *_where(comparison), *_step_by_step(comparison)]
     page += _power(comparison)
-    page += [Sentence("Blind spot", f"{each}.") for each in blind_spots(comparison.spec)]
+    page += [Sentence("Blind spot", f"{each}.") for each in blind_spots(comparison.spec, comparison.resync)]
     page.append(Sentence("Run", _run(comparison)))
     return [*page, Sentence("Rerun", comparison.rerun, verbatim=True)]
 
@@ -40,22 +40,24 @@ def page_of_comparison(comparison: "Comparison") -> Page:
 def _differences_grid(title: str, first: str, differences: tuple["Difference", ...], comparison: "Comparison") -> Grid:
     names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if comparison.binds else []))
     columns = tuple(Column(name, number=name not in (first, "shape", "at")) for name in names)
-    rows = (_differences_row(each, comparison.left, comparison.right)[: len(names)] for each in differences)
+    rows = (_differences_row(each, comparison) for each in differences)
     return Grid(title, columns, tuple(rows))
 
 
-def _differences_row(each: "Difference", left: str, right: str) -> tuple[str, ...]:
+def _differences_row(each: "Difference", comparison: "Comparison") -> tuple[str, ...]:
+    binding = comparison.binds
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
-        return (each.name, f"{left} {as_tuple(each.shape)}, {right} {as_tuple(each.right_shape)}", *["-"] * 5)
-    return (
+        shapes = f"{comparison.left} {as_tuple(each.shape)}, {comparison.right} {as_tuple(each.right_shape)}"
+        return (each.name, shapes, *["-"] * (5 if binding else 4))
+    row = (
         each.name,
         as_tuple(each.shape),
         f"{each.max_abs:.3g}",
         "-" if each.max_abs == 0 else f"{_INDEXED.get(each.name, '')}[{', '.join(map(str, each.worst_index))}]",
         f"{each.max_rel:.3g}",
         "-" if each.max_ulp is None else f"{each.max_ulp:.3g}",
-        f"{thousands(each.mismatched or 0)} of {thousands(each.total)}",
     )
+    return (*row, f"{thousands(each.mismatched or 0)} of {thousands(each.total)}") if binding else row
 
 
 def _reference_grid(comparison: "Comparison", reference: "Reference") -> Grid:
@@ -65,28 +67,31 @@ def _reference_grid(comparison: "Comparison", reference: "Reference") -> Grid:
         f"left: {comparison.left}": reference.left,
         f"right: {comparison.right}": reference.right,
     }
-    numbers = ("error", "bound", "share of it")
-    columns = tuple(Column(name, number=name in numbers) for name in ("what", "computed in", *numbers, "nearest at"))
-    rows = tuple(_reference_row(what, check) for what, check in checks.items())
-    return Grid("Against the equations in float64, where the error is nearest to its bound", columns, rows)
+    titles = ("what", "computed in", "error", "bound", "nearest to it at")
+    columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
+    rows = tuple(_reference_row(what, check, comparison) for what, check in checks.items())
+    return Grid("Against the equations in float64", columns, rows)
 
 
-def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
-    worst = check.worst
-    share = worst.error / worst.bound if worst.error else 0.0
-    at = f"{worst.name}[{', '.join(map(str, worst.index))}]" if worst.error else "-"
-    return (what, arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}", f"{share:.2g}", at)
+def _reference_row(what: str, check: "Check", comparison: "Comparison") -> tuple[str, ...]:
+    worst, index = check.worst, [str(each) for each in check.worst.index]
+    at = f"{worst.name if worst.name in _INDEXED else f'grad of {worst.name}'}[{', '.join(index)}]"
+    if check.whole_steps is not None or comparison.resync:
+        at = {3: "{}: step {}, item {}, unit {}", 4: "{}[{2}]: step {1}, item {3}, unit {4}"}.get(len(index), at)
+        at = at.format(worst.name, *index)
+    row = (what, arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
+    return (*row, at if worst.error else "-")
 
 
 def _why(comparison: "Comparison") -> Page:
     """The conventions that a side follows instead of torch's."""
-    if comparison.cause != "function":
+    reference = comparison.reference
+    if reference is None or not reference.other or reference.about_float32:
         return []
-    found = [
-        Sentence("Why", f"{side_in_words(comparison, each.side).capitalize()} {each.does}.")
-        for each in comparison.explanations
-    ]
-    return [*found] or [Sentence("Why", "no known convention explains it.")]
+    found = [f"{side_in_words(comparison, each.side).capitalize()} {each.does}" for each in comparison.explanations]
+    if not found and all(each.within for each in reference.function.margins if each.name in _INDEXED):
+        found = ["only gradients differ, so no convention of the outputs explains it"]
+    return [Sentence("Why", f"{each}.") for each in found or ["no known convention explains it"]]
 
 
 def _where(comparison: "Comparison") -> Page:
@@ -105,10 +110,13 @@ def _step_by_step(comparison: "Comparison") -> Page:
         count = counted(comparison.outputs[-1].shape[1], "sequence")
         return [Sentence("Step by step", f"{count} of one step, each fed the reference's state before it.")]
     reference = comparison.reference
-    if reference and any(each.step_by_step for each in (reference.function, reference.left, reference.right)):
-        why = "rounding moves whole runs too far to tell, so every step was fed the reference's state"
-        return [Sentence("Step by step", f"{why}.")]
-    return []
+    checks = (reference.function, reference.left, reference.right) if reference else ()
+    counts = [each.whole_steps for each in checks if each.whole_steps is not None]
+    if not counts:
+        return []
+    first = f"; the first {counted(max(counts), 'step')} as a whole too" if max(counts) else ""
+    why = "rounding moves whole runs too far to tell, so every step was compared by itself, from the reference's state"
+    return [Sentence("Step by step", f"{why}{first}.")]
 
 
 def _power(comparison: "Comparison") -> Page:
@@ -118,7 +126,7 @@ def _power(comparison: "Comparison") -> Page:
     meaning = {
         "caught": power.caught,
         "missed": power.missed,
-        "same function": power.equivalent,
+        "never seen": power.equivalent,
     }
     columns = (Column("outcome"), Column("count", number=True), Column("deviations on the right side", prose=True))
     rows = tuple((word, str(len(names)), "; ".join(names) or "-") for word, names in meaning.items())

@@ -77,18 +77,6 @@ def _is(*kinds: str) -> Applies:
     return lambda spec: spec.kind in kinds
 
 
-def _bidirectional(spec: Spec) -> bool:
-    return spec.bidirectional
-
-
-def _bidirectional_and_unpacked(spec: Spec) -> bool:
-    return spec.bidirectional and spec.lengths is None
-
-
-def _two_layers_one_direction(spec: Spec) -> bool:
-    return spec.num_layers > 1 and not spec.bidirectional and spec.lengths is None
-
-
 def _can_swap_batch_and_time(spec: Spec) -> bool:
     return not spec.unbatched and spec.lengths is None and (spec.seq_len == spec.batch_size or spec.h0 == "zeros")
 
@@ -108,6 +96,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         weights=variants.without("bias_hh"),
     ),
     Deviation(
+        "both biases dropped",
+        "leaves out b_ih and b_hh; torch adds both",
+        lambda spec: spec.bias,
+        weights=variants.without("bias"),
+    ),
+    Deviation(
         "b_ih and b_hh swapped",
         "takes b_hh for b_ih and b_ih for b_hh",
         lambda spec: spec.bias,
@@ -121,7 +115,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "layers in reverse order",
-        "takes the weights of its layers from the last to the first; in torch layer 0 is the lowest",
+        "takes the weights of its layers of one shape from the last to the first; torch starts with the lowest",
         lambda spec: len(variants.layers_alike(spec)) > 1,
         weights=variants.layers_reversed,
     ),
@@ -131,6 +125,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "starts its cell state from zeros; torch starts from c0",
         _is("lstm"),
         given=variants.state_ignored(1),
+    ),
+    Deviation(
+        "h0 and c0 ignored",
+        "starts from zeros in h and c; torch starts from hx",
+        _is("lstm"),
+        given=lambda spec, given: Input(given.x, tuple(each * 0 for each in given.state)),
     ),
     Deviation(
         "h0 and c0 swapped",
@@ -187,38 +187,44 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         "new hidden used too early",
-        "computes its gates from the new h; torch computes them from the h before the step",
+        "takes the new h for the one before the step, and takes the step once more",
         formula=variants.too_early,
     ),
     Deviation(
         "layer fed by the previous step",
         "feeds each layer the h that the layer below had a step before; torch feeds it the h of the same step",
-        _two_layers_one_direction,
+        lambda spec: spec.num_layers > 1 and not spec.bidirectional,
         walker=variants.layer_by_layer(variants.fed_late),
     ),
     Deviation(
         "backward outputs not flipped back",
         "leaves the backward half of y in the order in which it was walked; torch puts it in the order of time",
-        _bidirectional_and_unpacked,
+        lambda spec: spec.bidirectional,
         walker=variants.layer_by_layer(variants.not_flipped_back),
     ),
     Deviation(
         "backward direction fed forward",
         "walks its backward direction from the first step on; torch starts at the last",
-        _bidirectional_and_unpacked,
+        lambda spec: spec.bidirectional,
         walker=variants.layer_by_layer(variants.fed_forward),
     ),
     Deviation(
         "directions swapped in y",
         "puts the backward half of y first; torch puts the forward half first",
-        _bidirectional,
+        lambda spec: spec.bidirectional,
         outputs=variants.y_directions_swapped,
     ),
     Deviation(
         "directions swapped in h",
         "puts the backward row of each layer first; torch puts the forward row first",
-        _bidirectional,
+        lambda spec: spec.bidirectional,
         outputs=variants.rows_of_state(variants.direction_swapped),
+    ),
+    Deviation(
+        "directions swapped in y and h",
+        "puts the backward direction first in y and h; torch puts the forward one first",
+        lambda spec: spec.bidirectional,
+        outputs=variants.both_swapped,
     ),
     Deviation(
         "h ordered direction-major",

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,17 @@ _SWITCHES: dict[str, tuple[tuple[Any, str], ...]] = {
 }
 """What each back-end flag of the Spec sets in torch."""
 
+_FINER = tuple(
+    (owner, "fp32_precision")
+    for owner in (
+        getattr(torch.backends.cudnn, "rnn", None),
+        getattr(torch.backends.cudnn, "conv", None),
+        torch.backends.cuda.matmul,
+    )
+    if hasattr(owner, "fp32_precision")
+)
+"""The settings of newer releases that allow_tf32 sets along."""
+
 
 @contextmanager
 def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
@@ -33,7 +45,7 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
     Args:
         grad: whether autograd records what is inside.
 
-    A caller's autocast does not reach inside. Threads, back ends, grad mode and the random state of the CPU are
+    A caller's autocast and inference mode do not reach inside. Threads, back ends, grad mode and the random state are
     afterwards what they were, also after an error. What torch cannot compute or cannot hold becomes an RnnscopeError.
     """
     placed = replace(spec, device=_definite_device(spec.device))
@@ -42,8 +54,9 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
         plain = torch.autocast(placed.device.partition(":")[0], enabled=False)
-        rng = torch.random.fork_rng(devices=[])
-        with _switched(spec), torch.set_grad_enabled(grad), rng, plain, warnings.catch_warnings():
+        rng = torch.random.fork_rng(devices=[placed.device] if placed.device != "cpu" else [])
+        outside, recording = torch.inference_mode(False), partial(torch.set_grad_enabled, grad)  # acts when it is made
+        with _switched(spec), outside, recording(), rng, plain, warnings.catch_warnings():
             # Which library computes an LSTM with a projection is of no use to the reader of a table.
             warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
             yield placed
@@ -60,20 +73,32 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
 @contextmanager
 def _switched(spec: Spec) -> Iterator[None]:
     """Torch's back ends as the Spec asks, where it does; afterwards as they were."""
-    asked = [
-        (owner, name, getattr(spec, flag))
-        for flag, places in _SWITCHES.items()
-        if getattr(spec, flag) is not None
-        for owner, name in places
-    ]
-    before = [(owner, name, getattr(owner, name)) for owner, name, _ in asked]
+    asked = [(place, getattr(spec, flag)) for flag, places in _SWITCHES.items() for place in places]
+    asked = [(place, value) for place, value in asked if value is not None]
+    places = [place for place, _ in asked] + list(_FINER if spec.tf32 is not None else ())
+    before = [(place, _setting(*place)) for place in places]
     try:
-        for owner, name, value in asked:
+        for (owner, name), value in asked:
             setattr(owner, name, value)
         yield
     finally:
-        for owner, name, value in before:
-            setattr(owner, name, value)
+        for (owner, name), value in before:
+            if value is not None:
+                setattr(owner, name, value)
+
+
+def _setting(owner: Any, name: str) -> bool | str | None:
+    """How something is set; None where torch refuses to say, since only its newer and finer settings were used."""
+    try:
+        value: bool | str = getattr(owner, name)
+    except RuntimeError:
+        return None
+    return value
+
+
+def _allows_tf32(owner: Any, finer: Any) -> bool:
+    allowed = _setting(owner, "allow_tf32")
+    return bool(_setting(finer, "fp32_precision") == "tf32" if allowed is None else allowed)
 
 
 def device_name(spec: Spec) -> str:
@@ -92,8 +117,8 @@ def back_ends(spec: Spec) -> dict[str, bool]:
         return {"onednn": bool(torch._C._has_mkldnn and torch.backends.mkldnn.enabled)}
     return {
         "cudnn": bool(torch.backends.cudnn.enabled),
-        "tf32_in_cudnn": bool(torch.backends.cudnn.allow_tf32),
-        "tf32_in_cublas": bool(torch.backends.cuda.matmul.allow_tf32),
+        "tf32_in_cudnn": _allows_tf32(torch.backends.cudnn, torch.backends.cudnn.rnn),
+        "tf32_in_cublas": _allows_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul),
     }
 
 

@@ -58,7 +58,11 @@ def difference(
     flat, flat_expected, places = actual.detach().flatten(), expected.detach().flatten(), None
     if where is not None:
         places = where.flatten().nonzero().squeeze(1)
-        flat, flat_expected, total = flat[places.to(flat.device)], flat_expected[places.to(flat.device)], len(places)
+        flat, flat_expected, total = (
+            flat[places.to(flat.device)],
+            flat_expected[places.to(flat_expected.device)],
+            len(places),
+        )
     chunks = zip(torch.split(flat, CHUNK), torch.split(flat_expected, CHUNK), strict=True)
     parts = [_part(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
     worst = max(range(len(parts)), key=lambda number: nan_last(parts[number].max_abs))

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rnnscope import __version__
+from rnnscope.comparability import blind_spots
 from rnnscope.dims import Shape, parameters
-from rnnscope.parts import all_parts, blind_spots, notes
+from rnnscope.parts import all_parts, notes
 from rnnscope.shapes import Shapes, check_rows
 
 if TYPE_CHECKING:  # its module imports torch, which a document of shapes does without
@@ -94,13 +95,15 @@ def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
         "first_divergence": place and asdict(place),
         "explanations": [asdict(each) for each in comparison.explanations],
         "power": power and asdict(power),
-        "blind_spots": list(blind_spots(comparison.spec)),
+        "blind_spots": list(blind_spots(comparison.spec, comparison.resync)),
         "back_ends": dict(comparison.back_ends),
+        "dtypes": list(comparison.dtypes),
+        "resync": comparison.resync,
     }
 
 
 def _reference_document(reference: "Reference") -> dict[str, Any]:
-    """The figures of each check: in short under the names of old, and then tensor by tensor."""
+    """The figures of each check: the greatest of all tensors, and then tensor by tensor."""
     checks = {"function": reference.function, "left": reference.left, "right": reference.right}
     return {
         "dtype": "float64",
@@ -108,10 +111,9 @@ def _reference_document(reference: "Reference") -> dict[str, Any]:
         "left_max_abs": reference.left.max_abs,
         "right_max_abs": reference.right.max_abs,
         "bound": reference.function.worst.bound,
-        "left_bound": reference.left.worst.bound,
-        "right_bound": reference.right.worst.bound,
         "without_tf32_max_abs": reference.without_tf32,
-        "about_float32": reference.about_float32,
+        "other": list(reference.other),
+        "about_float32": list(reference.about_float32),
         "checks": {
             name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
         },

@@ -11,11 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.bounds import walked
-from rnnscope.judgement import Evidence, Side, distances, settled
-from rnnscope.problems import Problem, Tensors, solve_by_layers
-
-OUTPUTS = ("y", "h", "c")
+from rnnscope.bounds import Bound, walked
+from rnnscope.judgement import Evidence, Side
+from rnnscope.margins import OUTPUTS, PADDING, distances
+from rnnscope.problems import Problem, Tensors, first_steps, solve_by_layers
 
 
 @dataclass(frozen=True)
@@ -37,24 +36,38 @@ Found = Callable[[Evidence], tuple[Tensors, Tensors]]
 """The errors of some runs, and the bounds that they must not be over."""
 
 
-def function_parts(evidence: Evidence, left: Side, right: Side) -> Place | None:
-    """Where two sides part in float64."""
+def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
+    """Where both sides part in float64.
+
+    Args:
+        step_by_step: whether rounding decides the whole runs.
+    """
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        errors = distances(seen.exact(right), seen.exact(left))
-        return errors, settled(seen.problem.spec, errors, seen.yardstick.function()).bound
+        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.yardstick.function())
 
-    return _first_of(evidence, found)
+    parts = _parts(evidence) if step_by_step else (evidence,)
+    return next(filter(None, (_first_of(part, found) for part in parts)), None)
 
 
 def precision_parts(evidence: Evidence, side: Side) -> Place | None:
     """Where a side parts from the reference in its own dtype."""
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        errors = distances(seen.own(side), seen.yardstick.reference)
-        return errors, settled(seen.problem.spec, errors, seen.yardstick.precision(side.arithmetic)).bound
+        return _errors(seen, seen.own(side), seen.yardstick.reference, seen.yardstick.precision(side.arithmetic))
 
     return _first_of(evidence, found)
+
+
+def _parts(evidence: Evidence) -> Iterator[Evidence]:
+    """The whole, its beginnings and its steps: where rounding decides the whole, a difference shows in one of them."""
+    yield evidence
+    part = evidence
+    while part.problem.spec.seq_len > 1:
+        part = part.beginning
+        yield part
+    if evidence.problem.places is None:
+        yield evidence.by_steps
 
 
 def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
@@ -62,28 +75,39 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
         wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.own(side).items()}
-        return wrong, {name: torch.zeros(1, 1) for name in wrong}
+        return wrong, {name: torch.zeros(1, 1, device="cpu") for name in wrong}
 
     return _first_of(evidence, found)
 
 
+def _errors(seen: Evidence, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> tuple[Tensors, Tensors]:
+    """The errors, and the widest bound: a narrower one would be passed first by what is rounding."""
+    *_, widest = bounds
+    errors = distances(seen.problem.spec, actual, expected)
+    return errors, {name: widest.of(name) for name in errors}
+
+
 def _first_of(evidence: Evidence, found: Found) -> Place | None:
-    """In every layer where that shows it, or else in y, h and c: how layers are wired shows in whole runs alone."""
-    problem = evidence.problem
-    if problem.spec.num_layers > 1 and problem.places is None:
-        alone = replace(problem, cotangents=None)
-        layers = Evidence(alone, evidence.left, evidence.right, solver=solve_by_layers)
-        place = _first(problem, *found(layers))
-        if place is not None:
-            return place
-    return _first(problem, *found(evidence))
+    """The first place in y, h and c, or an earlier one below, where running each layer by itself shows it.
+
+    How layers are wired shows in whole runs alone.
+    """
+    place = _first(evidence.problem, *found(evidence))
+    if place is None or evidence.problem.spec.num_layers == 1 or evidence.problem.places is not None:
+        return place
+    problem = replace(evidence.problem, cotangents=None)
+    if not problem.spec.bidirectional:  # what comes later is no cause
+        problem = first_steps(problem, place.step + 1)
+    layers = Evidence(problem, evidence.left, evidence.right, solver=solve_by_layers)
+    below = _first(problem, *found(layers))
+    return place if below is None else min(place, below, key=lambda each: _order(evidence.problem, each))
 
 
 def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:
     places = [
         place
         for name, each in errors.items()
-        if name in OUTPUTS or name.startswith("y of layer")
+        if name in (*OUTPUTS, PADDING) or name.startswith("y of layer")
         for place in _candidates(problem, name, walked(problem.spec, name, each.abs()), bounds[name])
     ]
     return min(places, key=lambda place: _order(problem, place), default=None)
@@ -96,25 +120,25 @@ def _candidates(problem: Problem, name: str, view: Tensor, bound: Tensor) -> Ite
     if name in ("h", "c"):
         for row in range(view.shape[2]):
             if over[0, 0, row].any():
-                item, unit = _element(view[0, 0, row], over[0, 0, row], problem)
                 layer, direction = divmod(row, directions)
+                item, unit = _element(view[0, 0, row], over[0, 0, row], problem, direction)
                 yield _place(problem, name, _end(problem, direction, item), layer, direction, item, unit)
         return
     top = problem.spec.num_layers - 1
-    layer = top if name == "y" else int(name.rpartition(" ")[2])
+    layer = top if name in ("y", PADDING) else int(name.rpartition(" ")[2])
     for direction in range(directions):
         steps = over[:, direction].flatten(1).any(1).nonzero().flatten().tolist()
         if steps:
             step = steps[-1] if direction else steps[0]
-            item, unit = _element(view[step, direction], over[step, direction], problem)
+            item, unit = _element(view[step, direction], over[step, direction], problem, direction)
             yield _place(problem, "y" if layer == top else "h", step, layer, direction, item, unit)
 
 
-def _element(values: Tensor, over: Tensor, problem: Problem) -> tuple[int, int]:
-    """The first item with an element over its bound, and its worst unit."""
+def _element(values: Tensor, over: Tensor, problem: Problem, direction: int) -> tuple[int, int]:
+    """The first item with an element over its bound, and its worst unit; of steps by themselves the first walked."""
     if problem.spec.unbatched:
         values, over = values[None], over[None]
-    item = int(over.any(1).nonzero()[0])
+    item = int(over.any(1).nonzero()[-1 if direction and problem.places is not None else 0])
     return item, int(torch.where(over[item], values[item].nan_to_num(torch.inf), -1.0).argmax())
 
 
@@ -133,5 +157,6 @@ def _end(problem: Problem, direction: int, item: int) -> int:
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
     if not problem.spec.bidirectional:
         return place.step, place.layer
-    walked_before = problem.spec.seq_len - 1 - place.step if place.direction else place.step
+    last = problem.spec.seq_len - 1 if problem.places is None else int(problem.places[:, 0].max())
+    walked_before = last - place.step if place.direction else place.step
     return place.layer, walked_before, place.direction

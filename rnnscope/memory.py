@@ -26,11 +26,14 @@ BYTES_PER_STEP_OF_AUTOGRAD = 9_000
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
 
+COPIES_OF_STATES = 9
+"""How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
+
 DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
 
 
-def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True) -> int:
+def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True, resync: bool = False) -> int:
     """The most bytes that a comparison of two subjects holds at one time.
 
     Weights: as they are drawn and rounded, and once more in the network that runs. x, h0 and c0: the same. y, h and c:
@@ -38,7 +41,7 @@ def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True) -> int:
     strided; the gates of an LSTM or a GRU in between, each as large as y; and their distances from each other. With
     the reference it runs in float64 too: each side, the equations, and these rounded at random where that is needed.
     With gradients every step of every layer keeps what its derivative needs, and every run has a gradient for each
-    parameter.
+    parameter. Where every step is compared by itself, the states of all steps come on top.
     """
     sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
     gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
@@ -51,7 +54,28 @@ def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True) -> int:
     if grad:
         step += spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
     overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
-    return weights + inputs + outputs + overhead
+    return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0)
+
+
+def check_steps(spec: Spec) -> None:
+    """Refuse to compare every step by itself where the states of all steps would not fit.
+
+    Raises:
+        RnnscopeError: with both figures.
+    """
+    free, needed = free_bytes(), steps_bytes(spec)
+    if free is not None and needed > free:
+        raise RnnscopeError(
+            f"every step by itself needs about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
+            "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
+        )
+
+
+def steps_bytes(spec: Spec) -> int:
+    """The bytes that the states of every step take, in the input and the runs that are made of them."""
+    rows = spec.directions * spec.num_layers * spec.seq_len * spec.batch_size
+    width = spec.output_size + (spec.hidden_size if spec.kind == "lstm" else 0)
+    return rows * width * DRAWN * COPIES_OF_STATES
 
 
 def free_bytes(root: Path = Path("/")) -> int | None:
@@ -65,19 +89,22 @@ def free_bytes(root: Path = Path("/")) -> int | None:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_memory(spec: Spec, free: int | None = None, grad: bool = False, reference: bool = True) -> None:
+def check_memory(
+    spec: Spec, free: int | None = None, grad: bool = False, reference: bool = True, resync: bool = False
+) -> None:
     """Refuse a Spec that the machine cannot hold.
 
     Args:
+        free: bytes that may be used; what `free_bytes` finds when None.
         grad: whether gradients are computed too.
         reference: whether the equations are run in float64 too.
-        free: bytes that may be used; what `free_bytes` finds when None.
+        resync: whether every step is compared by itself.
 
     Raises:
         RnnscopeError: with both figures.
     """
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec, grad, reference)
+    needed = needed_bytes(spec, grad, reference, resync)
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",

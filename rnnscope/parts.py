@@ -90,17 +90,5 @@ def notes(spec: Spec) -> Iterator[str]:
         yield f"without an h0, x laid out as ({second}, {first}, H_in) would be taken too, and nothing would tell"
 
 
-def blind_spots(spec: Spec) -> Iterator[str]:
-    """What no comparison of the Spec can see, whichever weights it has: a fault there would be missed."""
-    if spec.seq_len == 1 and spec.h0 == "zeros":
-        yield "one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random"
-    elif spec.h0 == "zeros":
-        yield "with --h0 zeros it does not show whether the initial state is used: use --h0 random"
-    if spec.seq_len == spec.batch_size == 1 and not spec.unbatched:
-        yield "one step of one item does not show whether batch and time are swapped: use --seq-len 2 or more"
-    if spec.seq_len == 1 and spec.bidirectional:
-        yield "one step does not show in which order the backward direction walks: use --seq-len 2 or more"
-
-
 def _half(spec: Spec, direction: int) -> str:
     return f"{spec.output_size}:" if direction else f":{spec.output_size}"

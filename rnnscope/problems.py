@@ -62,7 +62,7 @@ def draw_problem(spec: Spec, dtypes: Iterable[str], grad: bool = False, weights:
 def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     """What a subject gives on a Spec's device and in its dtype: y, h and c, then the gradients of x, h0, c0, weights.
 
-    Gradients are there where the problem has cotangents; weights have torch's names.
+    Gradients are there where the problem has cotangents and the outputs have their shapes; weights have torch's names.
     """
     dtype, device = getattr(torch, spec.dtype), spec.device
     weights = {name: each.to(device, dtype) for name, each in problem.weights.items()}
@@ -73,9 +73,17 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     given = Input(given.x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in given.state))
     run = subject(placed, weights, given)
     outputs, leaves = run.outputs(), given.tensors() | run.parameters
-    cotangents = [problem.cotangents[name].to(device, dtype) for name in outputs]
-    found = torch.autograd.grad(list(outputs.values()), list(leaves.values()), cotangents, materialize_grads=True)
-    return {name: each.detach() for name, each in outputs.items()} | dict(zip(leaves, found, strict=True))
+    plain = {name: each.detach() for name, each in outputs.items()}
+    if any(problem.cotangents[name].shape != each.shape for name, each in outputs.items()):
+        return plain
+    recorded = [name for name, each in outputs.items() if each.requires_grad]
+    if not recorded:  # what comes out does not depend on what goes in
+        return plain | {name: torch.zeros_like(each) for name, each in leaves.items()}
+    cotangents = [problem.cotangents[name].to(outputs[name]) for name in recorded]
+    found = torch.autograd.grad(
+        [outputs[name] for name in recorded], list(leaves.values()), cotangents, materialize_grads=True
+    )
+    return plain | dict(zip(leaves, found, strict=True))
 
 
 def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
@@ -94,7 +102,8 @@ def first_steps(problem: Problem, count: int) -> Problem:
     """The same network on the first steps of the same input."""
     spec, x = problem.spec, problem.given.x
     time = 1 if spec.batch_first and not spec.unbatched else 0
-    lengths = None if spec.lengths is None else tuple(min(each, count) for each in spec.lengths)
+    # As ragged as before, or what happens at the ends would not show.
+    lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
     cotangents = problem.cotangents
     if cotangents is not None:
         cotangents = cotangents | {"y": cotangents["y"].narrow(time, 0, count)}
@@ -113,7 +122,7 @@ def step_by_step(problem: Problem) -> Problem:
     spec, given = problem.spec, problem.given
     states = _states_before(problem)
     x = given.x.unsqueeze(1) if spec.unbatched else given.x.transpose(0, 1) if spec.batch_first else given.x
-    real = torch.ones(x.shape[:2], dtype=torch.bool) if spec.lengths is None else valid_steps(spec)
+    real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
     places = real.nonzero()
     steps, items = places.unbind(1)
     alone = replace(
@@ -153,7 +162,8 @@ def _states_before(problem: Problem) -> State:
 
         return noting
 
-    run_equations(problem.spec, problem.weights, problem.given, around=around)
+    with torch.no_grad():
+        run_equations(problem.spec, problem.weights, problem.given, around=around)
     rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in seen.values()]
     in_time = [
         tuple(each.flip(0) if direction else each for each in row)

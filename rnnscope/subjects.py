@@ -164,6 +164,14 @@ def valid_steps(spec: Spec) -> Tensor:
     return torch.arange(spec.seq_len, device="cpu")[:, None] < lengths[None, :]
 
 
+def valid_region(spec: Spec, y: Tensor) -> Tensor:
+    """In the shape of y, True at the steps that a sequence really has; on the CPU."""
+    if spec.lengths is None:
+        return torch.ones(y.shape, dtype=torch.bool, device="cpu")
+    valid = valid_steps(spec)
+    return (valid.t() if spec.batch_first else valid).unsqueeze(-1).expand(y.shape)
+
+
 def _mode(spec: Spec) -> bool:
     # cuDNN computes no gradient in inference mode; without --train there is no dropout that it could let act.
     return spec.train or torch.is_grad_enabled()

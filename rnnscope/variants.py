@@ -231,6 +231,10 @@ def y_directions_swapped(spec: Spec, run: Run) -> Run:
     return Run(torch.cat(run.y.chunk(2, -1)[::-1], -1), run.state)
 
 
+def both_swapped(spec: Spec, run: Run) -> Run:
+    return rows_of_state(direction_swapped)(spec, y_directions_swapped(spec, run))
+
+
 def rows_of_state(order: Callable[[Spec], list[int]]) -> Callable[[Spec, Run], Run]:
     return lambda spec, run: Run(run.y, tuple(each[order(spec)] for each in run.state))
 

@@ -1,11 +1,13 @@
 """What a verdict says, in a sentence that a person can act on."""
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # its module imports torch
+if TYPE_CHECKING:  # their modules import torch
+    from rnnscope.margins import Check, Margin
     from rnnscope.verdicts import Comparison, Reference
 
-_ARITHMETIC = {"tf32": "TF32"}
+_TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
 
 def verdict_in_words(comparison: "Comparison") -> str:
@@ -20,27 +22,42 @@ def side_in_words(comparison: "Comparison", side: str) -> str:
 
 def arithmetic_in_words(arithmetic: str) -> str:
     """The name of an arithmetic as people write it."""
-    return _ARITHMETIC.get(arithmetic, arithmetic)
+    return "TF32" if arithmetic == "tf32" else arithmetic
+
+
+def tensor_in_words(name: str) -> str:
+    """An output by its name; a gradient as one, or x would be taken for the input."""
+    return _TENSORS.get(name, f"the gradient of {name}")
 
 
 def _why(comparison: "Comparison") -> str:
+    reference = comparison.reference
     if comparison.cause == "shape":
-        return "the shapes differ, so no numbers were compared"
+        names = [each.name for each in comparison.differences if each.shape != each.right_shape]
+        return f"the shapes of {' and '.join(names)} differ"
     if comparison.cause == "nonfinite":
-        return "NaN or infinity came out, which is never the same"
-    if comparison.reference is None:
+        return _nonfinite(comparison)
+    if reference is None:
         return _by_tolerance(comparison)
-    if comparison.cause == "function":
-        return _other_function(comparison, comparison.reference)
+    if not reference.function.within:
+        return _other_function(comparison, reference)
     if comparison.cause == "precision":
-        return _worse(comparison, comparison.reference)
+        return _worse(comparison, reference)
+    same = "same function" + (" as far as can be told" if reference.function.whole_steps is not None else "")
+    same += ", though not torch's" if reference.other else ""
+    if not reference.decided:
+        over = ", and elements are over the tolerance" if comparison.verdict == "different" else ""
+        return _undecided(reference) + over
     if comparison.verdict == "different":
-        return "same function, and they differ by rounding alone, but elements are over the tolerance"
-    if comparison.verdict == "undecided":
-        return _undecided(comparison, comparison.reference)
+        return f"{same}, and they differ by rounding alone, but elements are over the tolerance"
     if comparison.verdict == "identical":
-        return "same function, and every bit agrees"
-    return _rounding(comparison, comparison.reference)
+        return f"{same}, and every bit agrees"
+    return f"{same}; {_rounding(comparison, reference)}"
+
+
+def _nonfinite(comparison: "Comparison") -> str:
+    sides = " and ".join(side_in_words(comparison, side) for side in comparison.nonfinite)
+    return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
 
 
 def _by_tolerance(comparison: "Comparison") -> str:
@@ -52,8 +69,17 @@ def _by_tolerance(comparison: "Comparison") -> str:
 
 
 def _other_function(comparison: "Comparison", reference: "Reference") -> str:
+    if reference.about_float32:
+        check = reference.left if reference.about_float32[0] == "left" else reference.right
+        sides = " and ".join(side_in_words(comparison, side) for side in reference.about_float32)
+        verb = "computes" if len(reference.about_float32) == 1 else "compute"
+        return (
+            f"{sides} {verb} in about float32 inside, or a weight is off by as little: in float64 {_off(check.worst)}"
+        )
     worst = reference.function.worst
-    apart = f"in float64 {worst.name} is {worst.error:.2g} apart, and rounding explains {worst.bound:.2g}"
+    apart = (
+        f"in float64 {tensor_in_words(worst.name)} is {worst.error:.2g} apart, and rounding explains {worst.bound:.2g}"
+    )
     if len(reference.other) == 2:
         return f"not the same function: {apart}. Neither side computes what torch's equations say"
     if comparison.side is None:
@@ -63,34 +89,31 @@ def _other_function(comparison: "Comparison", reference: "Reference") -> str:
 
 
 def _worse(comparison: "Comparison", reference: "Reference") -> str:
-    side = comparison.side or "left"
-    check = reference.left if side == "left" else reference.right
-    name, worst = side_in_words(comparison, side), check.worst
-    if reference.about_float32:
-        return (
-            f"{name} computes in about float32 inside, or a weight is off by as little: in float64 {worst.name} is "
-            f"{worst.error:.2g} off, and rounding in float64 explains {worst.bound:.2g}"
-        )
-    return (
-        f"same function, but {name} computes worse than {arithmetic_in_words(check.arithmetic)} allows: "
-        f"{worst.name} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
-    )
+    check = reference.left if comparison.side == "left" else reference.right
+    name, arithmetic = side_in_words(comparison, comparison.side or ""), arithmetic_in_words(check.arithmetic)
+    return f"same function, but {name} computes worse than {arithmetic} allows: {_off(check.worst)}"
 
 
-def _undecided(comparison: "Comparison", reference: "Reference") -> str:
-    function = reference.function
-    if not function.decided:
-        worst = function.worst
-        return (
-            f"rounding in float64 alone may move {worst.name} by {worst.bound:.2g}, even step by step, so that nothing "
-            "can be told; try another input"
-        )
+def _off(worst: "Margin") -> str:
+    return f"{tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
+
+
+def _undecided(reference: "Reference") -> str:
+    if not reference.function.decided:
+        return f"rounding in float64 alone may move {_moved(reference.function)}, so that nothing can be told"
     check = reference.right if reference.left.decided else reference.left
-    worst, arithmetic = check.worst, arithmetic_in_words(check.arithmetic)
+    arithmetic = arithmetic_in_words(check.arithmetic)
     return (
-        f"same function in float64, but in {arithmetic} rounding alone may move {worst.name} by {worst.bound:.2g}: "
-        "how well the sides compute is not decidable in this precision"
+        f"same function in float64, but in {arithmetic} rounding alone may move {_moved(check)}: how well the sides "
+        "compute is not decidable in this precision"
     )
+
+
+def _moved(check: "Check") -> str:
+    """What is moved too far, and how far."""
+    widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
+    far = f"by {widest.bound:.2g}" if isfinite(widest.bound) else "without limit"
+    return f"{tensor_in_words(widest.name)} {far} even in a single step"
 
 
 def _rounding(comparison: "Comparison", reference: "Reference") -> str:
@@ -98,19 +121,18 @@ def _rounding(comparison: "Comparison", reference: "Reference") -> str:
     tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
     if tf32 and reference.without_tf32 is not None:
         who = "both sides compute" if len(tf32) == 2 else f"{side_in_words(comparison, tf32[0])} computes"
-        return f"same function; {who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
-    if sides["left"] == sides["right"] and _through_onednn(comparison):
-        return (
-            f"same function; the module computes through oneDNN, which rounds {sides['left']} in its own way; "
-            "--no-onednn leaves it out"
-        )
-    used = " and ".join(dict.fromkeys(map(arithmetic_in_words, sides.values())))
-    return f"same function; they differ by rounding alone, and each side is as exact as {used} allows"
+        return f"{who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
+    if _through_onednn(comparison):
+        half = comparison.dtypes[0]
+        return f"the module computes through oneDNN, which rounds {half} in its own way; --no-onednn leaves it out"
+    used = list(dict.fromkeys(map(arithmetic_in_words, sides.values())))
+    allow = "allows" if len(used) == 1 else "allow"
+    return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
 
 
 def _through_onednn(comparison: "Comparison") -> bool:
-    """Whether oneDNN takes nn.LSTM over in half precision, and with it most of the difference."""
-    half = set(comparison.dtypes) <= {"bfloat16", "float16"}
-    on = dict(comparison.back_ends).get("onednn", False)
-    module = "module" in (comparison.left.partition("@")[0], comparison.right.partition("@")[0])
-    return half and on and module and comparison.spec.kind == "lstm" and comparison.left != comparison.right
+    """Whether oneDNN takes nn.LSTM over in bfloat16, and with it most of the difference."""
+    spec, module = comparison.spec, "module" in (comparison.left, comparison.right)
+    taken = spec.kind == "lstm" and not spec.proj_size and spec.lengths is None and module
+    same_place = comparison.device_name == "cpu" and set(comparison.dtypes) == {"bfloat16"}
+    return taken and same_place and dict(comparison.back_ends).get("onednn", False)

@@ -4,6 +4,7 @@ Facts alone: they are gathered in comparison.py, and what people and programs ar
 """
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
 from rnnscope.comparability import ATOL, GRAD, LEFT, POWER, REFERENCE, RESYNC, RIGHT, RTOL, Tolerance
@@ -12,26 +13,32 @@ from rnnscope.spec import Spec, rerun
 if TYPE_CHECKING:  # their modules import torch
     from rnnscope.diagnosis import Explanation, Power
     from rnnscope.differences import Difference
-    from rnnscope.judgement import Check
     from rnnscope.locating import Place
+    from rnnscope.margins import Check
 
 
 @dataclass(frozen=True)
 class Reference:
     """What the equations in float64 tell of both sides.
 
-    function: right against left, both in float64. left, right: each side against the reference: in its own arithmetic,
-    or in float64 where they are not the same function. other: the sides that are not torch's function; empty where they
-    are the same. about_float32: one of those that is as near the reference as float32 would be.
-    without_tf32: how far the two are from each other without it, where one of them may use TF32.
+    function: right against left, both in float64. left, right: each side against the reference in its own arithmetic;
+    in float64 where they are not the same function; against the left one in float64 where they are, but not torch's.
+    other: the sides that are not torch's function. about_float32: those that are as near it as float32 would be, where
+    all that are not torch's function are. without_tf32: how far the two are from each other without it, where one of
+    them may use it.
     """
 
     function: "Check"
     left: "Check"
     right: "Check"
     other: tuple[str, ...] = ()
-    about_float32: str | None = None
+    about_float32: tuple[str, ...] = ()
     without_tf32: float | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether all checks say something."""
+        return self.function.decided and self.left.decided and self.right.decided
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,8 @@ class Comparison:
     """Two subjects of one Spec, output by output, and gradient by gradient where they were asked for.
 
     Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.
-    `resync`: every step was a sequence by itself, fed the reference's state.
+    `resync`: every step was a sequence by itself, fed the reference's state. `nonfinite`: the sides out of which NaN or
+    infinity came.
     """
 
     spec: Spec
@@ -58,6 +66,7 @@ class Comparison:
     resync: bool = False
     back_ends: tuple[tuple[str, bool], ...] = ()
     dtypes: tuple[str, ...] = ()
+    nonfinite: tuple[str, ...] = ()
 
     command: ClassVar[str] = "compare"
 
@@ -84,10 +93,9 @@ class Comparison:
         allows, or an element over a tolerance that binds. undecided: none of these, but the bounds are too wide to say
         so. identical: none of these, and every bit agrees. equivalent: none of these.
         """
-        reference = self.reference
         if self.cause in ("shape", "nonfinite", "function", "precision") or (self.binds and not self.within_tolerance):
             return "different"
-        if reference and not all(each.decided for each in (reference.function, reference.left, reference.right)):
+        if self.reference and not self.reference.decided:
             return "undecided"
         return "identical" if all(each.identical for each in self.differences) else "equivalent"
 
@@ -100,7 +108,7 @@ class Comparison:
         reference = self.reference
         if any(each.shape != each.right_shape for each in self.differences):
             return "shape"
-        if any(each.nonfinite for each in self.differences):
+        if self.nonfinite or (reference and not isfinite(reference.function.max_abs)):
             return "nonfinite"
         if reference is None:
             return None
@@ -108,19 +116,25 @@ class Comparison:
             return "precision" if reference.about_float32 else "function"
         if not (reference.left.within and reference.right.within):
             return "precision"
-        if not all(each.decided for each in (reference.function, reference.left, reference.right)):
-            return None
-        return None if all(each.identical for each in self.differences) else "rounding"
+        return None if not reference.decided or all(each.identical for each in self.differences) else "rounding"
+
+    @property
+    def other(self) -> tuple[str, ...]:
+        """The sides that are not torch's function."""
+        return self.reference.other if self.reference else ()
 
     @property
     def side(self) -> str | None:
-        """The side that is off: not torch's function, or further over its bound; None where it is neither or both."""
+        """The side that is off, by its cause: nonfinite, another function, or further over its bound than the other.
+
+        None where it is neither, or both.
+        """
         reference = self.reference
+        if self.cause == "nonfinite":
+            return self.nonfinite[0] if len(self.nonfinite) == 1 else None
         if reference is None or self.cause not in ("function", "precision"):
             return None
-        if reference.about_float32:
-            return reference.about_float32
-        if self.cause == "function":
+        if not reference.function.within:
             return reference.other[0] if len(reference.other) == 1 else None
         return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
 

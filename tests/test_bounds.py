@@ -1,5 +1,6 @@
 """The measured bounds: figures by hand, and what random rounding does to networks whose answer is known."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -20,6 +21,7 @@ from rnnscope.bounds import (
 )
 from rnnscope.equations import Layer, gru_step
 from rnnscope.problems import Problem, draw_problem
+from rnnscope.weights import Input
 
 
 def problem(spec: Spec) -> Problem:
@@ -92,7 +94,25 @@ def test_every_operation_of_a_step_is_rounded() -> None:
 
 def bounds(spec: Spec, arithmetic: str | None = None) -> list[dict[str, Tensor]]:
     yardstick = Yardstick(problem(spec))
-    return list(yardstick.function() if arithmetic is None else yardstick.precision(arithmetic))
+    found = yardstick.function() if arithmetic is None else yardstick.precision(arithmetic)
+    return [each.figures for each in found]
+
+
+@pytest.mark.parametrize("arithmetic", ["float64", "float32", "tf32"])
+def test_bounds_do_not_depend_on_how_often_they_are_asked_for(arithmetic: str) -> None:
+    yardstick = Yardstick(problem(Spec(kind="lstm")))
+    first, second = ([each.figures for each in yardstick.precision(arithmetic)] for _ in range(2))
+    assert all(torch.equal(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a)
+
+
+def test_a_tensor_that_is_zero_has_a_bound_that_is_not_too_wide() -> None:
+    dead = replace(problem(Spec(nonlinearity="relu")), weights={})
+    weights = {name: -each.abs() for name, each in problem(Spec()).weights.items()}
+    given = Input(dead.given.x.abs(), tuple(each.abs() for each in dead.given.state))
+    yardstick = Yardstick(replace(dead, weights=weights, given=given))
+    assert not yardstick.reference["y"].any()
+    for bound in yardstick.precision("float32"):
+        assert not yardstick.too_wide("y", bound).any()
 
 
 def test_the_floor_is_what_the_formula_says() -> None:
@@ -118,8 +138,6 @@ def test_bounds_of_y_never_shrink_along_the_walk() -> None:
 
 
 def test_a_network_that_contracts_has_a_narrow_bound_and_one_that_is_chaotic_a_wide_one() -> None:
-    from dataclasses import replace
-
     spec = Spec(hidden_size=64, seq_len=60, num_layers=1)
     drawn = problem(spec)
 
@@ -127,7 +145,7 @@ def test_a_network_that_contracts_has_a_narrow_bound_and_one_that_is_chaotic_a_w
         weights = {name: scale * each for name, each in drawn.weights.items()}
         yardstick = Yardstick(replace(drawn, weights=weights))
         *_, widest = yardstick.precision("float32")
-        return (widest["h"] / yardstick.reference["h"].abs().max()).item()
+        return (widest.of("h") / yardstick.reference["h"].abs().max()).item()
 
     assert last(0.5) < 1e-5
     assert last(10.0) > 1

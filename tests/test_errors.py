@@ -152,8 +152,8 @@ def test_a_document_of_too_many_rows_is_refused(cli: Cli, form: str) -> None:
 
 def test_what_memory_cannot_hold_is_refused_with_both_figures(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "free_bytes", lambda: 2**30)
-    # Three matrices of 100,000 × 100,000 (the first layer's weight_ih is narrow) at 3·8 bytes, drawn, rounded and in the network that
-    # runs in float64: 720e9 = 670.6·2^30, and 0.4·2^30 for torch itself.
+    # Three matrices of 100,000 × 100,000 (the first weight_ih is narrow) at 3·8 bytes: drawn, rounded, and in the
+    # network that runs in float64. 720e9 = 670.6·2^30, and 0.4·2^30 for torch itself.
     is_refused(
         cli("compare", "--hidden-size", "100000"),
         "these sizes need about 671 GiB of memory, and 1 GiB is free; "

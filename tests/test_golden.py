@@ -16,8 +16,8 @@ import pytest
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
 from rnnscope.diagnosis import Explanation, Power
-from rnnscope.judgement import Check, Margin
 from rnnscope.locating import Place
+from rnnscope.margins import Check, Margin
 from rnnscope.pages import Grid
 from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
@@ -49,7 +49,7 @@ def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str
     return Comparison(spec, "module", "cells", tuple(outputs), tolerance, device, "2.13.0", **where)
 
 
-def check(arithmetic: str, error: float, bound: float, decided: bool = True, steps: bool = False) -> Check:
+def check(arithmetic: str, error: float, bound: float, decided: bool = True, steps: int | None = None) -> Check:
     margin = Margin("y", 2 * error, error, bound, (1, 4, 0), error <= bound, decided)
     return Check(arithmetic, (margin,), steps)
 
@@ -130,14 +130,17 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
     worse = Reference(SAME, WITHIN, check("float32", 3e-3, 9.5e-7))
     place = Place("h", 0, 0, 0, 3, 1)
     yield "compare-precision", comparison(Spec(), FAR, FAR, DEFAULT, reference=worse, first_divergence=place)
-    inside = Reference(OTHER, SAME, check("float64", 1e-7, 3.6e-15), other=("right",), about_float32="right")
+    inside = Reference(OTHER, SAME, check("float64", 1e-7, 3.6e-15), other=("right",), about_float32=("right",))
     yield "compare-float32-inside", comparison(Spec(), TINY, TINY, DEFAULT, reference=inside)
-    wide = check("bfloat16", 0.25, 1.5, decided=False, steps=True)
+    wide = check("bfloat16", 0.25, 1.5, decided=False, steps=0)
     spec = Spec(dtype="bfloat16", seq_len=100)
     yield "compare-undecided", comparison(spec, FAR, FAR, DEFAULT, reference=Reference(SAME, wide, wide))
-    chaos = check("float64", 0.25, 20.0, decided=False, steps=True)
+    chaos = check("float64", 0.25, 20.0, decided=False, steps=12)
     undecided = Reference(chaos, WITHIN, WITHIN)
     yield "compare-undecided-function", comparison(Spec(), FAR, FAR, DEFAULT, reference=undecided)
+    alike = Reference(SAME, WITHIN, WITHIN, other=("left", "right"))
+    reset = [Explanation(s, "reset before the matmul", "resets h before W_hn", 0.0) for s in ("left", "right")]
+    yield "compare-alike", comparison(Spec(kind="gru"), TINY, tiny, DEFAULT, reference=alike, explanations=tuple(reset))
     yield "compare-no-reference", comparison(Spec(), TINY, tiny, DEFAULT, asked_for_reference=False)
     yield (
         "compare-power",
@@ -150,8 +153,12 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
             power=Power(("b_ih dropped", "b_hh dropped"), ("W_hh transposed",), ()),
         ),
     )
+    place = Place("h", 1, 0, 0, 0, 4)
     nonfinite = figures(math.nan, (1, 4, 0), 3, 3), figures(math.inf, (0, 0, 1), 1, 1)
-    yield "compare-nonfinite", comparison(Spec(), *nonfinite, DEFAULT, first_divergence=Place("h", 1, 0, 0, 0, 4))
+    yield (
+        "compare-nonfinite",
+        comparison(Spec(), *nonfinite, DEFAULT, first_divergence=place, nonfinite=("right",)),
+    )
     yield "compare-shape", comparison(Spec(), {"right_shape": (5, 3, 20)}, tiny, DEFAULT)
 
 

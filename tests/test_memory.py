@@ -70,6 +70,23 @@ def test_the_small_tensors_of_each_step_count() -> None:
     assert needed_bytes(Spec(seq_len=10**8, batch_size=1, input_size=1, hidden_size=1, num_layers=1)) > 100e9
 
 
+def test_the_states_of_every_step_count_where_each_is_compared_by_itself() -> None:
+    spec = Spec(kind="lstm", bidirectional=True, num_layers=3, seq_len=100, batch_size=7)
+    # (h and c: 2·20) · (D·K·L·N: 2·3·100·7) · 8 bytes, 9 times.
+    assert needed_bytes(spec, resync=True) - needed_bytes(spec) == 40 * 4200 * 8 * 9
+
+
+def test_a_chaotic_network_whose_states_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnnscope import RnnscopeError, compare, problems
+    from rnnscope.weights import draw_weights
+
+    monkeypatch.setattr(problems, "draw_weights", lambda spec: {n: 10 * w for n, w in draw_weights(spec).items()})
+    monkeypatch.setattr(memory, "free_bytes", lambda: MIB)
+    with pytest.raises(RnnscopeError, match="every step by itself needs about 11 MiB of memory, and 1 MiB is"):
+        compare(Spec(hidden_size=64, seq_len=250))
+    assert compare(Spec(hidden_size=64, seq_len=250, memory_check=False)).exit_code == 0
+
+
 PEAK = """
 import resource, sys
 from rnnscope.shell import run

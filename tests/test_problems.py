@@ -7,7 +7,7 @@ import torch
 
 from rnnscope import Spec
 from rnnscope.problems import draw_problem, first_steps, rounded, solve, solve_by_layers, step_by_step
-from rnnscope.subjects import run_equations, run_module
+from rnnscope.subjects import run_equations, run_module, valid_region
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -42,8 +42,18 @@ def test_the_first_steps_give_the_first_outputs(spec: Spec) -> None:
     time = 1 if spec.batch_first else 0
     whole, start = (solve(run_equations, each.spec, each)["y"] for each in (problem, beginning))
     assert start.shape[time] == 2
-    forward = slice(0, spec.output_size) if spec.num_layers == 1 or not spec.bidirectional else slice(0, 0)
-    assert torch.equal(start[..., forward], whole.narrow(time, 0, 2)[..., forward])
+    if spec.bidirectional:  # the forward direction of the lowest layer has not seen what comes later
+        whole, start = (
+            solve_by_layers(run_equations, each.spec, each)["y of layer 0"] for each in (problem, beginning)
+        )
+    valid = valid_region(beginning.spec, start)[..., : spec.output_size]
+    forward = whole.narrow(time, 0, 2)[..., : spec.output_size]
+    assert torch.equal(start[..., : spec.output_size][valid], forward[valid])
+
+
+def test_a_beginning_is_as_ragged_as_the_whole() -> None:
+    problem = draw_problem(Spec(lengths=(10, 5, 9)), ("float64",))
+    assert first_steps(problem, 4).spec.lengths == (4, 2, 4)
 
 
 @pytest.mark.parametrize("spec", FORMS.values(), ids=FORMS)
