@@ -45,6 +45,10 @@ Equations = Callable[..., Run]
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number of each arithmetic."""
 
+SIGNS = 65_537
+"""Random signs that are drawn for a run, and taken from a random place on by each operation: drawing takes longer than
+computing. A prime, so that they fall out of step with every size."""
+
 FUNCTION_FACTOR = 32.0
 PRECISION_FACTOR = 8.0
 TOO_WIDE = 0.1
@@ -191,6 +195,8 @@ class _RandomRounding(TorchFunctionMode):
     def __init__(self, unit: float, generator: torch.Generator) -> None:
         super().__init__()
         self._unit, self._generator = unit, generator
+        self._signs = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
+        self._signs.mul_(2).sub_(1)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -198,8 +204,12 @@ class _RandomRounding(TorchFunctionMode):
 
     def rounded(self, tensor: Tensor) -> Tensor:
         """The tensor with every entry a rounding away."""
-        signs = torch.empty_like(tensor).bernoulli_(0.5, generator=self._generator).mul_(2).sub_(1)
-        return torch.addcmul(tensor, tensor, signs, value=self._unit)
+        count = tensor.numel()
+        start = int(torch.randint(SIGNS, (1,), generator=self._generator, device="cpu"))
+        signs = self._signs.roll(-start) if count > SIGNS - start else self._signs[start:]
+        if count > SIGNS:
+            signs = signs.repeat(-(-count // SIGNS))
+        return torch.addcmul(tensor, tensor, signs[:count].view(tensor.shape), value=self._unit)
 
 
 _OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})

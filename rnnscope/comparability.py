@@ -19,7 +19,7 @@ class _Side(Choice):
 
     @property
     def metavar(self) -> str:
-        return "SUBJECT[@DEVICE[/DTYPE]]"
+        return "SIDE"
 
     def must_be(self, value: object) -> str | None:
         subject, at, place = str(value).partition("@")
@@ -35,8 +35,8 @@ class _Side(Choice):
         return f"try {self.name} {subject}@cpu/float32" if subject in self.choices else super().mend(value)
 
 
-LEFT = _Side(("--left",), "The side that is expected:", "Comparison", "module", choices=SUBJECT_NAMES)
-RIGHT = _Side(("--right",), "The side that is judged:", "Comparison", "cells", choices=SUBJECT_NAMES)
+LEFT = _Side(("--left",), "What is expected, SUBJECT[@DEVICE[/DTYPE]]:", "Comparison", "module", choices=SUBJECT_NAMES)
+RIGHT = _Side(("--right",), "What is judged, SUBJECT[@DEVICE[/DTYPE]]:", "Comparison", "cells", choices=SUBJECT_NAMES)
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
 ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)

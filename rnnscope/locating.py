@@ -81,10 +81,10 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
 
 
 def _errors(seen: Evidence, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> tuple[Tensors, Tensors]:
-    """The errors, and the widest bound: a narrower one would be passed first by what is rounding."""
-    *_, widest = bounds
+    """The errors, and a measured bound: the floor would be passed first by what is rounding."""
+    measured = next(bound for bound in bounds if bound.measured)
     errors = distances(seen.problem.spec, actual, expected)
-    return errors, {name: widest.of(name) for name in errors}
+    return errors, {name: measured.of(name) for name in errors}
 
 
 def _first_of(evidence: Evidence, found: Found) -> Place | None:

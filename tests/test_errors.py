@@ -100,6 +100,24 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
             "compare --right gru",
             "--right is 'gru', but it must be one of module, cells, equations, compiled; try --right cells",
         ),
+        (
+            "compare --left module@gpu",
+            "--left is 'module@gpu', but it must be module@DEVICE with one of cpu, cuda, cuda:N, auto; "
+            "try --left module@cpu/float32",
+        ),
+        (
+            "compare --right cells@cpu/int8",
+            "--right is 'cells@cpu/int8', but it must be cells@cpu/DTYPE with one of float32, float64, bfloat16, "
+            "float16; try --right cells@cpu/float32",
+        ),
+        (
+            "compare --kind lstm --proj-size 3 --left compiled",
+            "--left compiled cannot do --proj-size 3, since nn.LSTMCell knows no projection; use --left equations",
+        ),
+        (
+            "compare --resync --no-reference",
+            "--resync feeds every step the reference's state, and --no-reference leaves it out; give one of the two",
+        ),
         ("compare --rtol 1e-3", "--rtol 0.001 is given without --atol; give both, for example --atol 0"),
         ("compare --atol 1e-3", "--atol 0.001 is given without --rtol; give both, for example --rtol 0"),
         (

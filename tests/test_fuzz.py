@@ -19,6 +19,8 @@ VALUES = st.one_of(
             "lstm",
             "gru",
             "equations",
+            "cells@cpu/float64",
+            "module@",
             "3,2,2",
             "0.5",
             "1",
@@ -45,7 +47,8 @@ TAKES_VALUE = [
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
     *("--debug=1", "--no-json", "-z", "--memory-check"),
-    *("--bidirectional", "--unbatched", "--train", "--grad"),
+    *("--bidirectional", "--unbatched", "--train", "--grad", "--power", "--resync", "--no-reference"),
+    *("--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
 ]
 WORDS = st.one_of(
     st.tuples(st.sampled_from(TAKES_VALUE), VALUES),
