@@ -130,7 +130,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "h0 and c0 ignored",
         "starts from zeros in h and c; torch starts from hx",
         _is("lstm"),
-        given=lambda spec, given: Input(given.x, tuple(each * 0 for each in given.state)),
+        given=variants.state_ignored(0, 1),
     ),
     Deviation(
         "h0 and c0 swapped",

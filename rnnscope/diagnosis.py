@@ -88,12 +88,11 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
         Evidence(each, evidence.left, evidence.right)
         for each in (first_steps(problem, min(SCREENED, problem.spec.seq_len)), rich_probe(problem, spec))
     )
+    where = replace(evidence.right.spec, device="cpu")
     for deviation in deviations(spec):
-        where = replace(evidence.right.spec, device="cpu")
         mutant = Side("right", deviation.name, where, deviation.run, where.dtype)
-        against = evidence.against(mutant)
         at_once = by_reference and _parts_at_once(start.against(mutant))
-        if deviation.applies(problem.spec) and (at_once or differs(against)):
+        if deviation.applies(problem.spec) and (at_once or differs(evidence.against(mutant))):
             verdicts["caught"].append(deviation.name)
         else:
             seen = not rich.against(mutant).same_function().within

@@ -124,10 +124,8 @@ def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, S
 
 def all_within(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> bool:
     """Whether every tensor is within one of ever wider bounds."""
-    found = settled(spec, errors, bounds)
-    return all(
-        bool((greatest(walked(spec, name, errors[name])) <= each.bound.of(name)).all()) for name, each in found.items()
-    )
+    figures = {name: greatest(walked(spec, name, each)) for name, each in errors.items()}
+    return all(_holds(each.bound, name, figures) for name, each in settled(spec, errors, bounds).items())
 
 
 def _holds(bound: Bound, name: str, figures: Tensors) -> bool:

@@ -77,9 +77,10 @@ def layers_reversed(spec: Spec, weights: Weights) -> Weights:
 # Input.
 
 
-def state_ignored(number: int) -> Callable[[Spec, Input], Input]:
+def state_ignored(*ignored: int) -> Callable[[Spec, Input], Input]:
+    """Zeros for h0, which is 0, and for c0, which is 1."""
     return lambda spec, given: Input(
-        given.x, tuple(torch.zeros_like(each) if n == number else each for n, each in enumerate(given.state))
+        given.x, tuple(torch.zeros_like(each) if n in ignored else each for n, each in enumerate(given.state))
     )
 
 

@@ -1,4 +1,4 @@
-"""Draws weights and input from the seed. Knows nothing of how the network is computed.
+"""Draws weights, input and cotangents from the seed. Knows nothing of how the network is computed.
 
 Everything is drawn on the CPU in float64 and rounded to the dtype afterwards, so that a seed means the same numbers in
 every dtype and on every device.
