@@ -35,8 +35,14 @@ class _Side(Choice):
         return f"try {self.name} {subject}@cpu/float32" if subject in self.choices else super().mend(value)
 
 
-LEFT = _Side(("--left",), "What is expected, SUBJECT[@DEVICE[/DTYPE]]:", "Comparison", "module", choices=SUBJECT_NAMES)
-RIGHT = _Side(("--right",), "What is judged, SUBJECT[@DEVICE[/DTYPE]]:", "Comparison", "cells", choices=SUBJECT_NAMES)
+LEFT = _Side(
+    ("--left",),
+    "What is expected, where @DEVICE or @DEVICE/DTYPE may follow:",
+    "Comparison",
+    "module",
+    choices=SUBJECT_NAMES,
+)
+RIGHT = _Side(("--right",), "What is judged, likewise:", "Comparison", "cells", choices=SUBJECT_NAMES)
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
 ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)

@@ -13,7 +13,10 @@ import time
 from collections.abc import Callable
 
 import pytest
+import typer.main
 from conftest import Answer
+
+from rnnscope.cli import COMMANDS, app
 
 Bash = Callable[..., Answer]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -192,3 +195,15 @@ def test_many_layers_under_dry_run_are_answered_in_few_lines(bash: Bash) -> None
     answer = bash("rnnscope shapes --dry-run --layers 999999999999")
     assert answer.code == 0
     assert len(answer.out.splitlines()) < 70
+
+
+@pytest.mark.parametrize("columns", ["80", "120"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_names_every_flag(
+    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, command: str, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    answer = cli(command, "--help")
+    options = [each.opts[0] for each in typer.main.get_command(app).commands[command].params]  # type: ignore[attr-defined]
+    assert (answer.code, answer.err) == (0, "")
+    assert [each for each in options if each not in answer.out] == []
