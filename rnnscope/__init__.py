@@ -8,11 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rnnscope.assertion import assert_equivalent
     from rnnscope.cells import StackedCells
+    from rnnscope.checkpoints import checkpoint
     from rnnscope.comparability import Tolerance
     from rnnscope.comparison import compare
+    from rnnscope.conversion import convert
     from rnnscope.differences import Difference
     from rnnscope.errors import RnnscopeError
+    from rnnscope.loading import load
     from rnnscope.memory import check_memory
     from rnnscope.observation import observed_shapes
     from rnnscope.shapes import Shapes, shapes_of
@@ -29,8 +33,12 @@ _HOME = {
     "Spec": "spec",
     "StackedCells": "cells",
     "Tolerance": "comparability",
+    "assert_equivalent": "assertion",
     "check_memory": "memory",
+    "checkpoint": "checkpoints",
     "compare": "comparison",
+    "convert": "conversion",
+    "load": "loading",
     "observed_shapes": "observation",
     "shapes_of": "shapes",
 }
@@ -44,8 +52,12 @@ __all__ = [
     "StackedCells",
     "Tolerance",
     "__version__",
+    "assert_equivalent",
     "check_memory",
+    "checkpoint",
     "compare",
+    "convert",
+    "load",
     "observed_shapes",
     "shapes_of",
 ]

@@ -6,7 +6,7 @@ library, and only where something must be computed.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -16,19 +16,20 @@ from rnnscope import render
 from rnnscope.comparability import (
     ATOL,
     GRAD,
-    LEFT,
     POWER,
     REFERENCE,
     RESYNC,
-    RIGHT,
     RTOL,
     check_comparable,
     chosen_tolerance,
 )
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Flag, Switch
+from rnnscope.loaded import Loaded
 from rnnscope.memory import check_memory
 from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, check_rows, shapes_of
+from rnnscope.sides import LEFT, RECORDED, RIGHT
+from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO, Sources
 from rnnscope.spec import Spec, flag_of
 
 if TYPE_CHECKING:
@@ -61,26 +62,24 @@ class Outcome:
 
 
 def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
-    """Register a command: its own flags, then those of the Spec, then those of the output, each declared once."""
-    own = {
-        each.name: get_args(each.annotation)[1] for each in list(inspect.signature(function).parameters.values())[1:]
-    }
-    of_spec = {each.name: flag_of(each) for each in fields(Spec)}
-    every = own | of_spec | OUTPUT_FLAGS
+    """Register a command: its own flags, then those of the Spec where it takes one, then those of the output."""
+    own = {name: get_args(each.annotation)[1] for name, each in inspect.signature(function).parameters.items()}
+    files = own.pop("loaded", None)
+    of_spec = {} if files is None else {each.name: flag_of(each) for each in fields(Spec)}
+    every = own | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
         values = {name: _value(flag, typed[name]) for name, flag in every.items()}
         for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
                 flag.check(values[name])
-        spec = Spec(**{name: values[name] for name in of_spec})
         form = _format(values["format"], values["json"])
-        if form in ("json", "tsv"):
-            check_rows(spec)
-        if spec.memory_check and not values.get("dry_run"):
-            needed = {name: values.get(name, False) for name in ("grad", "reference", "resync")}
-            check_memory(spec, **needed)
-        return Outcome(function(spec, **{name: values[name] for name in own}), form)
+        options = {name: values[name] for name in own}
+        if files is not None:
+            given = {name: values[name] for name in of_spec if typed[name] is not None}
+            options["loaded"] = loaded = _loaded(given, values)
+            _check_size(loaded.spec, form, values)
+        return Outcome(function(**options), form)
 
     signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
     parsed.__doc__ = function.__doc__
@@ -91,22 +90,49 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     return function
 
 
+def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
+    """The Spec that flags and files say together, and what else the files gave.
+
+    Args:
+        given: the fields of the Spec that were given as flags.
+        values: of all flags.
+    """
+    sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
+    spec = Spec(**given)
+    left, right = (values.get(side, "") for side in ("left", "right"))
+    if any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED):
+        if left:
+            check_comparable(spec, left, right)
+        return rnnscope.load(sources, given, left, right)
+    return Loaded(sources, spec)
+
+
+def _check_size(spec: Spec, form: str, values: dict[str, Any]) -> None:
+    if form in ("json", "tsv"):
+        check_rows(spec)
+    if spec.memory_check and not values.get("dry_run"):
+        check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync") if name in values})
+
+
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
     is_switch = isinstance(flag, Switch)
     help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
     if not (is_switch or flag.default is None):
         help_text += f" Default: {flag.words(flag.default)[1]}."
+    if not flag.name.startswith("-"):
+        argument = typer.Argument(help=help_text, metavar=flag.metavar, show_default=False)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
     option = typer.Option(
         *flag.names,
         help=help_text,
         rich_help_panel=flag.panel,
-        show_default=is_switch,
+        show_default=flag.name.lstrip("-") if is_switch and flag.default else False,
         metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
-    kind: Any = bool if is_switch else str | None
-    default = flag.default if is_switch else None  # or what was typed could not be told from a default
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+    # None where it was not typed: what is given must be told from a default.
+    kind: Any = bool | None if is_switch else str | None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
 def _value(flag: Flag, typed: Any) -> Any:
@@ -132,21 +158,25 @@ def main(
         print(f"rnnscope {rnnscope.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        raise RnnscopeError("no command was given", f"use {' or '.join(COMMANDS)}, or --help")
+        raise RnnscopeError("no command was given", f"use {', '.join(COMMANDS)}, or --help")
 
 
 @command
-def shapes(spec: Spec, path: Annotated[str, PATH], dry_run: Annotated[bool, DRY_RUN]) -> Shapes:
+def shapes(
+    loaded: Annotated[Loaded, ("weights", "prefix")], path: Annotated[str, PATH], dry_run: Annotated[bool, DRY_RUN]
+) -> Shapes:
     """Which tensor has which shape, and why? Runs random input through the module and a stack of cells."""
     paths = PATHS if path == "both" else (path,)
-    return shapes_of(spec, paths) if dry_run else rnnscope.observed_shapes(spec, paths)
+    found = shapes_of(loaded.spec, paths) if dry_run else rnnscope.observed_shapes(loaded.spec, paths)
+    return replace(found, sources=loaded.sources)
 
 
 @command
 def compare(
-    spec: Spec,
+    loaded: Annotated[Loaded, tuple(SOURCE_FLAGS)],
     left: Annotated[str, LEFT],
     right: Annotated[str, RIGHT],
+    record: Annotated[str | None, RECORD],
     rtol: Annotated[float | None, RTOL],
     atol: Annotated[float | None, ATOL],
     grad: Annotated[bool, GRAD],
@@ -155,6 +185,25 @@ def compare(
     power: Annotated[bool, POWER],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    check_comparable(spec, left, right, reference, resync)
-    chosen_tolerance((spec.dtype,), rtol, atol)  # refused, as all above, before torch is imported
-    return rnnscope.compare(spec, left, right, rtol, atol, grad, reference, resync, power)
+    check_comparable(loaded.spec, left, right, reference, resync, grad)
+    chosen_tolerance(("float32",), rtol, atol)  # refused, as all above, before torch is imported
+    question = {"rtol": rtol, "atol": atol, "grad": grad, "reference": reference, "resync": resync, "power": power}
+    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, **question)
+
+
+@command
+def weights(file: Annotated[str, FILE]) -> "Result":
+    """Which RNNs are in a file, and what goes into them and comes out? Nothing in the file is run."""
+    return rnnscope.checkpoint(file)
+
+
+@command
+def convert(
+    file: Annotated[str, FILE],
+    to: Annotated[str, TO],
+    out: Annotated[str, OUT],
+    prefix: Annotated[str | None, SOURCE_FLAGS["prefix"]],
+    force: Annotated[bool, FORCE],
+) -> "Result":
+    """How do I get a trained module as cells, or back? Writes the same network under other names, and proves it."""
+    return rnnscope.convert(file, out, to, prefix, force)

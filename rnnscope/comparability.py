@@ -3,46 +3,14 @@
 Runs nothing, and torch is not imported: see comparison.py.
 """
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Choice, Number, Switch
-from rnnscope.spec import DEVICES, DTYPES, Spec
+from rnnscope.flags import Number, Switch
+from rnnscope.sides import LEFT, RECORDED, RIGHT, side_spec
+from rnnscope.spec import Spec
 
-SUBJECT_NAMES = ("module", "cells", "equations", "compiled")
-
-
-class _Side(Choice):
-    """A subject, and behind it the device and the dtype where they are not those of the Spec."""
-
-    @property
-    def metavar(self) -> str:
-        return "SIDE"
-
-    def must_be(self, value: object) -> str | None:
-        subject, at, place = str(value).partition("@")
-        device, slash, dtype = place.partition("/")
-        if subject not in self.choices:
-            return super().must_be(value)
-        if at and not re.fullmatch(DEVICES, device):
-            return f"{subject}@DEVICE with one of cpu, cuda, cuda:N, auto"
-        return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if slash and dtype not in DTYPES else None
-
-    def mend(self, value: object) -> str | None:
-        subject = str(value).partition("@")[0]
-        return f"try {self.name} {subject}@cpu/float32" if subject in self.choices else super().mend(value)
-
-
-LEFT = _Side(
-    ("--left",),
-    "What is expected, where @DEVICE or @DEVICE/DTYPE may follow:",
-    "Comparison",
-    "module",
-    choices=SUBJECT_NAMES,
-)
-RIGHT = _Side(("--right",), "What is judged, likewise:", "Comparison", "cells", choices=SUBJECT_NAMES)
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
 ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)
@@ -70,18 +38,6 @@ class Tolerance:
     given: bool
 
 
-def side_spec(flag: Choice, typed: str, spec: Spec) -> tuple[str, Spec]:
-    """The subject of a side, and the Spec with the side's own device and dtype.
-
-    Raises:
-        RnnscopeError: no such subject, device or dtype.
-    """
-    flag.check(typed)
-    subject, _, place = typed.partition("@")
-    device, _, dtype = place.partition("/")
-    return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
-
-
 def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | None) -> Tolerance:
     """The tolerance of the rows: the user's two numbers, or torch.testing's, the wider of the two dtypes'.
 
@@ -101,14 +57,25 @@ def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | 
     return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
 
 
-def check_comparable(spec: Spec, left: str, right: str, reference: bool = True, resync: bool = False) -> None:
+def check_comparable(
+    spec: Spec, left: str, right: str, reference: bool = True, resync: bool = False, grad: bool = False
+) -> None:
     """Do nothing where both subjects can do what the Spec asks and there is something to compare.
 
     Raises:
         RnnscopeError: an unknown subject, or a Spec under which nothing can be compared.
     """
-    for flag, typed in ((LEFT, left), (RIGHT, right)):
-        subject, _ = side_spec(flag, typed, spec)
+    subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
+    recorded = [each for each in subjects if each.startswith(RECORDED)]
+    if len(recorded) == 2:
+        raise RnnscopeError(
+            "--left and --right are both recorded, so that nothing would be run", "compare each with --left equations"
+        )
+    if recorded and (grad or resync):
+        raise RnnscopeError(
+            f"{recorded[0]} cannot be run again, as {GRAD.name if grad else RESYNC.name} would need", "leave it out"
+        )
+    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",

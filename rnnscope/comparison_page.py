@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from rnnscope.comparability import blind_spots
 from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands
-from rnnscope.verdict_words import arithmetic_in_words, side_in_words, verdict_in_words
+from rnnscope.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
 
 if TYPE_CHECKING:  # their modules import torch
     from rnnscope.differences import Difference
@@ -22,6 +22,8 @@ def page_of_comparison(comparison: "Comparison") -> Page:
     page: Page = [_differences_grid(title, "output", comparison.outputs, comparison)]
     if comparison.gradients is not None:
         page.append(_differences_grid("Gradients", "gradient of", comparison.gradients, comparison))
+    if comparison.weights:
+        page.append(_differences_grid("Weights that differ", "weight", comparison.weights, comparison))
     if comparison.reference is not None:
         page.append(_reference_grid(comparison, comparison.reference))
     if comparison.binds:
@@ -30,11 +32,11 @@ def page_of_comparison(comparison: "Comparison") -> Page:
         page.append(Sentence("Tolerance", rule))
     mood = "good" if comparison.exit_code == 0 else "bad"
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
-    page += [*_why(comparison), *_where(comparison), *_step_by_step(comparison)]
+    page += [*_why(comparison), *_own(comparison), *_where(comparison), *_step_by_step(comparison)]
     page += _power(comparison)
     page += [Sentence("Blind spot", f"{each}.") for each in blind_spots(comparison.spec, comparison.resync)]
     page.append(Sentence("Run", _run(comparison)))
-    return [*page, Sentence("Rerun", comparison.rerun, verbatim=True)]
+    return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerunnable else [])
 
 
 def _differences_grid(title: str, first: str, differences: tuple["Difference", ...], comparison: "Comparison") -> Grid:
@@ -88,10 +90,28 @@ def _why(comparison: "Comparison") -> Page:
     reference = comparison.reference
     if reference is None or not reference.other or reference.about_float32:
         return []
-    found = [f"{side_in_words(comparison, each.side).capitalize()} {each.does}" for each in comparison.explanations]
+    found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in comparison.explanations]
+    if not found and (comparison.dependences or (comparison.weights and not comparison.explanations)):
+        return []
     if not found and all(each.within for each in reference.function.margins if each.name in _INDEXED):
         found = ["only gradients differ, so no convention of the outputs explains it"]
     return [Sentence("Why", f"{each}.") for each in found or ["no known convention explains it"]]
+
+
+def _own(comparison: "Comparison") -> Page:
+    """What was noticed of somebody's own class."""
+    page: Page = []
+    for each in comparison.dependences:
+        side = sentence_case(side_in_words(comparison, each.side))
+        if each.ignores:
+            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
+        if not each.repeats:
+            page.append(Sentence("Why", f"{side} gives something else each time it is run."))
+    for role, dtype in comparison.returned:
+        asked = comparison.dtypes[0 if role == "left" else 1]
+        side = sentence_case(side_in_words(comparison, role))
+        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
+    return page
 
 
 def _where(comparison: "Comparison") -> Page:

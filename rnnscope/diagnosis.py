@@ -7,12 +7,15 @@ would catch or miss. The deviations themselves are in conventions.py.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import torch
+
 from rnnscope.bounds import Yardstick
 from rnnscope.conventions import Deviation, deviations
-from rnnscope.judgement import Evidence, Side
+from rnnscope.judgement import Evidence, Side, function_arithmetic
 from rnnscope.margins import all_within, distances
-from rnnscope.problems import Problem, Tensors, draw_problem, first_steps
+from rnnscope.problems import Problem, Tensors, draw_problem, first_steps, rounded
 from rnnscope.spec import Spec
+from rnnscope.subjects import run_equations
 
 SCREENED = 4
 """The first steps, on which a deviation is tried before it is tried on all of them."""
@@ -26,6 +29,21 @@ class Explanation:
     convention: str
     does: str
     max_abs: float
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """What somebody's own network does with its weights.
+
+    Args:
+        side: left or right.
+        ignores: the weights on which its output does not depend, though the equations' does.
+        repeats: whether it gives the same when it is run again.
+    """
+
+    side: str
+    ignores: tuple[str, ...]
+    repeats: bool
 
 
 @dataclass(frozen=True)
@@ -47,29 +65,58 @@ def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanati
     Args:
         sides: those that are not torch's function.
     """
-    problem = replace(evidence.problem, cotangents=None)
-    start = first_steps(problem, min(SCREENED, problem.spec.seq_len))
     found = []
     for side in sides:
         if evidence.outputs_are_torchs(side):
             continue
-        began = side.solve(start, "float64")
+        problem, used = replace(side.own_problem(evidence.problem), cotangents=None), function_arithmetic(side)
+        start = first_steps(problem, min(SCREENED, problem.spec.seq_len))
+        began = None if side.recorded else side.solve(start, "float64")
         for deviation in deviations(problem.spec):
-            if _left_over(start, deviation, began) is not None:
-                max_abs = _left_over(problem, deviation, evidence.exact(side))
+            if began is None or _left_over(start, deviation, began, used) is not None:
+                max_abs = _left_over(problem, deviation, evidence.exact(side), used)
                 if max_abs is not None:
                     found.append(Explanation(side.role, deviation.name, deviation.does, max_abs))
     return tuple(found)
 
 
-def _left_over(problem: Problem, deviation: Deviation, actual: Tensors) -> float | None:
+def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence, ...]:
+    """What networks of somebody's own do not use, or do by chance.
+
+    Args:
+        sides: those that are not torch's function.
+    """
+    found = []
+    start = first_steps(replace(evidence.problem, cotangents=None), min(SCREENED, evidence.problem.spec.seq_len))
+    for side in sides:
+        if not side.is_own:
+            continue
+        problem, side = side.own_problem(start), replace(side, weights=None)
+        before, again = side.solve(problem, "float64"), side.solve(problem, "float64")
+        exact = Yardstick(problem).reference
+        ignores = []
+        for name, each in problem.weights.items():
+            other = replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
+            unused = _same(side.solve(other, "float64"), before)
+            if unused and not _same(Yardstick(other).reference, exact):
+                ignores.append(name)
+        if ignores or not _same(before, again):
+            found.append(Dependence(side.role, tuple(ignores), _same(before, again)))
+    return tuple(found)
+
+
+def _same(one: Tensors, other: Tensors) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def _left_over(problem: Problem, deviation: Deviation, actual: Tensors, used: str) -> float | None:
     """The greatest difference of what a side gave from what a deviation gives, or None where it is over the bound."""
     yardstick = Yardstick(problem, deviation.run)
     expected = yardstick.reference
     if any(actual[name].shape != each.shape for name, each in expected.items()):
         return None
     errors = distances(problem.spec, actual, expected)
-    if not all_within(problem.spec, errors, yardstick.function()):
+    if not all_within(problem.spec, errors, yardstick.precision(used)):
         return None
     return max(each.abs().max().item() for each in errors.values())
 
@@ -84,13 +131,18 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     """
     problem = evidence.problem
     verdicts: dict[str, list[str]] = {"caught": [], "missed": [], "equivalent": []}
+    left, right = evidence.left, evidence.right
+    where = replace(right.spec, device="cpu")
+    if left.recorded:  # what was recorded is there for the whole input alone
+        left = replace(left, run=run_equations)
     start, rich = (
-        Evidence(each, evidence.left, evidence.right)
+        Evidence(each, left, right)
         for each in (first_steps(problem, min(SCREENED, problem.spec.seq_len)), rich_probe(problem, spec))
     )
-    where = replace(evidence.right.spec, device="cpu")
     for deviation in deviations(spec):
-        mutant = Side("right", deviation.name, where, deviation.run, where.dtype)
+        # Of a recorded side the mutants are as imprecise as the recording.
+        used = right.arithmetic if right.recorded else where.dtype
+        mutant = replace(right, subject=deviation.name, spec=where, run=deviation.run, arithmetic=used)
         at_once = by_reference and _parts_at_once(start.against(mutant))
         if deviation.applies(problem.spec) and (at_once or differs(evidence.against(mutant))):
             verdicts["caught"].append(deviation.name)
@@ -104,7 +156,8 @@ def _parts_at_once(start: Evidence) -> bool:
     """Whether y differs in the first steps already, which are those of the whole where nothing walks backward."""
     spec = start.problem.spec
     errors = distances(spec, {"y": start.exact(start.right)["y"]}, {"y": start.exact(start.left)["y"]})
-    return not spec.bidirectional and not all_within(spec, errors, start.yardstick.function())
+    bounds = start.yardstick.precision(function_arithmetic(start.left, start.right))
+    return not spec.bidirectional and not all_within(spec, errors, bounds)
 
 
 def rich_probe(problem: Problem, spec: Spec) -> Problem:

@@ -13,11 +13,13 @@ from rnnscope.comparability import blind_spots
 from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
 from rnnscope.shapes import Shapes, check_rows
+from rnnscope.storage import Checkpoint, Conversion, Rnn
+from rnnscope.verdicts import Comparison
 
-if TYPE_CHECKING:  # its module imports torch, which a document of shapes does without
-    from rnnscope.verdicts import Comparison, Reference
+if TYPE_CHECKING:
+    from rnnscope.verdicts import Reference
 
-    Result = Shapes | Comparison
+Result = Shapes | Comparison | Checkpoint | Conversion
 
 
 def document(result: "Result") -> dict[str, Any]:
@@ -32,14 +34,48 @@ def document(result: "Result") -> dict[str, Any]:
             "torch": result.torch_version,
             "device": result.device_name,
         },
-        "spec": asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {}),
     }
+    if isinstance(result, Checkpoint):
+        return head | {"file": result.file, "rnns": [_rnn(each) for each in result.rnns]}
+    if isinstance(result, Conversion):
+        return head | _conversion_document(result)
+    spec = asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {})
+    head |= {"spec": spec, "sources": asdict(result.sources)}
     return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
 
 
 def records(result: "Result") -> Iterator[dict[str, Any]]:
-    """One flat record a tensor, for TSV."""
+    """One flat record a tensor or network, for TSV."""
+    if isinstance(result, Checkpoint):
+        return ({**_rnn(each), "notes": "; ".join(each.notes)} for each in result.rnns)
+    if isinstance(result, Conversion):
+        return ({"old": old, "new": new} for old, new in result.names.items())
     return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)
+
+
+def _rnn(rnn: Rnn) -> dict[str, Any]:
+    spec = rnn.spec
+    network = ("kind", "input_size", "hidden_size", "num_layers", "bidirectional", "bias", "proj_size", "dtype")
+    return {
+        "prefix": rnn.prefix,
+        "path": rnn.path,
+        "form": rnn.form,
+        **{name: getattr(spec, name) for name in network},
+        "parameter_count": rnn.parameter_count,
+        "notes": list(rnn.notes),
+    }
+
+
+def _conversion_document(conversion: Conversion) -> dict[str, Any]:
+    return {
+        "file": conversion.file,
+        "out": conversion.out,
+        "to": conversion.to,
+        "rnn": _rnn(conversion.rnn),
+        "names": conversion.names,
+        "verdict": conversion.comparison.verdict,
+        "outputs": [asdict(each) for each in conversion.comparison.outputs],
+    }
 
 
 def _shapes_document(shapes: Shapes) -> dict[str, Any]:
@@ -99,6 +135,10 @@ def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
         "back_ends": dict(comparison.back_ends),
         "dtypes": list(comparison.dtypes),
         "resync": comparison.resync,
+        "weight_differences": [asdict(each) for each in comparison.weights],
+        "dependences": [asdict(each) for each in comparison.dependences],
+        "recorded": comparison.recorded,
+        "returned": dict(comparison.returned),
     }
 
 
@@ -114,6 +154,7 @@ def _reference_document(reference: "Reference") -> dict[str, Any]:
         "without_tf32_max_abs": reference.without_tf32,
         "other": list(reference.other),
         "about_float32": list(reference.about_float32),
+        "about_tf32": reference.about_tf32,
         "checks": {
             name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
         },

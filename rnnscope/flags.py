@@ -181,6 +181,29 @@ class Text(Flag):
         return None if isinstance(value, str) and re.fullmatch(self.pattern, value) else f"one of {self.forms}"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class FileName(Flag):
+    """The name of a file. It is no option but an argument where its own name has no dashes."""
+
+    @property
+    def metavar(self) -> str:
+        return "FILE"
+
+    def words(self, value: Any) -> list[str]:
+        return super().words(value) if self.name.startswith("-") else [str(value)]
+
+    def must_be(self, value: object) -> str | None:
+        return None if isinstance(value, str) and value and "\0" not in value else "the name of a file"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Prefix(Flag):
+    """A path in a state_dict, "" at its root."""
+
+    def must_be(self, value: object) -> str | None:
+        return None if isinstance(value, str) else "a text"
+
+
 def shown(value: object) -> str:
     """A value for a message: numbers bare, text quoted and escaped, all of it cut to what fits on a line."""
     if isinstance(value, tuple):

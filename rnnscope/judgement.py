@@ -3,20 +3,21 @@
 How far rounding may go is measured in bounds.py; what verdict follows from the figures is verdicts.py's business.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rnnscope.bounds import Bound, Yardstick
+from rnnscope.bounds import Yardstick
 from rnnscope.devices import running
 from rnnscope.margins import OUTPUTS, PADDING, Check, distances, margin, settled
 from rnnscope.memory import check_steps
 from rnnscope.problems import Problem, Solver, Tensors, first_steps, solve, step_by_step
 from rnnscope.spec import Spec
 from rnnscope.subjects import Subject
+from rnnscope.weights import Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
     """One side of a comparison.
 
@@ -26,6 +27,10 @@ class Side:
         spec: with the device and the dtype of its own.
         run: what runs it.
         arithmetic: what its products are rounded to.
+        weights: its own, by torch's names, in float64; None where they are the problem's.
+        recorded: whether it only has the outputs of a run, and cannot be run on anything else, nor in float64.
+        is_own: whether it is somebody's own class, which may ignore its weights.
+        has_layers: whether each layer can be run by itself.
     """
 
     role: str
@@ -33,11 +38,19 @@ class Side:
     spec: Spec
     run: Subject
     arithmetic: str
+    weights: Weights | None = None
+    recorded: bool = False
+    is_own: bool = False
+    has_layers: bool = True
+
+    def own_problem(self, problem: Problem) -> Problem:
+        """A problem with the side's own weights."""
+        return problem if self.weights is None else replace(problem, weights=self.weights)
 
     def solve(self, problem: Problem, dtype: str, solver: Solver = solve) -> Tensors:
         """What it gives on its device in a dtype."""
         with running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
-            return solver(self.run, placed, problem)
+            return solver(self.run, placed, self.own_problem(problem))
 
 
 class Evidence:
@@ -50,12 +63,13 @@ class Evidence:
     def __init__(self, problem: Problem, left: Side, right: Side, solver: Solver = solve) -> None:
         self.problem, self.left, self.right, self._solver = problem, left, right, solver
         self.yardstick = Yardstick(problem, solver=solver)
+        self._yardsticks: dict[str, Yardstick] = {}
         self._runs: dict[tuple[Side, str], Tensors] = {}
 
     def against(self, right: Side) -> "Evidence":
         """The same left side against another right one; what has been run is not run again."""
         other = Evidence(self.problem, self.left, right, self._solver)
-        other.yardstick, other._runs = self.yardstick, dict(self._runs)
+        other.yardstick, other._yardsticks, other._runs = self.yardstick, self._yardsticks, dict(self._runs)
         for name in self.__dict__.keys() & {"by_steps", "beginning"}:
             setattr(other, name, getattr(self, name).against(right))
         return other
@@ -65,8 +79,8 @@ class Evidence:
         return self._run(side, side.spec.dtype)
 
     def exact(self, side: Side) -> Tensors:
-        """What a side gives in float64, on its own device."""
-        return self._run(side, "float64")
+        """What a side gives in float64, on its own device; what was recorded, where it was."""
+        return self._run(side, side.spec.dtype if side.recorded else "float64")
 
     def _run(self, side: Side, dtype: str) -> Tensors:
         if (side, dtype) not in self._runs:
@@ -86,17 +100,36 @@ class Evidence:
         half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
         return Evidence(half, self.left, self.right)
 
+    @property
+    def has_recorded(self) -> bool:
+        """Whether a side is a recorded run."""
+        return self.left.recorded or self.right.recorded
+
+    def yardstick_of(self, side: Side) -> Yardstick:
+        """The bounds for a side's own weights."""
+        if side.weights is None:
+            return self.yardstick
+        if side.role not in self._yardsticks:
+            self._yardsticks[side.role] = Yardstick(side.own_problem(self.problem), solver=self._solver)
+        return self._yardsticks[side.role]
+
     def same_function(self) -> Check:
         """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
-        return self._decided(
-            lambda of: of.check("float64", of.exact(of.right), of.exact(of.left), of.yardstick.function()), loop=True
-        )
+
+        def ask(of: "Evidence") -> Check:
+            used = function_arithmetic(of.left, of.right)
+            return of.check(used, of.exact(of.right), of.exact(of.left), of.yardstick)
+
+        return self._decided(ask, loop=True)
 
     def torchs_function(self, side: Side) -> Check:
-        """Does a side compute what the reference does? In float64."""
-        return self._decided(
-            lambda of: of.check("float64", of.exact(side), of.yardstick.reference, of.yardstick.function()), loop=True
-        )
+        """Does a side compute what the reference does with its weights? In float64."""
+
+        def ask(of: "Evidence") -> Check:
+            yardstick = of.yardstick_of(side)
+            return of.check(function_arithmetic(side), of.exact(side), yardstick.reference, yardstick)
+
+        return self._decided(ask, loop=True)
 
     def outputs_are_torchs(self, side: Side) -> bool:
         """Whether only gradients differ, if anything does."""
@@ -106,17 +139,20 @@ class Evidence:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
 
         def ask(of: "Evidence") -> Check:
-            right = of.yardstick.reference if expected is None else of.exact(expected)
-            return of.check(side.arithmetic, of.own(side), right, of.yardstick.precision(side.arithmetic))
+            yardstick = of.yardstick_of(side)
+            right = yardstick.reference if expected is None else of.exact(expected)
+            return of.check(side.arithmetic, of.own(side), right, yardstick)
 
         return self._decided(ask, loop=False)
 
-    def about_float32(self, side: Side) -> bool:
-        """Is what a side gives in float64 as near the reference as float32 would be, and is that near?"""
-        check = self._decided(
-            lambda of: of.check("float32", of.exact(side), of.yardstick.reference, of.yardstick.precision("float32")),
-            loop=True,
-        )
+    def about(self, arithmetic: str, side: Side) -> bool:
+        """Is what a side gives in float64 as near the reference as another arithmetic would be, and is that near?"""
+
+        def ask(of: "Evidence") -> Check:
+            yardstick = of.yardstick_of(side)
+            return of.check(arithmetic, of.exact(side), yardstick.reference, yardstick)
+
+        check = self._decided(ask, loop=True)
         return check.within and check.decided
 
     def _decided(self, ask: Callable[["Evidence"], Check], loop: bool) -> Check:
@@ -126,7 +162,8 @@ class Evidence:
             loop: whether to ask the first steps, which rounding does not yet decide and in which the loop shows.
         """
         check, part = ask(self), self
-        if check.decided or self.problem.places is not None or self.problem.spec.seq_len == 1:
+        by_itself = self.problem.places is not None or self.problem.spec.seq_len == 1
+        if check.decided or by_itself or self.has_recorded:
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
             part = part.beginning
@@ -134,15 +171,20 @@ class Evidence:
         count = part.problem.spec.seq_len if loop else 0
         return replace(check if not check.within else ask(self.by_steps), whole_steps=count)
 
-    def check(self, used: str, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> Check:
-        """The margin of each tensor under the first of ever wider bounds that holds it."""
+    def check(self, used: str, actual: Tensors, expected: Tensors, yardstick: Yardstick) -> Check:
+        """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it."""
         problem, errors = self.problem, distances(self.problem.spec, actual, expected)
         margins = []
-        for name, found in settled(problem.spec, errors, bounds).items():
-            bound, wide = found.bound.of(name), self.yardstick.too_wide(name, found.bound)
+        for name, found in settled(problem.spec, errors, yardstick.precision(used)).items():
+            bound, wide = found.bound.of(name), yardstick.too_wide(name, found.bound)
             here = margin(problem.spec, name, errors[name], bound, wide & (not found.is_floor))
             margins.append(replace(here, index=_index_in_whole(problem, name, here.index)))
         return Check(used, tuple(margins))
+
+
+def function_arithmetic(*sides: Side) -> str:
+    """In what the function of sides is asked for: in float64, or as it was recorded."""
+    return next((side.arithmetic for side in sides if side.recorded), "float64")
 
 
 def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:

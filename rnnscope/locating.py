@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from rnnscope.bounds import Bound, walked
-from rnnscope.judgement import Evidence, Side
+from rnnscope.errors import RnnscopeError
+from rnnscope.judgement import Evidence, Side, function_arithmetic
 from rnnscope.margins import OUTPUTS, PADDING, distances
 from rnnscope.problems import Problem, Tensors, first_steps, solve_by_layers
 
@@ -44,9 +45,10 @@ def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
     """
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.yardstick.function())
+        used = function_arithmetic(seen.left, seen.right)
+        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.yardstick.precision(used))
 
-    parts = _parts(evidence) if step_by_step else (evidence,)
+    parts = _parts(evidence) if step_by_step and not evidence.has_recorded else (evidence,)
     return next(filter(None, (_first_of(part, found) for part in parts)), None)
 
 
@@ -54,7 +56,8 @@ def precision_parts(evidence: Evidence, side: Side) -> Place | None:
     """Where a side parts from the reference in its own dtype."""
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        return _errors(seen, seen.own(side), seen.yardstick.reference, seen.yardstick.precision(side.arithmetic))
+        yardstick = seen.yardstick_of(side)
+        return _errors(seen, seen.own(side), yardstick.reference, yardstick.precision(side.arithmetic))
 
     return _first_of(evidence, found)
 
@@ -93,13 +96,17 @@ def _first_of(evidence: Evidence, found: Found) -> Place | None:
     How layers are wired shows in whole runs alone.
     """
     place = _first(evidence.problem, *found(evidence))
-    if place is None or evidence.problem.spec.num_layers == 1 or evidence.problem.places is not None:
+    single = evidence.problem.spec.num_layers == 1 or evidence.problem.places is not None
+    if place is None or single or not (evidence.left.has_layers and evidence.right.has_layers):
         return place
     problem = replace(evidence.problem, cotangents=None)
     if not problem.spec.bidirectional:  # what comes later is no cause
         problem = first_steps(problem, place.step + 1)
     layers = Evidence(problem, evidence.left, evidence.right, solver=solve_by_layers)
-    below = _first(problem, *found(layers))
+    try:
+        below = _first(problem, *found(layers))
+    except RnnscopeError:  # somebody's own class that cannot be built with one layer
+        return place
     return place if below is None else min(place, below, key=lambda each: _order(evidence.problem, each))
 
 

@@ -4,13 +4,10 @@ What each page says is in shapes_page.py and comparison_page.py; how a page is d
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rnnscope.dims import Shape
+from rnnscope.shapes import Shapes
 from rnnscope.spec import Spec
-
-if TYPE_CHECKING:  # its module imports torch, which a page of shapes does without
-    from rnnscope.documents import Result
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def network(spec: Spec) -> str:
     return f"{spec.module_name} ({', '.join(facts)})"
 
 
-def where_it_ran(result: "Result") -> str:
+def where_it_ran(result: Shapes) -> str:
     """Device, dtype and torch, for a caption."""
     if result.torch_version is None:
         return "not run; torch was not imported."

@@ -46,13 +46,15 @@ class Problem:
     places: Tensor | None = None
 
 
-def draw_problem(spec: Spec, dtypes: Iterable[str], grad: bool = False, weights: Weights | None = None) -> Problem:
-    """The problem of a Spec and its seed; with other weights where they are given."""
+def draw_problem(
+    spec: Spec, dtypes: Iterable[str], grad: bool = False, weights: Weights | None = None, given: Input | None = None
+) -> Problem:
+    """The problem of a Spec and its seed; with other weights and another input where they are given."""
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
-    given = draw_input(exact)
+    given = given or draw_input(exact)
     return Problem(
         exact,
-        {name: rounded(each, dtypes) for name, each in (weights or draw_weights(exact)).items()},
+        rounded_weights(weights or draw_weights(exact), dtypes),
         Input(rounded(given.x, dtypes), tuple(rounded(each, dtypes) for each in given.state)),
         {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
         dtypes,
@@ -72,7 +74,7 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
         return subject(placed, weights, given).outputs()
     given = Input(given.x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in given.state))
     run = subject(placed, weights, given)
-    outputs, leaves = run.outputs(), given.tensors() | run.parameters
+    outputs, leaves = run.outputs(), (given.tensors() if run.takes_state else {"x": given.x}) | run.parameters
     plain = {name: each.detach() for name, each in outputs.items()}
     if any(problem.cotangents[name].shape != each.shape for name, each in outputs.items()):
         return plain
@@ -172,8 +174,14 @@ def _states_before(problem: Problem) -> State:
     return tuple(map(torch.stack, zip(*in_time, strict=True)))
 
 
+def rounded_weights(weights: Weights, dtypes: tuple[str, ...]) -> Weights:
+    """Weights as a problem has them."""
+    return {name: rounded(each, dtypes) for name, each in weights.items()}
+
+
 def rounded(tensor: Tensor, dtypes: tuple[str, ...]) -> Tensor:
-    """The nearest numbers that each of the dtypes can say, in float64."""
+    """The nearest numbers that each of the dtypes can say, in float64 on the CPU."""
+    tensor = tensor.detach().to("cpu", torch.float64).contiguous()
     for dtype in _ROUNDING:
         if dtype in dtypes:
             tensor = tensor.to(getattr(torch, dtype)).double()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rnnscope.pages import Grid, Page
 from rnnscope.shapes import Shapes
 from rnnscope.shapes_page import page_of_shapes
+from rnnscope.storage import Checkpoint, Conversion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,8 +58,11 @@ def page(result: "Result") -> Page:
     if isinstance(result, Shapes):
         return page_of_shapes(result)
     from rnnscope.comparison_page import page_of_comparison
+    from rnnscope.files_page import page_of_checkpoint, page_of_conversion
 
-    return page_of_comparison(result)
+    if isinstance(result, Checkpoint):
+        return page_of_checkpoint(result)
+    return page_of_conversion(result) if isinstance(result, Conversion) else page_of_comparison(result)
 
 
 def json_text(facts: dict[str, Any]) -> str:
@@ -133,7 +137,9 @@ def _table(parts: Page, stream: TextIO) -> str:
 
 def _print_grid(grid: Grid, console: "Console") -> None:
     from rich.measure import Measurement
+    from rich.text import Text
 
+    console.print(Text(grid.title, "bold"))  # as a title of the table it would be as narrow as that
     table, width = _rich_table(grid), console.width
     console.width = max(width, Measurement.get(console, console.options.update(width=10_000), table).minimum)
     console.print(table)
@@ -145,9 +151,7 @@ def _rich_table(grid: Grid) -> "Table":
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(grid.title, "bold"), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False
-    )
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for index, column in enumerate(grid.columns):
         widest = max(len(cell) for cell in (column.title, *(row[index] for row in grid.rows)))
         table.add_column(

@@ -11,6 +11,7 @@ from typing import ClassVar
 from rnnscope.dims import Shape, TensorShape, dim_sizes, gate_rows, layer_parameters, tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Switch
+from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
 
 PATHS = ("module", "cells")
@@ -46,6 +47,7 @@ class Shapes:
     mismatches: tuple[Mismatch, ...] = ()
     device_name: str | None = None
     torch_version: str | None = None
+    sources: Sources = NO_FILES
 
     command: ClassVar[str] = "shapes"
 
@@ -63,7 +65,7 @@ class Shapes:
     def rerun(self) -> str:
         """The command line that prints this again."""
         path = self.paths[0] if len(self.paths) == 1 and not self.spec.proj_size else "both"
-        return rerun(self.command, self.spec, (PATH, path), (DRY_RUN, self.actual is None))
+        return rerun(self.command, self.spec, *self.sources.given(), (PATH, path), (DRY_RUN, self.actual is None))
 
 
 def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:

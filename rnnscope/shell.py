@@ -103,7 +103,7 @@ def _usage(error: Any, words: list[str]) -> tuple[str, str]:
     elif message.startswith("No such option"):
         message = f"no such flag: {name[:40]}"
         if command is None and len(words) > 1:
-            return message, f"flags go after the command, {' or '.join(COMMANDS)}"
+            return message, f"flags go after the command: {', '.join(COMMANDS)}"
     elif "unexpected extra argument" in message:
         message = f"unexpected argument: {message.partition(' (')[2].removesuffix(')')}"
     help_words = " ".join(filter(None, ("rnnscope", command, "--help")))

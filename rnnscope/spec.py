@@ -164,13 +164,13 @@ def flag_of(spec_field: "Field[Any]") -> Flag:
     return flag
 
 
-def rerun(command: str, spec: Spec, *own: tuple[Flag, object]) -> str:
+def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object]) -> str:
     """The command line that gives exactly this result: the flags that are not at their default.
 
     Args:
         own: the command's own flags, each with its value.
     """
-    of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)]
+    of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)] if spec else []
     words = ["rnnscope", command]
     for flag, value in (*of_spec, *own):
         if value != flag.default:

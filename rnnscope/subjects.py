@@ -25,12 +25,14 @@ class Run:
     """What came out: y: (L, N, D·H_out), laid out as x is, and state: (h,), or (h, c) for an LSTM.
 
     h: (D·K, N, H_out), c: (D·K, N, H). Where the Spec has lengths y is padded, with whatever the subject pads with.
-    `parameters` are the very tensors that were computed with, by torch's names.
+    `parameters` are the very tensors that were computed with, by torch's names. `takes_state`: whether h0 and c0 can be
+    given at all.
     """
 
     y: Tensor
     state: tuple[Tensor, ...]
     parameters: Weights = field(default_factory=dict)
+    takes_state: bool = True
 
     def outputs(self) -> dict[str, Tensor]:
         """The tensors by name, in the order in which they are shown: y, h and c."""
@@ -144,13 +146,14 @@ BUILDERS: dict[str, Callable[[Spec], nn.Module]] = {"module": build_module, "cel
 """The subjects that are an nn.Module, with torch's own initial weights."""
 
 
-def call(network: nn.Module, spec: Spec, given: Input, parameters: Weights) -> Run:
+def call(network: Callable[..., Any], spec: Spec, given: Input, parameters: Weights, with_state: bool = True) -> Run:
     """Call a network as torch's modules are called; packed where the Spec has lengths, and unpacked again."""
     x: Tensor | PackedSequence = given.x
     if spec.lengths is not None:
         lengths = torch.tensor(spec.lengths, device="cpu")
         x = pack_padded_sequence(given.x, lengths, spec.batch_first, enforce_sorted=False)
-    y, last = network(x, given.state if spec.kind == "lstm" else given.state[0])
+    state = given.state if spec.kind == "lstm" else given.state[0]
+    y, last = network(x, state) if with_state else network(x)
     if isinstance(y, PackedSequence):
         y, _ = pad_packed_sequence(y, spec.batch_first, total_length=spec.seq_len)
     if y.is_cuda:

@@ -20,6 +20,11 @@ def side_in_words(comparison: "Comparison", side: str) -> str:
     return f"the {side} side ({comparison.left if side == 'left' else comparison.right})"
 
 
+def sentence_case(text: str) -> str:
+    """With a capital at its start; the rest, which may name a class, as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def arithmetic_in_words(arithmetic: str) -> str:
     """The name of an arithmetic as people write it."""
     return "TF32" if arithmetic == "tf32" else arithmetic
@@ -43,8 +48,10 @@ def _why(comparison: "Comparison") -> str:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
         return _worse(comparison, reference)
-    same = "same function" + (" as far as can be told" if reference.function.whole_steps is not None else "")
+    far = " as far as can be told" if reference.function.whole_steps is not None else ""
+    same = "same function" + (" as far as a recorded run can tell" if comparison.recorded else far)
     same += ", though not torch's" if reference.other else ""
+    same += ", though their weights differ" if comparison.weights else ""
     if not reference.decided:
         over = ", and elements are over the tolerance" if comparison.verdict == "different" else ""
         return _undecided(reference) + over
@@ -76,16 +83,31 @@ def _other_function(comparison: "Comparison", reference: "Reference") -> str:
         return (
             f"{sides} {verb} in about float32 inside, or a weight is off by as little: in float64 {_off(check.worst)}"
         )
-    worst = reference.function.worst
+    check = reference.function
     apart = (
-        f"in float64 {tensor_in_words(worst.name)} is {worst.error:.2g} apart, and rounding explains {worst.bound:.2g}"
+        f"in {arithmetic_in_words(check.arithmetic)} {tensor_in_words(check.worst.name)} is {check.worst.error:.2g} "
+        f"apart, and rounding explains {check.worst.bound:.2g}"
     )
+    return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
+
+
+def _who(comparison: "Comparison", reference: "Reference") -> str:
+    """Which side is off, or whether it is the weights."""
+    own = " with its own weights" if comparison.weights else ""
     if len(reference.other) == 2:
-        return f"not the same function: {apart}. Neither side computes what torch's equations say"
-    if comparison.side is None:
-        return f"not the same function: {apart}"
-    off = side_in_words(comparison, comparison.side)
-    return f"not the same function: {apart}. It is {off} that does not compute what torch's equations say"
+        return f". Neither side computes what torch's equations say{own}"
+    if comparison.side is not None:
+        off = side_in_words(comparison, comparison.side)
+        return f". It is {off} that does not compute what torch's equations say{own}"
+    return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
+
+
+def _of_a_recording(comparison: "Comparison", reference: "Reference") -> str:
+    if comparison.recorded is None or comparison.recorded not in reference.other:
+        return ""
+    if reference.about_tf32:
+        return ". It is as near as TF32 would be: the recorded run may have been computed in TF32"
+    return ". A recorded run has no float64, so that it may be worse precision too"
 
 
 def _worse(comparison: "Comparison", reference: "Reference") -> str:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
-from rnnscope.comparability import ATOL, GRAD, LEFT, POWER, REFERENCE, RESYNC, RIGHT, RTOL, Tolerance
+from rnnscope.comparability import ATOL, GRAD, POWER, REFERENCE, RESYNC, RTOL, Tolerance
+from rnnscope.sides import LEFT, RIGHT
+from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
 
 if TYPE_CHECKING:  # their modules import torch
-    from rnnscope.diagnosis import Explanation, Power
+    from rnnscope.diagnosis import Dependence, Explanation, Power
     from rnnscope.differences import Difference
     from rnnscope.locating import Place
     from rnnscope.margins import Check
@@ -23,9 +25,12 @@ class Reference:
 
     function: right against left, both in float64. left, right: each side against the reference in its own arithmetic;
     in float64 where they are not the same function; against the left one in float64 where they are, but not torch's.
+    Of a recorded run there is no float64: it is judged in its own arithmetic throughout. Each side is held against the
+    equations with its own weights.
+
     other: the sides that are not torch's function. about_float32: those that are as near it as float32 would be, where
-    all that are not torch's function are. without_tf32: how far the two are from each other without it, where one of
-    them may use it.
+    all that are not torch's function are. about_tf32: a recorded side that is as near it as TF32 would be.
+    without_tf32: how far the two are from each other without it, where one of them may use it.
     """
 
     function: "Check"
@@ -33,6 +38,7 @@ class Reference:
     right: "Check"
     other: tuple[str, ...] = ()
     about_float32: tuple[str, ...] = ()
+    about_tf32: bool = False
     without_tf32: float | None = None
 
     @property
@@ -47,7 +53,10 @@ class Comparison:
 
     Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.
     `resync`: every step was a sequence by itself, fed the reference's state. `nonfinite`: the sides out of which NaN or
-    infinity came.
+    infinity came. `weights`: how the right side's weights differ from the left one's, where it has its own; those that
+    differ. `recorded`: the side that is a recorded run. `returned`: the dtypes in which a side returned its outputs,
+    where that is not the one that was asked for, by the side. `sources`: the files. `rerunnable`: whether a command
+    line says it all.
     """
 
     spec: Spec
@@ -67,6 +76,12 @@ class Comparison:
     back_ends: tuple[tuple[str, bool], ...] = ()
     dtypes: tuple[str, ...] = ()
     nonfinite: tuple[str, ...] = ()
+    weights: "tuple[Difference, ...]" = ()
+    dependences: "tuple[Dependence, ...]" = ()
+    recorded: str | None = None
+    returned: tuple[tuple[str, str], ...] = ()
+    sources: Sources = NO_FILES
+    rerunnable: bool = True
 
     command: ClassVar[str] = "compare"
 
@@ -145,9 +160,11 @@ class Comparison:
 
     @property
     def rerun(self) -> str:
-        """The command line that compares exactly this again."""
+        """The command line that compares exactly this again; "" where there is none."""
+        if not self.rerunnable:
+            return ""
         given = self.tolerance.given
         rtol, atol = (self.tolerance.rtol, self.tolerance.atol) if given else (None, None)
         own = ((LEFT, self.left), (RIGHT, self.right), (GRAD, self.gradients is not None), (RTOL, rtol), (ATOL, atol))
         more = ((REFERENCE, self.asked_for_reference), (RESYNC, self.resync), (POWER, self.power is not None))
-        return rerun(self.command, self.spec, *own, *more)
+        return rerun(self.command, self.spec, *self.sources.given(), *own, *more)

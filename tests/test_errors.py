@@ -82,7 +82,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "no command was given; use shapes or compare, or --help"),
+        ("", "no command was given; use shapes, compare, weights, convert, or --help"),
         ("compair", "no such command: compair; did you mean compare?"),
         ("dance", "no such command: dance; see rnnscope --help"),
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
@@ -94,11 +94,13 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations, compiled; did you mean --left module?",
+            "--left is 'modul', but it must be one of module, cells, equations, compiled, FILE.py:Class, "
+            "package.module:Class, recorded:FILE; did you mean --left module?",
         ),
         (
             "compare --right gru",
-            "--right is 'gru', but it must be one of module, cells, equations, compiled; try --right cells",
+            "--right is 'gru', but it must be one of module, cells, equations, compiled, FILE.py:Class, "
+            "package.module:Class, recorded:FILE; try --right cells",
         ),
         (
             "compare --left module@gpu",

@@ -1,0 +1,196 @@
+"""Gathers what there is to find of two sides on one problem: figures, reference, place, reasons.
+
+The runs are made and measured in judgement.py, and the verdict follows from the facts in verdicts.py.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+
+from rnnscope import diagnosis
+from rnnscope.comparability import (
+    GRAD,
+    POWER,
+    REFERENCE,
+    RESYNC,
+    Tolerance,
+    chosen_tolerance,
+)
+from rnnscope.devices import back_ends, device_name
+from rnnscope.differences import Difference, difference
+from rnnscope.judgement import Evidence, Side
+from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts
+from rnnscope.margins import OUTPUTS
+from rnnscope.problems import Problem, Tensors, step_by_step
+from rnnscope.spec import Spec
+from rnnscope.subjects import valid_region
+from rnnscope.verdicts import Comparison, Reference
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of two sides; the flags of `rnnscope compare`.
+
+    Args:
+        rtol: relative tolerance that binds besides the bounds. Goes with atol.
+        atol: absolute tolerance.
+        grad: compare the gradients of x, h0, c0 and every parameter too, for one random cotangent of y, h and c.
+        reference: judge by the equations in float64 and by measured bounds: see bounds.py. Otherwise by the tolerance
+            alone, torch.testing's for the dtype where none is given.
+        resync: take every step by itself, fed the reference's state.
+        power: tell which known deviations this comparison would have caught.
+
+    Raises:
+        RnnscopeError: one tolerance without the other, or a value that is not allowed.
+
+    Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
+    """
+
+    rtol: float | None = None
+    atol: float | None = None
+    grad: bool = False
+    reference: bool = True
+    resync: bool = False
+    power: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, name in ((GRAD, "grad"), (REFERENCE, "reference"), (RESYNC, "resync"), (POWER, "power")):
+            flag.check(getattr(self, name))
+        chosen_tolerance(("float32",), self.rtol, self.atol)
+
+
+def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, question: Question) -> Comparison:
+    """Run two sides on one problem and compare y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
+
+    To be called while the Spec runs: see devices.py.
+
+    Raises:
+        RnnscopeError: a dtype that a device cannot compute, or whatever a side of the user's does wrong.
+    """
+    sides = (left, right)
+    dtypes = tuple(side.spec.dtype for side in sides)
+    tolerance = chosen_tolerance(dtypes, question.rtol, question.atol)
+    evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
+    outputs, gradients = _rows(evidence, tolerance)
+    facts = Comparison(
+        spec,
+        left.subject,
+        right.subject,
+        outputs,
+        tolerance,
+        ", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
+        str(torch.__version__),
+        gradients if question.grad else None,
+        asked_for_reference=question.reference,
+        resync=question.resync,
+        dtypes=dtypes,
+        back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
+        nonfinite=tuple(side.role for side in sides if not _all_finite(evidence.own(side))),
+        weights=_other_weights(evidence, tolerance),
+        recorded=next((side.role for side in sides if side.recorded), None),
+        returned=tuple((side.role, each) for side in sides if (each := _returned(evidence, side)) != side.spec.dtype),
+    )
+    if facts.cause in ("shape", "nonfinite"):
+        return replace(facts, first_divergence=_first_divergence(facts, evidence))
+    if question.reference:
+        facts = replace(facts, reference=_reference(evidence))
+        other = tuple(side for side in sides if side.role in facts.other)
+        facts = replace(
+            facts,
+            explanations=diagnosis.explanations(evidence, other),
+            dependences=diagnosis.dependences(evidence, other),
+        )
+        facts = replace(facts, first_divergence=_first_divergence(facts, evidence))
+    if question.power:
+        caught = partial(_would_differ, facts, any(not row.within_tolerance for row in (*outputs, *gradients)))
+        facts = replace(facts, power=diagnosis.power(evidence, spec, caught, question.reference))
+    return facts
+
+
+def _other_weights(evidence: Evidence, tolerance: Tolerance) -> tuple[Difference, ...]:
+    """How the right side's weights differ from the left one's."""
+    left, right = (side.own_problem(evidence.problem).weights for side in (evidence.left, evidence.right))
+    rows = (difference(name, right[name], each, tolerance) for name, each in left.items())
+    return () if left is right else tuple(each for each in rows if not each.identical)
+
+
+def _returned(evidence: Evidence, side: Side) -> str:
+    """The dtype in which a side gave its outputs: the first that is not the one that was asked for."""
+    dtypes = [str(each.dtype).removeprefix("torch.") for name, each in evidence.own(side).items() if name in OUTPUTS]
+    return next((each for each in dtypes if each != side.spec.dtype), side.spec.dtype)
+
+
+def _rows(evidence: Evidence, tolerance: Tolerance) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
+    """The figures of each output, and of each gradient."""
+    spec, expected, actual = evidence.problem.spec, evidence.own(evidence.left), evidence.own(evidence.right)
+    outputs, gradients = [], []
+    for name, each in expected.items():
+        if name not in actual:
+            continue
+        if name not in OUTPUTS:
+            gradients.append(difference(name, actual[name], each, tolerance))
+        elif name != "y" or spec.lengths is None:
+            outputs.append(difference(name, actual[name], each, tolerance))
+        else:
+            valid = valid_region(spec, each)
+            outputs.append(difference(name, actual[name], each, tolerance, valid))
+            if not valid.all():
+                outputs.append(difference("padding", actual[name], each, tolerance, ~valid))
+    return tuple(outputs), tuple(gradients)
+
+
+def _all_finite(tensors: Tensors) -> bool:
+    return all(bool(each.isfinite().all()) for each in tensors.values())
+
+
+def _reference(evidence: Evidence) -> Reference:
+    """What the equations in float64 tell of both sides."""
+    function, sides = evidence.same_function(), (evidence.left, evidence.right)
+    if function.within:
+        left, right = (evidence.precision(side) for side in sides)
+        if left.within and right.within:
+            return Reference(function, left, right, without_tf32=_without_tf32(evidence))
+        roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
+        if len(roles) == 2:  # the same function, though not torch's: each is as exact as it can be of the left one
+            left, right = (evidence.precision(side, evidence.left) for side in sides)
+        return Reference(function, left, right, roles if len(roles) == 2 else ())
+    left, right = (evidence.torchs_function(side) for side in sides)
+    other = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
+    roles = tuple(side.role for side in other)
+    inside = tuple(side.role for side in other if evidence.about("float32", side))
+    tf32 = bool(other) and all(side.recorded and evidence.about("tf32", side) for side in other)
+    return Reference(function, left, right, roles, inside if inside == roles else (), tf32)
+
+
+def _without_tf32(evidence: Evidence) -> float | None:
+    """How far the outputs are from each other without TF32, where a side may use it."""
+    sides = (evidence.left, evidence.right)
+    if all(side.arithmetic != "tf32" for side in sides):
+        return None
+    left, right = (
+        replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype) for side in sides
+    )
+    return max((left[name].cpu().double() - right[name].cpu().double()).abs().max().item() for name in left)
+
+
+def _first_divergence(facts: Comparison, evidence: Evidence) -> Place | None:
+    """Where what the verdict rests on first appears."""
+    off = next((side for side in (evidence.left, evidence.right) if side.role in (facts.side, *facts.nonfinite)), None)
+    if facts.cause == "nonfinite" and off:
+        return first_nonfinite(evidence, off)
+    if facts.reference and not facts.reference.function.within:
+        return function_parts(evidence, facts.reference.function.whole_steps is not None)
+    return precision_parts(evidence, off) if facts.cause == "precision" and off else None
+
+
+def _would_differ(facts: Comparison, over_anyway: bool, evidence: Evidence) -> bool:
+    """Whether another right side would be found different by its function, or by a tolerance that correct ones keep."""
+    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    if any(name not in right or right[name].shape != each.shape for name, each in left.items()):
+        return True
+    if facts.asked_for_reference and not evidence.same_function().within:
+        return True
+    if not facts.binds or over_anyway:
+        return False
+    return any(not row.within_tolerance for rows in _rows(evidence, facts.tolerance) for row in rows)

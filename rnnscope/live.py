@@ -1,0 +1,135 @@
+"""Two modules that are there, with weights of their own, as the sides of a comparison.
+
+Nothing is changed in them: every run is one of a copy.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from rnnscope.cells import Hidden
+from rnnscope.checkpoints import find_rnn
+from rnnscope.devices import arithmetic, running
+from rnnscope.dims import tensor_shapes
+from rnnscope.errors import RnnscopeError
+from rnnscope.judgement import Side
+from rnnscope.own_classes import OwnNetwork
+from rnnscope.problems import Problem, draw_problem, rounded_weights
+from rnnscope.spec import DTYPES, Spec
+from rnnscope.storage import Rnn
+from rnnscope.weights import Input
+
+
+def live_sides(
+    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
+) -> tuple[Spec, Problem, Side, Side]:
+    """The Spec of the network and of the input, the problem, and both sides.
+
+    Raises:
+        RnnscopeError: no network whose kind and sizes can be told, two that are not alike, or an input that does not
+            fit them.
+    """
+    modules = {"left": left, "right": right}
+    found = {role: _rnn(module) for role, module in modules.items()}
+    rnns = {role: each for role, each in found.items() if isinstance(each, Rnn)}
+    if not rnns:
+        raise RnnscopeError(
+            f"no kind and sizes can be told of {type(left).__name__} or {type(right).__name__} ({found['left']})",
+            "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
+        )
+    first = next(iter(rnns.values()))
+    if any(replace(each.spec, dtype=first.spec.dtype) != first.spec for each in rnns.values()):
+        raise RnnscopeError(
+            " and ".join(f"{type(modules[role]).__name__} is {_told(each.spec)}" for role, each in rnns.items()),
+            "compare networks of one kind and size",
+        )
+    spec, given = _with_input(_with_habits(first.spec, (left, right)), x, hx)
+    places = {role: _placed(module, spec) for role, module in modules.items()}
+    dtypes = tuple(each.dtype for each in places.values())
+    problem = draw_problem(places["left"], dtypes, grad, first.weights, given)
+    sides = []
+    for role, module in modules.items():
+        own = rounded_weights(rnns[role].weights, dtypes) if role in rnns else problem.weights
+        same = all(torch.equal(own[name], each) for name, each in problem.weights.items())
+        name = type(module).__name__
+        with running(places[role]) as placed:
+            used = arithmetic(placed, fused=isinstance(module, nn.RNNBase))
+        network = OwnNetwork(name, _copies(module), spec.batch_first, gets_weights=False)
+        sides.append(Side(role, name, placed, network.run, used, None if same else own, has_layers=False))
+    return places["left"], problem, sides[0], sides[1]
+
+
+def _rnn(module: nn.Module) -> Rnn | RnnscopeError:
+    """The one network in a module, by the names and shapes of its parameters."""
+    try:
+        return find_rnn(type(module).__name__, module.state_dict())
+    except RnnscopeError as error:
+        return error
+
+
+def _told(spec: Spec) -> str:
+    both = ", bidirectional" if spec.bidirectional else ""
+    return f"{spec.module_name}({spec.input_size}, {spec.hidden_size}, num_layers={spec.num_layers}{both})"
+
+
+def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
+    """What parameters do not say, as the modules say it of themselves."""
+    says = [getattr(module, "batch_first", None) for module in modules]
+    options: dict[str, object] = {"batch_first": True in says}
+    kinds = [getattr(module, "nonlinearity", None) for module in modules]
+    if spec.kind == "rnn" and "relu" in kinds:
+        options["nonlinearity"] = "relu"
+    return replace(spec, **options)  # type: ignore[arg-type]
+
+
+def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tuple[Spec, Input]:
+    """The Spec with the sizes of the input, and the input."""
+    lengths = None
+    if isinstance(x, PackedSequence):
+        x, steps_of = pad_packed_sequence(x, spec.batch_first)
+        lengths = tuple(steps_of.tolist())
+    if x.dim() not in (2, 3) or 0 in x.shape:
+        raise RnnscopeError(f"x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N, none of them 0")
+    steps, *batch, _ = x.transpose(0, 1).shape if spec.batch_first and x.dim() == 3 else x.shape
+    size = {"batch_size": batch[0]} if batch else {"unbatched": True}
+    spec = replace(spec, seq_len=steps, lengths=lengths, h0="zeros" if hx is None else "random", **size)
+    state = hx if isinstance(hx, (tuple, list)) else (hx,)
+    if spec.kind != "lstm" and isinstance(hx, (tuple, list)):
+        raise RnnscopeError(f"hx is a {type(hx).__name__}, but {spec.module_name} takes the tensor h0")
+    if hx is not None and spec.kind == "lstm" and len(state) != 2:
+        raise RnnscopeError("hx is no pair, but nn.LSTM takes (h0, c0)")
+    shapes = [each for each in tensor_shapes(spec) if each.role != "output"]
+    tensors = [x, *(torch.zeros(each.shape, device="cpu") for each in shapes[1:])] if hx is None else [x, *state]
+    for expected, tensor in zip(shapes, tensors, strict=True):
+        if tuple(tensor.shape) != expected.shape:
+            dims = ", ".join(expected.dims)
+            raise RnnscopeError(
+                f"{expected.name} has shape {tuple(tensor.shape)}, but it must be ({dims}) = {expected.shape}"
+            )
+    return spec, Input(tensors[0], tuple(tensors[1:]))
+
+
+def _placed(module: nn.Module, spec: Spec) -> Spec:
+    """The Spec on the module's device and in its dtype."""
+    weight = next(module.parameters(), torch.zeros(0))
+    dtype = str(weight.dtype).removeprefix("torch.")
+    if dtype not in DTYPES or weight.device.type not in ("cpu", "cuda"):
+        raise RnnscopeError(
+            f"{type(module).__name__} is in {dtype} on {weight.device}, but it must be in one of {', '.join(DTYPES)} "
+            "on cpu or cuda"
+        )
+    return replace(spec, device=str(weight.device), dtype=dtype)
+
+
+def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:
+    def make(spec: Spec) -> nn.Module:
+        try:
+            return deepcopy(module)
+        except RuntimeError as error:  # such as weight norm of the old kind, whose weight is the result of a product
+            raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error
+
+    return make

@@ -1,0 +1,32 @@
+"""What flags and files say together of a comparison. Files are opened in loading.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rnnscope.sources import Sources
+from rnnscope.spec import Spec
+
+if TYPE_CHECKING:  # their modules import torch
+    from rnnscope.recordings import Recording
+    from rnnscope.weights import Input, Weights
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A Spec, and what else the files gave; None where the seed gives it.
+
+    Args:
+        sources: the files.
+        spec: the whole Spec: what files say, what flags say, and defaults.
+        weights, right_weights: by torch's names, in the dtype of their files.
+        given: x, h0 and c0.
+        recordings: the recorded side, by left or right.
+    """
+
+    sources: Sources
+    spec: Spec
+    weights: "Weights | None" = None
+    right_weights: "Weights | None" = None
+    given: "Input | None" = None
+    recordings: "Mapping[str, Recording]" = field(default_factory=dict)

@@ -1,0 +1,93 @@
+"""The state_dicts in what a file holds: the tensors of each by their names, weight norm folded.
+
+A trainer writes its state_dict somewhere in nested dicts: `state_dict`, `model`, … Which tensors make an RNN is found
+in checkpoints.py.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """One state_dict.
+
+    Args:
+        container: its own path in the file: "state_dict", "model", or "" at the top.
+        tensors: by their names.
+        folded: the names under which weight norm was folded.
+        odd: the names of weights that are reparametrised in a way that a file does not record, and how that is seen.
+    """
+
+    container: str
+    tensors: dict[str, Tensor]
+    folded: frozenset[str] = frozenset()
+    odd: dict[str, str] = field(default_factory=dict)
+
+
+def state_dicts(content: Any) -> Iterator[StateDict]:
+    """Each dict in a file that holds tensors itself, from the outside in."""
+    waiting, seen = [("", content)], set()
+    while waiting:
+        path, each = waiting.pop(0)
+        if id(each) in seen:  # a pickle may hold itself
+            continue
+        seen.add(id(each))
+        if isinstance(each, Mapping):
+            items = [(str(key), value) for key, value in each.items()]
+        elif isinstance(each, (list, tuple)):
+            items = [(str(number), value) for number, value in enumerate(each)]
+        else:
+            continue
+        tensors = {name: value.detach() for name, value in items if isinstance(value, Tensor)}
+        if tensors:
+            yield _folded(path, tensors)
+        waiting += [(f"{path}.{name}" if path else name, value) for name, value in items]
+
+
+_PARAMETRIZED = re.compile(r"(.*\.)?parametrizations\.([^.]+)\.(original\d?)")
+_NORMED = re.compile(r"(.+)_(g|v|orig|u)")
+
+
+def _folded(container: str, tensors: dict[str, Tensor]) -> StateDict:
+    """Weights for the magnitudes and directions into which weight norm splits them, in its old and its new form."""
+    plain: dict[str, Tensor] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, each in tensors.items():
+        if found := _PARAMETRIZED.fullmatch(name):
+            parts.setdefault(f"{found[1] or ''}{found[2]}", {})[found[3]] = each
+        elif (found := _NORMED.fullmatch(name)) and ({f"{found[1]}_g", f"{found[1]}_orig"} & tensors.keys()):
+            parts.setdefault(found[1], {})[found[2]] = each
+        else:
+            plain[name] = each
+    folded, odd = set(), {}
+    for name, part in parts.items():
+        pair = next((keys for keys in (("g", "v"), ("original0", "original1")) if part.keys() == set(keys)), None)
+        weight = None if pair is None else _weight_normed(*(part[key] for key in pair))
+        if weight is None:
+            odd[name] = ", ".join(sorted(part))
+        else:
+            plain[name] = weight
+            folded.add(name)
+    return StateDict(container, plain, frozenset(folded), odd)
+
+
+def _weight_normed(magnitude: Tensor, direction: Tensor) -> Tensor | None:
+    """g·v/‖v‖, the norm taken over all dims but the one that g has; None where the two are no such pair.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.weight_norm.html
+    """
+    alike = magnitude.is_floating_point() and magnitude.dtype == direction.dtype
+    if not alike or magnitude.is_meta or direction.is_meta:
+        return None
+    if magnitude.dim() == 0:
+        return torch._weight_norm(direction, magnitude, -1)
+    for dim, size in enumerate(direction.shape):
+        if magnitude.shape == tuple(size if each == dim else 1 for each in range(direction.dim())):
+            return torch._weight_norm(direction, magnitude, dim)
+    return None

@@ -1,0 +1,221 @@
+"""Reads and writes files of tensors: .pt and .pth of torch, .safetensors, and .npz of NumPy.
+
+Nothing in a file is ever executed: torch's own files are opened with weights_only=True alone. What the tensors are is
+checkpoints.py's business. A file is written as a whole or not at all.
+"""
+
+import io
+import os
+import re
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnscope.errors import RnnscopeError
+
+ABOUT = "rnnscope"
+"""The key under which rnnscope keeps what it knows of a file that it wrote: a text of JSON."""
+
+ENDINGS = (".pt", ".pth", ".safetensors", ".npz")
+"""What can be written; anything else is read as torch's own."""
+
+_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def read_file(path: str) -> Any:
+    """What a file holds: tensors in dicts and lists, and whatever else stands beside them; on the CPU.
+
+    Raises:
+        RnnscopeError: no file, one that cannot be read, is damaged, would run code, or needs an extra.
+    """
+    try:
+        if Path(path).is_dir():
+            raise RnnscopeError(f"{path} is a directory", "name a file in it")
+        if Path(path).stat().st_size == 0:
+            raise RnnscopeError(f"{path} is empty")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _READERS.get(Path(path).suffix.lower(), _read_torch)(path)
+    except OSError as error:
+        raise RnnscopeError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # such as a NUL in the name
+        raise RnnscopeError(f"{path!r}: {error}") from error
+
+
+def check_target(path: str, force: bool = False) -> None:
+    """Do nothing where a file can be written under a name.
+
+    Raises:
+        RnnscopeError: an ending that names no format, a file that is there already, no such folder, a missing extra.
+    """
+    ending = Path(path).suffix.lower()
+    if ending not in ENDINGS:
+        raise RnnscopeError(f"{path}: the ending names no format", f"use one of {', '.join(ENDINGS)}")
+    if os.path.lexists(path) and not (force and Path(path).is_file()):
+        raise _is_there(path)
+    if not Path(path).absolute().parent.is_dir():
+        raise RnnscopeError(f"{path}: there is no folder {Path(path).parent}", "make it first")
+    if ending in _EXTRAS:
+        _extra(ending)
+
+
+@contextmanager
+def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, force: bool = False) -> Iterator[str]:
+    """Write tensors under their names, in the format that the ending names: all of it or nothing.
+
+    What is inside is given the name of a file that is whole, and it gets its own name only when that ends without an
+    error.
+
+    Args:
+        about: kept under the key ABOUT, in .safetensors as metadata.
+        force: whether a file that is there already is replaced.
+
+    Raises:
+        RnnscopeError: as `check_target`, a dtype that the format cannot say, or a disk that is full.
+    """
+    check_target(path, force)
+    ending = Path(path).suffix.lower()
+    data = _bytes(
+        path, ending, {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}, about
+    )
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=Path(path).absolute().parent, prefix=".part", suffix=ending)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        yield temporary
+        _put_in_place(temporary, path, force)
+    except FileExistsError as error:
+        raise _is_there(path) from error
+    except OSError as error:
+        raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
+    finally:
+        if temporary is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _put_in_place(temporary: str, path: str, force: bool) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    if force:
+        os.replace(temporary, path)
+    else:
+        os.link(temporary, path)  # unlike a rename it fails where there is a file
+
+
+def _is_there(path: str) -> RnnscopeError:
+    return RnnscopeError(f"{path} is there already", "name another file")
+
+
+def _bytes(path: str, ending: str, tensors: dict[str, Tensor], about: str | None) -> bytes:
+    if ending == ".safetensors":
+        from safetensors.torch import save
+
+        return save(tensors, None if about is None else {ABOUT: about})
+    if ending == ".npz":
+        return _npz_bytes(path, tensors, about)
+    stream = io.BytesIO()
+    torch.save(tensors if about is None else tensors | {ABOUT: about}, stream)
+    return stream.getvalue()
+
+
+def _read_torch(path: str) -> Any:
+    try:
+        if zipfile.is_zipfile(path):
+            _check_sums(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RnnscopeError):
+        raise
+    except Exception as error:
+        raise _refused(path, str(error)) from error
+
+
+def _check_sums(path: str) -> None:
+    """torch itself does not look at the checksums of its files."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise RnnscopeError(f"{path} is damaged: the checksum of {damaged} does not fit", "copy it anew")
+
+
+def _refused(path: str, reason: str) -> RnnscopeError:
+    """Why torch does not open a file, in the user's words."""
+    if "TorchScript" in reason:
+        return RnnscopeError(f"{path} is a TorchScript archive, which holds code", "save the module's state_dict()")
+    if found := _GLOBAL.search(reason):
+        name = found[1]
+        what = "a whole pickled module" if name.startswith(("torch.nn.modules.", "__main__.")) else "a pickled object"
+        return RnnscopeError(
+            f"{path} holds {what} ({name}), and opening it could run code",
+            "save the state_dict() of the module alone",
+        )
+    return RnnscopeError(f"{path} is damaged, cut short or no file of tensors", "copy it anew, or save a state_dict()")
+
+
+def _read_safetensors(path: str) -> Any:
+    _extra(".safetensors")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = (file.metadata() or {}).get(ABOUT)
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, RuntimeError, AttributeError, KeyError, TypeError) as error:
+        reason = str(error).split("\n")[0]
+        raise RnnscopeError(f"{path} is damaged, cut short or no .safetensors file ({reason})") from error
+    return found if about is None else found | {ABOUT: about}
+
+
+def _read_npz(path: str) -> Any:
+    _extra(".npz")
+    import numpy
+
+    try:
+        with numpy.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = arrays.pop(ABOUT, None)
+        found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
+    except OSError:
+        raise
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise RnnscopeError(f"{path} is damaged, cut short or no .npz file of numbers ({reason})") from error
+    return found if about is None else found | {ABOUT: str(about)}
+
+
+_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+
+_EXTRAS = {".safetensors": "safetensors", ".npz": "numpy"}
+"""The package that a format needs; the extra has its name."""
+
+
+def _npz_bytes(path: str, tensors: Mapping[str, Tensor], about: str | None) -> bytes:
+    import numpy
+
+    if odd := next((name for name, each in tensors.items() if each.dtype == torch.bfloat16), None):
+        raise RnnscopeError(f"{path}: {odd} is in bfloat16, which NumPy does not know", "use .pt or .safetensors")
+    arrays: dict[str, Any] = {name: each.numpy() for name, each in tensors.items()}
+    stream = io.BytesIO()
+    numpy.savez(stream, **(arrays if about is None else arrays | {ABOUT: numpy.array(about)}))
+    return stream.getvalue()
+
+
+def _extra(ending: str) -> None:
+    name = _EXTRAS[ending]
+    try:
+        __import__(name)
+    except ImportError as error:
+        raise RnnscopeError(
+            f"{ending} files need the package {name}", f"install the extra: pip install 'rnnscope[{name}]'"
+        ) from error
