@@ -63,7 +63,9 @@ class Outcome:
 
 def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     """Register a command: its own flags, then those of the Spec where it takes one, then those of the output."""
-    own = {name: get_args(each.annotation)[1] for name, each in inspect.signature(function).parameters.items()}
+    parameters = inspect.signature(function).parameters
+    own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
+    needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
     files = own.pop("loaded", None)
     of_spec = {} if files is None else {each.name: flag_of(each) for each in fields(Spec)}
     every = own | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
@@ -73,6 +75,8 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
         for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
                 flag.check(values[name])
+            elif name in needed:
+                raise RnnscopeError(f"{flag.name} is missing", flag.mend(None))
         form = _format(values["format"], values["json"])
         options = {name: values[name] for name in own}
         if files is not None:

@@ -46,7 +46,7 @@ def listed(word: str, names: set[str], others: set[str]) -> str:
     """Names for a message, each with the nearest of the others."""
     shown = []
     for name in sorted(names)[:MOST_NAMED]:
-        near = get_close_matches(name, sorted(others), n=1, cutoff=0.5)
+        near = get_close_matches(name, sorted(others), n=1, cutoff=0.7)
         shown.append(f"{name} (near: {near[0]})" if near else name)
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return f"{word} {', '.join(shown)}{more}"

@@ -40,14 +40,14 @@ class OwnNetwork:
     Args:
         name: as it is told.
         make: builds it, or copies it, for a Spec.
-        batch_first: the layout that it was asked to have, for one that does not say.
+        batch_first: its layout, where it does not say it itself; None where it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
         has_layers: whether it can be built with one layer.
     """
 
     name: str
     make: Callable[[Spec], nn.Module]
-    batch_first: bool
+    batch_first: bool | None
     gets_weights: bool = True
     has_layers: bool = False
 
@@ -66,8 +66,8 @@ class OwnNetwork:
             if not takes and spec.h0 == "random":
                 raise RnnscopeError(f"{self.name}: its forward takes no hx", "use --h0 zeros")
             with_state = takes and (needs or spec.h0 == "random" or torch.is_grad_enabled())
-            layout = getattr(network, "batch_first", self.batch_first)
-            swap = not spec.unbatched and isinstance(layout, bool) and layout != spec.batch_first
+            layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
+            swap = not spec.unbatched and layout is (not spec.batch_first)
             placed = replace(spec, batch_first=layout) if swap else spec
             laid_out = Input(given.x.transpose(0, 1), given.state) if swap else given
             own = parameters_by_name(network, spec)
@@ -128,7 +128,8 @@ def own_network(name: str, spec: Spec) -> OwnNetwork:
         raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
     for each in _NEUTRAL.keys() - takes:
         _check_needed(name, network, each, spec, fixed=not takes)
-    return OwnNetwork(name, make, spec.batch_first, has_layers={"num_layers", "input_size"} <= takes)
+    layout = None if "batch_first" in takes else spec.batch_first
+    return OwnNetwork(name, make, layout, has_layers={"num_layers", "input_size"} <= takes)
 
 
 def _taken(name: str, target: Callable[..., Any]) -> set[str]:

@@ -7,6 +7,7 @@ checkpoints.py's business. A file is written as a whole or not at all.
 import io
 import os
 import re
+import stat
 import tempfile
 import warnings
 import zipfile
@@ -36,17 +37,22 @@ def read_file(path: str) -> Any:
         RnnscopeError: no file, one that cannot be read, is damaged, would run code, or needs an extra.
     """
     try:
-        if Path(path).is_dir():
+        found = Path(path).stat()
+        if stat.S_ISDIR(found.st_mode):
             raise RnnscopeError(f"{path} is a directory", "name a file in it")
-        if Path(path).stat().st_size == 0:
+        if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, and a device may never end
+            raise RnnscopeError(f"{path} is no regular file", "copy what it gives into one")
+        if found.st_size == 0:
             raise RnnscopeError(f"{path} is empty")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _READERS.get(Path(path).suffix.lower(), _read_torch)(path)
+        with open(path, "rb"):  # whether it may be read
+            pass
     except OSError as error:
         raise RnnscopeError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:  # such as a NUL in the name
         raise RnnscopeError(f"{path!r}: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _READERS.get(Path(path).suffix.lower(), _read_torch)(path)
 
 
 def check_target(path: str, force: bool = False) -> None:
@@ -135,7 +141,7 @@ def _read_torch(path: str) -> Any:
         if zipfile.is_zipfile(path):
             _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RnnscopeError):
+    except (RnnscopeError, MemoryError):
         raise
     except Exception as error:
         raise _refused(path, str(error)) from error
@@ -165,13 +171,15 @@ def _refused(path: str, reason: str) -> RnnscopeError:
 
 def _read_safetensors(path: str) -> Any:
     _extra(".safetensors")
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get(ABOUT)
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, RuntimeError, AttributeError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
         reason = str(error).split("\n")[0]
         raise RnnscopeError(f"{path} is damaged, cut short or no .safetensors file ({reason})") from error
     return found if about is None else found | {ABOUT: about}
@@ -186,7 +194,7 @@ def _read_npz(path: str) -> Any:
             arrays = {name: archive[name] for name in archive.files}
         about = arrays.pop(ABOUT, None)
         found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
-    except OSError:
+    except MemoryError:
         raise
     except Exception as error:
         reason = str(error).split("\n")[0]

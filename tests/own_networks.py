@@ -1,0 +1,225 @@
+"""Recurrent networks as people write them by hand, right and wrong: subjects for the tests of --right FILE.py:Class."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Lstm(nn.Module):
+    """A loop of cells in a module list, as in many tutorials; it knows neither directions nor batch_first."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True) -> None:
+        super().__init__()
+        self.hidden_size = hidden_size
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.cells = nn.ModuleList(nn.LSTMCell(size, hidden_size, bias) for size in sizes)
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        if hx is None:
+            zeros = torch.zeros(len(self.cells), x.shape[1], self.hidden_size)
+            hx = zeros, zeros
+        h, c = list(hx[0]), list(hx[1])
+        ys = []
+        for step in x:
+            for layer, cell in enumerate(self.cells):
+                h[layer], c[layer] = self.step(cell, step, h[layer], c[layer])
+                step = h[layer]
+            ys.append(step)
+        return self.result(torch.stack(ys), torch.stack(h), torch.stack(c))
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state: tuple[Tensor, Tensor] = cell(x, (h, c))
+        return state
+
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        return y, (h, c)
+
+
+class Iofg(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        gates = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
+        i, f, o, g = gates.chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+class IgnoresRecurrent(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        state: tuple[Tensor, Tensor] = cell(x, (torch.zeros_like(h), c))
+        return state
+
+
+class Random(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = super().step(cell, x, h, c)
+        return h + torch.rand_like(h), c
+
+
+class Float32Inside(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = torch.lstm_cell(
+            x.float(),
+            (h.float(), c.float()),
+            cell.weight_ih.float(),
+            cell.weight_hh.float(),
+            cell.bias_ih.float(),
+            cell.bias_hh.float(),
+        )
+        return h.to(x.dtype), c.to(x.dtype)
+
+
+class ReturnsFloat32(Lstm):
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        return y.float(), (h, c)
+
+
+class DetachesState(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return super().step(cell, x, h.detach(), c)
+
+
+class Raises(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        raise ValueError("the flux\nis gone")
+
+
+class RaisesLate(Lstm):
+    """Something that torch finds only when it computes gradients."""
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = super().step(cell, x, h, c)
+        y = h.tanh()
+        y.mul_(2)
+        return y.tanh(), c
+
+
+class Exits(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        raise SystemExit(0)
+
+
+class Prints(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        print("from print")
+        os.write(1, b"from the file descriptor\n")
+        return super().step(cell, x, h, c)
+
+
+class OnlyOutput(Lstm):
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        return y
+
+
+class Transposed(Lstm):
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        return y.transpose(0, 1), (h, c)
+
+
+class OtherNames(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.weight_ih_10 = nn.Parameter(torch.zeros(4 * hidden_size, input_size))
+        self.W_hh = nn.Parameter(torch.zeros(4 * hidden_size, hidden_size))
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        raise NotImplementedError
+
+
+class LoadsByItself(Lstm):
+    """Knows how torch's names become its own."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        self.kernels = self.cells
+        del self.cells
+        self.cells = self.kernels
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
+        for name, each in state.items():
+            base, _, layer = name.rpartition("_l")
+            getattr(self.kernels[int(layer)], base).data.copy_(each)
+
+
+class NeedsMore(Lstm):
+    def __init__(self, input_size: int, hidden_size: int, vocabulary: int) -> None:
+        super().__init__(input_size, hidden_size)
+
+
+class Gru(nn.Module):
+    """A class around torch's own module: all names have a prefix."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(**options)
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        return self.rnn(x, hx)
+
+
+class BatchFirst(nn.Module):
+    """Has no say in its layout, and says which it is."""
+
+    batch_first = True
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers, batch_first=True)
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        return self.rnn(x, hx)
+
+
+class NoState(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.rnn(x)
+
+
+class WrongWithoutState(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        if hx is None:
+            hx = x.new_ones(self.rnn.num_layers, x.shape[1], self.rnn.hidden_size)
+        return self.rnn(x, hx)
+
+
+def make_two_layers() -> nn.Module:
+    return Lstm(10, 20, num_layers=2)
+
+
+instance = nn.RNN(10, 20, num_layers=2)
+number = 3
+
+
+class ResetBefore(nn.Module):
+    """A GRU as in the paper: the reset gate acts before the product."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.cells = nn.ModuleList(nn.GRUCell(size, hidden_size) for size in sizes)
+
+    def forward(self, x: Tensor, hx: Tensor) -> Any:
+        h = list(hx)
+        ys = []
+        for step in x:
+            for layer, cell in enumerate(self.cells):
+                step = h[layer] = self.step(cell, step, h[layer])
+            ys.append(step)
+        return torch.stack(ys), torch.stack(h)
+
+    def step(self, cell: Any, x: Tensor, h: Tensor) -> Tensor:
+        r_x, z_x, n_x = (x @ cell.weight_ih.T + cell.bias_ih).chunk(3, 1)
+        w_r, w_z, w_n = cell.weight_hh.chunk(3)
+        b_r, b_z, b_n = cell.bias_hh.chunk(3)
+        r, z = (r_x + h @ w_r.T + b_r).sigmoid(), (z_x + h @ w_z.T + b_z).sigmoid()
+        n = (n_x + (r * h) @ w_n.T + b_n).tanh()
+        return (1 - z) * n + z * h

@@ -1,0 +1,225 @@
+"""Somebody's own class as a subject: built, given weights, called and judged; and all that can be wrong with it."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Answer
+
+from rnnscope import Comparison, Spec, compare
+
+Cli = Callable[..., Answer]
+FILE = str(Path(__file__).parent / "own_networks.py")
+LSTM = Spec(kind="lstm")
+
+
+def judged(name: str, spec: Spec = LSTM, **question: Any) -> Comparison:
+    return compare(spec, "module", f"{FILE}:{name}", **question)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("Lstm", LSTM),
+        ("Lstm", Spec(kind="lstm", bias=False, num_layers=1, dtype="float64")),
+        ("Lstm", Spec(kind="lstm", h0="zeros")),
+        ("Lstm", Spec(kind="lstm", batch_size=1, dtype="bfloat16", onednn=False)),
+        ("LoadsByItself", LSTM),
+        ("make_two_layers", LSTM),
+        ("Gru", Spec(kind="gru", bidirectional=True, batch_first=True)),
+        ("Gru", Spec(kind="gru", lengths=(3, 1, 2))),
+        ("Gru", Spec(kind="gru", unbatched=True)),
+        ("BatchFirst", Spec(batch_first=True)),
+        ("NoState", Spec(h0="zeros")),
+        ("WrongWithoutState", Spec()),
+        ("instance", Spec()),
+    ],
+)
+@pytest.mark.parametrize("question", [{}, {"grad": True}, {"resync": True}], ids=["plain", "grad", "resync"])
+def test_a_right_class_is_the_same(name: str, spec: Spec, question: dict[str, Any]) -> None:
+    if question.get("resync") and name in ("NoState", "make_two_layers"):
+        pytest.skip("every step by itself needs a state")
+    found = judged(name, spec, **question)
+    assert (found.verdict, found.cause) in (("equivalent", "rounding"), ("identical", None))
+
+
+def test_a_class_by_its_module_and_the_left_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parent)
+    assert compare(LSTM, "own_networks:Lstm", "cells").verdict in ("equivalent", "identical")
+    assert compare(LSTM, "torch.nn:LSTM", "module").verdict == "identical"
+
+
+def test_a_wrong_class_is_told_by_its_convention_and_place() -> None:
+    found = judged("Iofg")
+    assert (found.verdict, found.cause, found.side) == ("different", "function", "right")
+    assert [each.convention for each in found.explanations] == ["gates i f o g"]
+    assert found.first_divergence is not None
+    assert (found.first_divergence.step, found.first_divergence.layer) == (0, 0)
+
+
+def test_power_counts_deviations_of_a_class_of_ones_own() -> None:
+    power = judged("Lstm", power=True).power
+    assert power is not None
+    assert "gates i f o g" in power.caught
+    assert power.missed == ()
+
+
+def test_only_gradients_may_be_wrong() -> None:
+    found = judged("DetachesState", grad=True)
+    assert (found.cause, found.side) == ("function", "right")
+    assert judged("DetachesState").exit_code == 0
+
+
+def test_weights_that_are_ignored_are_named(cli: Cli) -> None:
+    found = judged("IgnoresRecurrent")
+    assert [(each.side, each.ignores) for each in found.dependences] == [("right", ("weight_hh_l0", "weight_hh_l1"))]
+    out = cli("compare", "--kind", "lstm", "--right", f"{FILE}:IgnoresRecurrent").out
+    assert "its output does not depend on weight_hh_l0, weight_hh_l1." in " ".join(out.split())
+
+
+def test_what_a_step_from_zeros_never_uses_is_not_said_to_be_ignored() -> None:
+    found = judged("Iofg", Spec(kind="lstm", seq_len=1, h0="zeros", num_layers=1))
+    assert found.cause == "function"
+    assert found.dependences == ()
+
+
+def test_a_class_that_rolls_dice_is_told() -> None:
+    (found,) = judged("Random").dependences
+    assert not found.repeats
+
+
+def test_precision_inside_is_told_from_another_function() -> None:
+    found = judged("Float32Inside")
+    assert (found.verdict, found.cause, found.side) == ("different", "precision", "right")
+
+
+def test_another_dtype_that_comes_back_is_told(cli: Cli) -> None:
+    found = judged("ReturnsFloat32", Spec(kind="lstm", dtype="bfloat16", onednn=False))
+    assert found.returned == (("right", "float32"),)
+    assert found.verdict != "identical"
+    out = cli("compare", "--kind", "lstm", "--dtype", "bfloat16", "--right", f"{FILE}:ReturnsFloat32").out
+    assert "returned float32 where bfloat16 was asked for." in " ".join(out.split())
+
+
+def test_other_shapes_are_a_finding() -> None:
+    assert judged("Transposed").cause == "shape"
+
+
+def test_without_a_state_it_is_called_without_one() -> None:
+    assert judged("WrongWithoutState", Spec(h0="zeros")).cause == "function"
+    assert judged("WrongWithoutState", Spec()).exit_code == 0
+
+
+def test_no_gradient_is_made_up_for_a_state_that_is_not_taken() -> None:
+    found = judged("NoState", Spec(h0="zeros"), grad=True)
+    assert found.gradients is not None
+    assert "h0" not in [each.name for each in found.gradients]
+    assert "x" in [each.name for each in found.gradients]
+
+
+WRONG: dict[str, tuple[str, str]] = {
+    "Lstm": (
+        "--bidirectional",
+        "takes no bidirectional, and --bidirectional needs it; leave it out, or name",
+    ),
+    "Lstm ": ("--batch-first", "takes no batch_first, and --batch-first needs it"),
+    "Lstm  ": ("--proj-size 3", "takes no proj_size, and --proj-size 3 needs it"),
+    "OtherNames": ("", "takes no num_layers, and --layers 2 needs it; use --layers 1"),
+    "OtherNames ": (
+        "--layers 1 --no-bias",
+        "takes no bias, and --no-bias needs it",
+    ),
+    "OtherNames  ": (
+        "--layers 1",
+        "its parameters are not named as torch's or StackedCells' are: missing bias_hh_l0, bias_ih_l0, "
+        "weight_hh_l0 (near: weight_ih_10), weight_ih_l0 (near: weight_ih_10); unexpected W_hh, weight_ih_10; rename them, or give the class a "
+        "load_state_dict of its own that takes torch's names",
+    ),
+    "make_two_layers": ("--hidden-size 7", "cells.0.weight_ih has shape (80, 10), but weight_ih_l0 is (28, 10)"),
+    "make_two_layers ": ("--layers 3", "its parameters are not named as torch's"),
+    "NeedsMore": ("", "needs vocabulary, which rnnscope does not know; give it a default, or name a function"),
+    "Raises": ("", "raised ValueError: the flux (" + FILE + ", line "),
+    "RaisesLate": ("--grad", "one of the variables needed for gradient computation has been modified"),
+    "Exits": ("", "raised SystemExit: 0"),
+    "OnlyOutput": ("", "returned Tensor, but nn.LSTM returns (output, (h_n, c_n))"),
+    "number": ("", "is a int, but it must be a class or a function"),
+    "Lstn": ("", "has no Lstn; did you mean " + FILE + ":Lstm?"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_a_class_is_trouble_in_one_line(name: str, cli: Cli) -> None:
+    flags, sentence = WRONG[name]
+    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:{name.strip()}", *flags.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.count("\n") == 1
+    assert sentence in answer.err
+
+
+def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
+    assert cli("compare", "--right", f"{FILE}:NoState").err.endswith("its forward takes no hx; use --h0 zeros\n")
+
+
+def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:
+    answer = cli("compare", "--right", f"{FILE}:BatchFirst")
+    assert answer.err.endswith("has batch_first=True and takes no other; use --batch-first\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("import nothing_of_that_name\n", "raised ModuleNotFoundError: No module named 'nothing_of_that_name'"),
+        ("class Broken(:\n", "raised SyntaxError"),
+        ("raise RuntimeError('at import')\n", "raised RuntimeError: at import"),
+        ("", "has no Cls; it has nothing"),
+    ],
+)
+def test_a_file_that_cannot_be_imported(text: str, sentence: str, cli: Cli, tmp_path: Path) -> None:
+    path = tmp_path / "broken.py"
+    path.write_text(text)
+    answer = cli("compare", "--right", f"{path}:Cls")
+    assert (answer.code, answer.out) == (2, "")
+    assert sentence in answer.err
+    assert str(path) in answer.err
+
+
+@pytest.mark.parametrize(
+    ("side", "sentence"),
+    [
+        ("nowhere.py:Cls", "nowhere.py:Cls: there is no file nowhere.py"),
+        ("no.such:Cls", "no.such:Cls: there is no module no.such"),
+        ("mine.py", "--right is 'mine.py', but it must be one of module, cells, equations, compiled, FILE.py:Class"),
+    ],
+)
+def test_a_class_that_is_not_there(side: str, sentence: str, cli: Cli) -> None:
+    assert cli("compare", "--right", side).err.startswith(f"rnnscope: {sentence}")
+
+
+def test_prints_never_reach_stdout(bash: Callable[..., Answer]) -> None:
+    answer = bash(f"rnnscope compare --kind lstm --right {FILE}:Prints --json")
+    assert json.loads(answer.out)["verdict"] in ("identical", "equivalent")
+    assert "from print\n" in answer.err
+    assert "from the file descriptor\n" in answer.err
+
+
+def test_global_state_is_as_it_was_after_an_error(cli: Cli) -> None:
+    before = torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
+    assert cli("compare", "--kind", "lstm", "--right", f"{FILE}:Raises", "--dtype", "float64").code == 2
+    after = torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
+    assert (before[0], before[2]) == (after[0], after[2])
+    assert torch.equal(before[1], after[1])
+
+
+def test_the_traceback_is_there_when_asked_for(cli: Cli) -> None:
+    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:Raises", "--debug")
+    assert re.search(r"Traceback .*own_networks\.py.*ValueError", answer.err, re.DOTALL)
+
+
+def test_device_and_dtype_of_a_class() -> None:
+    found = compare(LSTM, "module", f"{FILE}:Lstm@cpu/float64")
+    assert found.dtypes == ("float32", "float64")
+    assert found.exit_code == 0
