@@ -1,5 +1,6 @@
 """The entry point of `rnnscope` and of `python -m rnnscope`; a failure to start is trouble too."""
 
+import contextlib
 import gc
 import os
 import sys
@@ -16,12 +17,21 @@ def main() -> int:
     try:
         from rnnscope.shell import run
 
-        return run(sys.argv[1:])
+        code = run(sys.argv[1:])
+        _silence_what_is_left()
+        return code
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         print(f"rnnscope: cannot start ({type(error).__name__}: {error})", file=sys.stderr)
         return 2
+
+
+def _silence_what_is_left() -> None:
+    """The answer is out: what code of the user's prints when the process ends goes to stderr, not behind it."""
+    if "rnnscope.own_code" in sys.modules:
+        with contextlib.suppress(OSError):
+            os.dup2(2, 1)
 
 
 def _settle_width(words: list[str]) -> None:

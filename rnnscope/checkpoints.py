@@ -32,7 +32,7 @@ _IN_LIST = re.compile(r"(?:(?P<list>.*)\.)?(?P<number>0|[1-9]\d*)", re.DOTALL)
 MOST_NAMED = 20
 """Of so many networks the names are listed in a message."""
 
-_SAVE_ANEW = "save all weights of a network in one floating-point dtype"
+_SAVE_ANEW = "save all weights of a network in one of these dtypes"
 
 
 def checkpoint(file: str) -> Checkpoint:
@@ -90,12 +90,12 @@ def _groups(file: str, content: Any) -> Iterator[Group]:
     Raises:
         RnnscopeError: there is nothing.
     """
-    found: dict[tuple[str, str, str], Group] = {}
+    found: dict[tuple[int, str, str], Group] = {}
     for state in state_dicts(content):
         for name in (*state.tensors, *state.odd):
             if match := _PARAMETER.fullmatch(name):
                 prefix, form = match["prefix"] or "", "module" if match["place"] else "cell"
-                group = found.setdefault((state.container, prefix, form), Group(state, prefix, form, {}))
+                group = found.setdefault((id(state.tensors), prefix, form), Group(state, prefix, form, {}))
                 group.names[f"{match['base']}{match['place'] or '_l0'}"] = name
     if not found:
         raise RnnscopeError(
@@ -183,7 +183,9 @@ def _check_numbers(group: Group, weights: Weights) -> str:
     # A small tensor may be stretched to any size.
     needed, free = 8 * sum(each.numel() for each in weights.values()), free_bytes()
     if free is not None and needed > free:
-        raise RnnscopeError(f"its weights need {human_bytes(needed)} of memory, and {human_bytes(free)} is free")
+        raise RnnscopeError(
+            f"its weights need {human_bytes(needed)} of memory, and {human_bytes(free)} is free", "free some"
+        )
     for name, each in weights.items():
         if not bool(each.isfinite().all()):
             raise RnnscopeError(f"{group.names[name]} holds NaN or infinity", "save weights that are finite")

@@ -6,7 +6,7 @@ library, and only where something must be computed.
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -20,8 +20,8 @@ from rnnscope.comparability import (
     REFERENCE,
     RESYNC,
     RTOL,
+    Question,
     check_comparable,
-    chosen_tolerance,
 )
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Flag, Switch
@@ -30,7 +30,7 @@ from rnnscope.memory import check_memory
 from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, check_rows, shapes_of
 from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO, Sources
-from rnnscope.spec import Spec, flag_of
+from rnnscope.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -67,7 +67,7 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
     own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
     needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
     files = own.pop("loaded", None)
-    of_spec = {} if files is None else {each.name: flag_of(each) for each in fields(Spec)}
+    of_spec = {} if files is None else SPEC_FLAGS
     every = own | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
@@ -102,13 +102,12 @@ def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
         values: of all flags.
     """
     sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
-    spec = Spec(**given)
     left, right = (values.get(side, "") for side in ("left", "right"))
     if any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED):
-        if left:
-            check_comparable(spec, left, right)
+        for name, value in given.items():
+            SPEC_FLAGS[name].check(value)
         return rnnscope.load(sources, given, left, right)
-    return Loaded(sources, spec)
+    return Loaded(sources, Spec(**given))
 
 
 def _check_size(spec: Spec, form: str, values: dict[str, Any]) -> None:
@@ -189,10 +188,9 @@ def compare(
     power: Annotated[bool, POWER],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    check_comparable(loaded.spec, left, right, reference, resync, grad)
-    chosen_tolerance(("float32",), rtol, atol)  # refused, as all above, before torch is imported
-    question = {"rtol": rtol, "atol": atol, "grad": grad, "reference": reference, "resync": resync, "power": power}
-    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, **question)
+    question = Question(rtol, atol, grad, reference, resync, power)
+    check_comparable(loaded.spec, left, right, question)  # refused, as all above, before torch is imported
+    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, **asdict(question))
 
 
 @command

@@ -57,9 +57,45 @@ def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | 
     return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
 
 
-def check_comparable(
-    spec: Spec, left: str, right: str, reference: bool = True, resync: bool = False, grad: bool = False
-) -> None:
+@dataclass(frozen=True)
+class Question:
+    """What is asked of two sides; the flags of `rnnscope compare`.
+
+    Args:
+        rtol: relative tolerance that binds besides the bounds. Goes with atol.
+        atol: absolute tolerance.
+        grad: compare the gradients of x, h0, c0 and every parameter too, for one random cotangent of y, h and c.
+        reference: judge by the equations in float64 and by measured bounds: see bounds.py. Otherwise by the tolerance
+            alone, torch.testing's for the dtype where none is given.
+        resync: take every step by itself, fed the reference's state.
+        power: tell which known deviations this comparison would have caught.
+
+    Raises:
+        RnnscopeError: one tolerance without the other, a value that is not allowed, or two that do not go together.
+
+    Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
+    """
+
+    rtol: float | None = None
+    atol: float | None = None
+    grad: bool = False
+    reference: bool = True
+    resync: bool = False
+    power: bool = False
+
+    def __post_init__(self) -> None:
+        for flag, name in ((GRAD, "grad"), (REFERENCE, "reference"), (RESYNC, "resync"), (POWER, "power")):
+            flag.check(getattr(self, name))
+        if self.resync and not self.reference:
+            raise RnnscopeError(
+                f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
+                "give one of the two",
+            )
+        chosen_tolerance(("float32",), self.rtol, self.atol)
+        chosen_tolerance(("float32",), self.rtol, self.atol)
+
+
+def check_comparable(spec: Spec, left: str, right: str, question: Question = Question()) -> None:
     """Do nothing where both subjects can do what the Spec asks and there is something to compare.
 
     Raises:
@@ -71,9 +107,10 @@ def check_comparable(
         raise RnnscopeError(
             "--left and --right are both recorded, so that nothing would be run", "compare each with --left equations"
         )
-    if recorded and (grad or resync):
+    if recorded and (question.grad or question.resync):
         raise RnnscopeError(
-            f"{recorded[0]} cannot be run again, as {GRAD.name if grad else RESYNC.name} would need", "leave it out"
+            f"{recorded[0]} cannot be run again, as {GRAD.name if question.grad else RESYNC.name} would need",
+            "leave it out",
         )
     for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
@@ -81,11 +118,6 @@ def check_comparable(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
                 f"use {flag.name} equations",
             )
-    if resync and not reference:
-        raise RnnscopeError(
-            f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
-            "give one of the two",
-        )
     if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
         raise RnnscopeError(
             f"--train with --dropout {spec.dropout:g}: the two sides draw different masks, so nothing can be compared",

@@ -10,18 +10,18 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.cells import Hidden
-from rnnscope.comparability import check_comparable
+from rnnscope.comparability import Question, check_comparable
 from rnnscope.devices import arithmetic, device_name, running
 from rnnscope.errors import RnnscopeError
-from rnnscope.findings import Question, compare_sides
+from rnnscope.findings import compare_sides
 from rnnscope.flags import Flag
 from rnnscope.judgement import Side
 from rnnscope.live import live_sides
 from rnnscope.loaded import Loaded
-from rnnscope.own_classes import own_network
+from rnnscope.own_building import own_network
 from rnnscope.problems import draw_problem, rounded_weights
 from rnnscope.recordings import Recording, write_recording
-from rnnscope.sides import LEFT, RIGHT, side_spec
+from rnnscope.sides import LEFT, RECORDED, RIGHT, side_spec
 from rnnscope.sources import NO_FILES
 from rnnscope.spec import Spec
 from rnnscope.subjects import SUBJECTS
@@ -65,9 +65,11 @@ def compare(*sides: Any, **options: Any) -> Comparison:
         RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
             such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
     """
-    if sides and isinstance(sides[0], nn.Module):
+    if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
         return _compare_modules(*sides, **options)
-    return _compare_subjects(*sides, **options)
+    if "spec" in options or (sides and isinstance(sides[0], Spec)):
+        return _compare_subjects(*sides, **options)
+    raise RnnscopeError("compare takes a Spec, or two modules and their input")
 
 
 def _compare_modules(
@@ -89,7 +91,7 @@ def _compare_subjects(
     **question: Any,
 ) -> Comparison:
     asked = Question(**question)
-    check_comparable(spec, left, right, asked.reference, asked.resync, asked.grad)
+    check_comparable(spec, left, right, asked)
     if record is not None:
         check_target(record)
     loaded = loaded or Loaded(NO_FILES, spec)
@@ -110,6 +112,8 @@ def _compare_subjects(
 def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None) -> Side:
     """The side that a name stands for."""
     subject, own = side_spec(flag, typed, spec)
+    if subject.startswith(RECORDED) and recorded is None:
+        raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
     if recorded is not None:
         own = replace(own, device="cpu", dtype=recorded.dtype or own.dtype)
         return Side(role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False)
@@ -119,6 +123,7 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
             if subject in SUBJECTS:
                 return Side(role, subject, placed, SUBJECTS[subject], used)
             network = own_network(subject, placed)
+            used = arithmetic(placed, network.is_fused)
             return Side(role, subject, placed, network.run, used, is_own=True, has_layers=network.has_layers)
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):

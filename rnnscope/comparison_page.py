@@ -71,16 +71,17 @@ def _reference_grid(comparison: "Comparison", reference: "Reference") -> Grid:
     }
     titles = ("what", "computed in", "error", "bound", "nearest to it at")
     columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
-    rows = tuple(_reference_row(what, check, comparison) for what, check in checks.items())
+    rows = tuple(_reference_row(what, check) for what, check in checks.items())
     return Grid("Against the equations in float64", columns, rows)
 
 
-def _reference_row(what: str, check: "Check", comparison: "Comparison") -> tuple[str, ...]:
+def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
     worst, index = check.worst, [str(each) for each in check.worst.index]
     at = f"{worst.name if worst.name in _INDEXED else f'grad of {worst.name}'}[{', '.join(index)}]"
-    if check.whole_steps is not None or comparison.resync:
-        at = {3: "{}: step {}, item {}, unit {}", 4: "{}[{2}]: step {1}, item {3}, unit {4}"}.get(len(index), at)
-        at = at.format(worst.name, *index)
+    if check.single_steps and len(index) == 3:
+        at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
+    elif check.single_steps and len(index) == 4:
+        at = "{0}[{2}]: step {1}, item {3}, unit {4}".format(worst.name, *index)
     row = (what, arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
     return (*row, at if worst.error else "-")
 
@@ -107,6 +108,9 @@ def _own(comparison: "Comparison") -> Page:
             page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
         if not each.repeats:
             page.append(Sentence("Why", f"{side} gives something else each time it is run."))
+    for role, names in comparison.ungraded:
+        side, named = side_in_words(comparison, role), ", ".join(names)
+        page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
     for role, dtype in comparison.returned:
         asked = comparison.dtypes[0 if role == "left" else 1]
         side = sentence_case(side_in_words(comparison, role))

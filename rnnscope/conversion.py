@@ -4,6 +4,7 @@ It says so only when a comparison has proved it.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool
     """
     TO.check(to)
     check_target(out, force)
+    if Path(out).exists() and Path(out).samefile(file):
+        raise RnnscopeError(f"{out} is the file that is read, and would lose all else that it has", "name another file")
     rnn = find_rnn(file, read_file(file), prefix)
     if to == "cells" and rnn.spec.proj_size:
         raise RnnscopeError(

@@ -154,6 +154,12 @@ def _definite_device(device: str) -> str:
     return f"cuda:{number}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on the CPU or on a device."""
+    ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return ran_out or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
+
+
 def _explained(error: RuntimeError | MemoryError, spec: Spec) -> RnnscopeError | None:
     """The error in the user's words where its cause is known."""
     reason = str(error).split("\n")[0]
@@ -163,7 +169,7 @@ def _explained(error: RuntimeError | MemoryError, spec: Spec) -> RnnscopeError |
             f"on {spec.device} ({reason})",
             "use --dtype float32",
         )
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _MEMORY.search(reason):
+    if is_out_of_memory(error):
         return RnnscopeError(
             f"out of memory on {spec.device}" + (f" ({reason})" if reason else ""),
             "make --seq-len, --batch, --hidden-size or --layers smaller",

@@ -89,7 +89,7 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
     found = []
     start = first_steps(replace(evidence.problem, cotangents=None), min(SCREENED, evidence.problem.spec.seq_len))
     for side in sides:
-        if not side.is_own:
+        if not (side.is_own and side.gets_weights):
             continue
         problem, side = side.own_problem(start), replace(side, weights=None)
         before = side.solve(problem, "float64")

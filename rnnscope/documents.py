@@ -6,7 +6,7 @@ How they are written down is render.py's business; what people read of the same 
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnnscope import __version__
 from rnnscope.comparability import blind_spots
@@ -14,15 +14,12 @@ from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
 from rnnscope.shapes import Shapes, check_rows
 from rnnscope.storage import Checkpoint, Conversion, Rnn
-from rnnscope.verdicts import Comparison
-
-if TYPE_CHECKING:
-    from rnnscope.verdicts import Reference
+from rnnscope.verdicts import Comparison, Reference
 
 Result = Shapes | Comparison | Checkpoint | Conversion
 
 
-def document(result: "Result") -> dict[str, Any]:
+def document(result: Result) -> dict[str, Any]:
     """The facts of a result, as plain data for JSON."""
     head = {
         "schema": 1,
@@ -44,7 +41,7 @@ def document(result: "Result") -> dict[str, Any]:
     return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
 
 
-def records(result: "Result") -> Iterator[dict[str, Any]]:
+def records(result: Result) -> Iterator[dict[str, Any]]:
     """One flat record a tensor or network, for TSV."""
     if isinstance(result, Checkpoint):
         return ({**_rnn(each), "notes": "; ".join(each.notes)} for each in result.rnns)
@@ -116,7 +113,7 @@ def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
         yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}
 
 
-def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
+def _comparison_document(comparison: Comparison) -> dict[str, Any]:
     reference, place, power = comparison.reference, comparison.first_divergence, comparison.power
     return {
         "left": comparison.left,
@@ -139,10 +136,11 @@ def _comparison_document(comparison: "Comparison") -> dict[str, Any]:
         "dependences": [asdict(each) for each in comparison.dependences],
         "recorded": comparison.recorded,
         "returned": dict(comparison.returned),
+        "ungraded": {role: list(names) for role, names in comparison.ungraded},
     }
 
 
-def _reference_document(reference: "Reference") -> dict[str, Any]:
+def _reference_document(reference: Reference) -> dict[str, Any]:
     """The figures of each check: the greatest of all tensors, and then tensor by tensor."""
     checks = {"function": reference.function, "left": reference.left, "right": reference.right}
     return {
@@ -161,6 +159,6 @@ def _reference_document(reference: "Reference") -> dict[str, Any]:
     }
 
 
-def _comparison_records(comparison: "Comparison") -> Iterator[dict[str, Any]]:
+def _comparison_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
     for each in comparison.differences:
         yield asdict(each) | {"verdict": comparison.verdict}

@@ -3,17 +3,14 @@
 The runs are made and measured in judgement.py, and the verdict follows from the facts in verdicts.py.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import torch
 
 from rnnscope import diagnosis
 from rnnscope.comparability import (
-    GRAD,
-    POWER,
-    REFERENCE,
-    RESYNC,
+    Question,
     Tolerance,
     chosen_tolerance,
 )
@@ -26,38 +23,6 @@ from rnnscope.problems import Problem, Tensors, step_by_step
 from rnnscope.spec import Spec
 from rnnscope.subjects import valid_region
 from rnnscope.verdicts import Comparison, Reference
-
-
-@dataclass(frozen=True)
-class Question:
-    """What is asked of two sides; the flags of `rnnscope compare`.
-
-    Args:
-        rtol: relative tolerance that binds besides the bounds. Goes with atol.
-        atol: absolute tolerance.
-        grad: compare the gradients of x, h0, c0 and every parameter too, for one random cotangent of y, h and c.
-        reference: judge by the equations in float64 and by measured bounds: see bounds.py. Otherwise by the tolerance
-            alone, torch.testing's for the dtype where none is given.
-        resync: take every step by itself, fed the reference's state.
-        power: tell which known deviations this comparison would have caught.
-
-    Raises:
-        RnnscopeError: one tolerance without the other, or a value that is not allowed.
-
-    Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
-    """
-
-    rtol: float | None = None
-    atol: float | None = None
-    grad: bool = False
-    reference: bool = True
-    resync: bool = False
-    power: bool = False
-
-    def __post_init__(self) -> None:
-        for flag, name in ((GRAD, "grad"), (REFERENCE, "reference"), (RESYNC, "resync"), (POWER, "power")):
-            flag.check(getattr(self, name))
-        chosen_tolerance(("float32",), self.rtol, self.atol)
 
 
 def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, question: Question) -> Comparison:
@@ -89,6 +54,9 @@ def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, questio
         nonfinite=tuple(side.role for side in sides if not _all_finite(evidence.own(side))),
         weights=_other_weights(evidence, tolerance),
         recorded=next((side.role for side in sides if side.recorded), None),
+        ungraded=tuple(
+            (side.role, missing) for side in sides if question.grad and (missing := _ungraded(evidence, side))
+        ),
         returned=tuple((side.role, each) for side in sides if (each := _returned(evidence, side)) != side.spec.dtype),
     )
     if facts.cause in ("shape", "nonfinite"):
@@ -113,6 +81,14 @@ def _other_weights(evidence: Evidence, tolerance: Tolerance) -> tuple[Difference
     left, right = (side.own_problem(evidence.problem).weights for side in (evidence.left, evidence.right))
     rows = (difference(name, right[name], each, tolerance) for name, each in left.items())
     return () if left is right else tuple(each for each in rows if not each.identical)
+
+
+def _ungraded(evidence: Evidence, side: Side) -> tuple[str, ...]:
+    """The gradients that a side did not give, since its parameters have other names or do not learn."""
+    given, problem = evidence.own(side), evidence.problem
+    # Where h0 is zeros it need not be given to anything.
+    expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
+    return tuple(each for each in expected if each not in given)
 
 
 def _returned(evidence: Evidence, side: Side) -> str:

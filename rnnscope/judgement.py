@@ -4,6 +4,7 @@ How far rounding may go is measured in bounds.py; what verdict follows from the 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +12,7 @@ from rnnscope.bounds import Yardstick
 from rnnscope.devices import running
 from rnnscope.margins import OUTPUTS, PADDING, Check, distances, margin, settled
 from rnnscope.memory import check_steps
+from rnnscope.own_code import guarded
 from rnnscope.problems import Problem, Solver, Tensors, first_steps, solve, step_by_step
 from rnnscope.spec import Spec
 from rnnscope.subjects import Subject
@@ -29,7 +31,8 @@ class Side:
         arithmetic: what its products are rounded to.
         weights: its own, by torch's names, in float64; None where they are the problem's.
         recorded: whether it only has the outputs of a run, and cannot be run on anything else, nor in float64.
-        is_own: whether it is somebody's own class, which may ignore its weights.
+        is_own: whether it is somebody's own network.
+        gets_weights: whether it is given weights, which somebody's own class may ignore.
         has_layers: whether each layer can be run by itself.
     """
 
@@ -41,6 +44,7 @@ class Side:
     weights: Weights | None = None
     recorded: bool = False
     is_own: bool = False
+    gets_weights: bool = True
     has_layers: bool = True
 
     def own_problem(self, problem: Problem) -> Problem:
@@ -49,7 +53,8 @@ class Side:
 
     def solve(self, problem: Problem, dtype: str, solver: Solver = solve) -> Tensors:
         """What it gives on its device in a dtype."""
-        with running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+        guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
+        with guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
             return solver(self.run, placed, self.own_problem(problem))
 
 
@@ -70,7 +75,7 @@ class Evidence:
         """The same left side against another right one; what has been run is not run again."""
         other = Evidence(self.problem, self.left, right, self._solver)
         other.yardstick, other._yardsticks, other._runs = self.yardstick, self._yardsticks, dict(self._runs)
-        for name in self.__dict__.keys() & {"by_steps", "beginning"}:
+        for name in self.__dict__.keys() & {"by_steps", "beginning"}:  # those that were asked for
             setattr(other, name, getattr(self, name).against(right))
         return other
 
@@ -179,7 +184,7 @@ class Evidence:
             bound, wide = found.bound.of(name), yardstick.too_wide(name, found.bound)
             here = margin(problem.spec, name, errors[name], bound, wide & (not found.is_floor))
             margins.append(replace(here, index=_index_in_whole(problem, name, here.index)))
-        return Check(used, tuple(margins))
+        return Check(used, tuple(margins), single_steps=problem.places is not None)
 
 
 def function_arithmetic(*sides: Side) -> str:

@@ -6,10 +6,14 @@ Nothing is changed in them: every run is one of a copy.
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import remove_weight_norm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.weight_norm import WeightNorm
 
 from rnnscope.cells import Hidden
 from rnnscope.checkpoints import find_rnn
@@ -17,11 +21,11 @@ from rnnscope.devices import arithmetic, running
 from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Side
-from rnnscope.own_classes import OwnNetwork
+from rnnscope.own_classes import OwnNetwork, is_fused
 from rnnscope.problems import Problem, draw_problem, rounded_weights
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.storage import Rnn
-from rnnscope.weights import Input
+from rnnscope.weights import Input, Weights
 
 
 def live_sides(
@@ -37,8 +41,9 @@ def live_sides(
     found = {role: _rnn(module) for role, module in modules.items()}
     rnns = {role: each for role, each in found.items() if isinstance(each, Rnn)}
     if not rnns:
+        reason = getattr(found["left"], "message", "")
         raise RnnscopeError(
-            f"no kind and sizes can be told of {type(left).__name__} or {type(right).__name__} ({found['left']})",
+            f"no kind and sizes can be told of {type(left).__name__} or {type(right).__name__} ({reason})",
             "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
         )
     first = next(iter(rnns.values()))
@@ -47,19 +52,40 @@ def live_sides(
             " and ".join(f"{type(modules[role]).__name__} is {_told(each.spec)}" for role, each in rnns.items()),
             "compare networks of one kind and size",
         )
+    layouts = [_habit(module, "batch_first", (True, False)) for module in (left, right)]
+    if set(layouts) == {True, False}:
+        one, other = (f"{type(each).__name__} has batch_first={layouts[n]}" for n, each in enumerate((left, right)))
+        raise RnnscopeError(
+            f"{one} and {other}: the same x means another input to each",
+            "give one of them the layout of the other",
+        )
     spec, given = _with_input(_with_habits(first.spec, (left, right)), x, hx)
     places = {role: _placed(module, spec) for role, module in modules.items()}
     dtypes = tuple(each.dtype for each in places.values())
     problem = draw_problem(places["left"], dtypes, grad, first.weights, given)
     sides = []
     for role, module in modules.items():
-        own = rounded_weights(rnns[role].weights, dtypes) if role in rnns else problem.weights
-        same = all(torch.equal(own[name], each) for name, each in problem.weights.items())
+        # Rounded to both dtypes, or a copy in another dtype would be another network.
+        own = rounded_weights(rnns[role].weights, dtypes) if role in rnns else None
+        same = own is None or all(torch.equal(own[name], each) for name, each in problem.weights.items())
         name = type(module).__name__
         with running(places[role]) as placed:
-            used = arithmetic(placed, fused=isinstance(module, nn.RNNBase))
-        network = OwnNetwork(name, _copies(module), spec.batch_first, gets_weights=False)
-        sides.append(Side(role, name, placed, network.run, used, None if same else own, has_layers=False))
+            used = arithmetic(placed, is_fused(module))
+        make = _copies(module, rnns[role].names if role in rnns else {}, own or {})
+        network = OwnNetwork(name, make, spec.batch_first, gets_weights=False)
+        sides.append(
+            Side(
+                role,
+                name,
+                placed,
+                network.run,
+                used,
+                None if same else own,
+                is_own=True,
+                gets_weights=False,
+                has_layers=False,
+            )
+        )
     return places["left"], problem, sides[0], sides[1]
 
 
@@ -77,18 +103,26 @@ def _told(spec: Spec) -> str:
 
 
 def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
-    """What parameters do not say, as the modules say it of themselves."""
-    says = [getattr(module, "batch_first", None) for module in modules]
-    options: dict[str, object] = {"batch_first": True in says}
-    kinds = [getattr(module, "nonlinearity", None) for module in modules]
-    if spec.kind == "rnn" and "relu" in kinds:
-        options["nonlinearity"] = "relu"
-    return replace(spec, **options)  # type: ignore[arg-type]
+    """What parameters do not say, as the left module says it, or else the right one."""
+    layouts, kinds = (
+        [found for module in modules if (found := _habit(module, name, allowed)) is not None]
+        for name, allowed in (("batch_first", (True, False)), ("nonlinearity", ("tanh", "relu")))
+    )
+    nonlinearity = kinds[0] if kinds and spec.kind == "rnn" else "tanh"
+    return replace(spec, batch_first=bool(layouts and layouts[0]), nonlinearity=nonlinearity)
+
+
+def _habit(module: nn.Module, name: str, allowed: tuple[Any, ...]) -> Any:
+    """What a module, or the first one in it that has an opinion, says of itself; None where there is none."""
+    says = (getattr(each, name, None) for each in module.modules())
+    return next((each for each in says if any(each is value or each == value for value in allowed)), None)
 
 
 def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tuple[Spec, Input]:
     """The Spec with the sizes of the input, and the input."""
     lengths = None
+    if not isinstance(x, (Tensor, PackedSequence)):
+        raise RnnscopeError(f"x is a {type(x).__name__}, but it must be a tensor or a packed sequence")
     if isinstance(x, PackedSequence):
         x, steps_of = pad_packed_sequence(x, spec.batch_first)
         lengths = tuple(steps_of.tolist())
@@ -101,7 +135,11 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
     if spec.kind != "lstm" and isinstance(hx, (tuple, list)):
         raise RnnscopeError(f"hx is a {type(hx).__name__}, but {spec.module_name} takes the tensor h0")
     if hx is not None and spec.kind == "lstm" and len(state) != 2:
-        raise RnnscopeError("hx is no pair, but nn.LSTM takes (h0, c0)")
+        raise RnnscopeError(f"hx is a {type(hx).__name__}, but nn.LSTM takes the pair (h0, c0)")
+    for name, tensor in (("x", x), *(("hx", each) for each in state if hx is not None)):
+        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
+            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise RnnscopeError(f"{name} is {what}, but it must be a tensor of floating-point numbers")
     shapes = [each for each in tensor_shapes(spec) if each.role != "output"]
     tensors = [x, *(torch.zeros(each.shape, device="cpu") for each in shapes[1:])] if hx is None else [x, *state]
     for expected, tensor in zip(shapes, tensors, strict=True):
@@ -125,11 +163,50 @@ def _placed(module: nn.Module, spec: Spec) -> Spec:
     return replace(spec, device=str(weight.device), dtype=dtype)
 
 
-def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:
+def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Callable[[Spec], nn.Module]:
+    """Copies of a module with its own weights, given as they were rounded; what is reparametrised becomes plain.
+
+    Or a weight would be computed anew, and otherwise, in float64.
+    """
+
     def make(spec: Spec) -> nn.Module:
         try:
-            return deepcopy(module)
-        except RuntimeError as error:  # such as weight norm of the old kind, whose weight is the result of a product
+            copy = deepcopy(module, _computed(module))
+            _make_plain(copy)
+            own = dict(copy.named_parameters(remove_duplicate=False))
+            for name, weight in weights.items():
+                if names[name] in own:
+                    own[names[name]].data.copy_(weight)
+            return copy
+        except RuntimeError as error:
             raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error
 
     return make
+
+
+def _computed(module: nn.Module) -> dict[int, Any]:
+    """Tensors that a module keeps though they are results, which deepcopy refuses, with what to take instead."""
+    kept = [value for each in module.modules() for value in (*vars(each).values(), *getattr(each, "_flat_weights", ()))]
+    return {id(each): each.detach() for each in kept if isinstance(each, Tensor) and not each.is_leaf}
+
+
+def _make_plain(module: nn.Module) -> None:
+    """Put each weight that is reparametrised in the place of what computes it."""
+    for each in list(module.modules()):
+        lists: Any = each.parametrizations if is_parametrized(each) else {}
+        for name in list(lists):
+            lists[name] = _Plain(getattr(each, name).detach())
+        for hook in list(each._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(each, hook.name)
+
+
+class _Plain(nn.Module):
+    """Stands where a parametrisation was, and gives its result."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+
+    def forward(self) -> Tensor:
+        return self.weight

@@ -3,7 +3,7 @@
 A flag that was given must not contradict a file; what a file does not record, the flags say.
 """
 
-from dataclasses import fields
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -14,10 +14,10 @@ from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Switch
 from rnnscope.loaded import Loaded
-from rnnscope.recordings import Recording, recording
+from rnnscope.recordings import Recording, facts_beside, recording
 from rnnscope.sides import RECORDED
 from rnnscope.sources import Sources
-from rnnscope.spec import Spec, flag_of
+from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.storage import Rnn
 from rnnscope.tensor_files import read_file
 from rnnscope.weights import Input
@@ -26,7 +26,6 @@ Facts = dict[str, Any]
 """Fields of a Spec by their names."""
 
 _NETWORK = ("kind", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
-_FLAGS = {each.name: flag_of(each) for each in fields(Spec)}
 
 
 def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cells") -> Loaded:
@@ -54,10 +53,10 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     if rnn is not None:
         file = sources.weights or (brings.file if brings else "")
         facts.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
-        facts.take(file, _beside(recording(file, read(file)), rnn.spec.kind))
+        facts.take(file, _beside(facts_beside(read(file)), rnn.spec.kind))
     run = brings if sources.inputs is None else recording(sources.inputs, read(sources.inputs))
     if run is not None:
-        facts.take(run.file, _beside(run, facts.of("kind")))
+        facts.take(run.file, _beside(run.facts, facts.of("kind")))
         facts.take(run.file, _sizes(run, facts.of("batch_first")))
     spec = facts.spec(rnn.spec.dtype if rnn else run.dtype if run else None)
     second = None
@@ -78,7 +77,7 @@ class _Facts:
     def take(self, file: str, found: Facts) -> None:
         for name, value in found.items():
             if name in self._flags and self._flags[name] != value:
-                flag = _FLAGS[name]
+                flag = SPEC_FLAGS[name]
                 typed = " ".join(flag.words(self._flags[name]))
                 raise RnnscopeError(f"{typed} contradicts {file}, {_has(name, value)}", f"leave {flag.name} out")
             if name in self._found and self._found[name] != value:
@@ -88,7 +87,7 @@ class _Facts:
             self._found[name], self._files[name] = value, file
 
     def of(self, name: str) -> Any:
-        return self._found.get(name, self._flags.get(name, _FLAGS[name].default))
+        return self._found.get(name, self._flags.get(name, SPEC_FLAGS[name].default))
 
     def spec(self, dtype: str | None) -> Spec:
         facts: Facts = {"dtype": dtype} if dtype else {}
@@ -96,7 +95,7 @@ class _Facts:
 
 
 def _has(name: str, value: object) -> str:
-    flag = _FLAGS[name]
+    flag = SPEC_FLAGS[name]
     if isinstance(flag, Switch):
         return f"which has {'' if value else 'no '}{name.replace('_', '-')}"
     return f"which has {' '.join(flag.words(value))}"
@@ -109,10 +108,10 @@ def _brought(run: Recording, content: Any) -> Rnn:
         raise RnnscopeError(error.message, "give the network that was recorded by --weights FILE") from error
 
 
-def _beside(run: Recording, kind: str) -> Facts:
+def _beside(said: Mapping[str, Any], kind: str) -> Facts:
     """What a file that rnnscope wrote says of the network beside its weights."""
     names = ("batch_first", "nonlinearity") if kind == "rnn" else ("batch_first",)
-    return {name: run.facts[name] for name in names if name in run.facts}
+    return {name: said[name] for name in names if name in said}
 
 
 def _sizes(run: Recording, batch_first: bool) -> Facts:
@@ -123,10 +122,12 @@ def _sizes(run: Recording, batch_first: bool) -> Facts:
     if x.dim() not in (2, 3) or 0 in x.shape:
         raise RnnscopeError(f"{run.file}: x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N")
     steps, *batch, features = x.transpose(0, 1).shape if batch_first and x.dim() == 3 else x.shape
-    facts: Facts = {"input_size": features, "h0": "random" if "h0" in run.tensors else "zeros"}
+    facts: Facts = {"input_size": features, "h0": "random" if {"h0", "c0"} & run.tensors.keys() else "zeros"}
     if not batch:
         facts["unbatched"] = True
-    if lengths is None or not batch:
+    if lengths is not None and not batch:
+        raise RnnscopeError(f"{run.file}: lengths needs an x with N, and it has shape {tuple(x.shape)}")
+    if lengths is None:
         return facts | {"seq_len": steps} | ({"batch_size": batch[0]} if batch else {})
     if lengths.min() < 1 or lengths.max() != steps or len(lengths) != batch[0]:
         raise RnnscopeError(
@@ -155,9 +156,9 @@ def _check_alike(file: str, rnn: Rnn, spec: Spec) -> None:
     """The right side's weights must be those of the same network."""
     for name in _NETWORK:
         if getattr(rnn.spec, name) != getattr(spec, name):
-            flag = _FLAGS[name]
+            flag = SPEC_FLAGS[name]
             raise RnnscopeError(
-                f"--right-weights {file}, {_has(name, getattr(rnn.spec, name))}, is no network like the left one: "
-                f"{flag.name} there is {getattr(spec, name)}",
+                f"--right-weights {file} has {flag.name} {getattr(rnn.spec, name)}, and the left side has "
+                f"{getattr(spec, name)}",
                 "compare networks of one kind and size",
             )

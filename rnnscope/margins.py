@@ -57,12 +57,14 @@ class Check:
 
     `whole_steps`: None where whole runs decide. Where rounding moves them too far, so many first steps were compared as
     a whole (0 where that was not asked), and every step by itself from the reference's state: the margins are those of
-    the part that is over, or of the single steps.
+    the part that is over, or of the single steps. `single_steps`: whether they are of steps by themselves, so that an
+    index tells the step: (step, item, unit), or (step, row, item, unit).
     """
 
     arithmetic: str
     margins: tuple[Margin, ...]
     whole_steps: int | None = None
+    single_steps: bool = False
 
     @property
     def within(self) -> bool:

@@ -17,13 +17,15 @@ MOST_NAMED = 8
 def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
     """torch's name of each parameter that a network should have, by the name that would be its own.
 
-    The names are torch's or StackedCells', or those of a single cell, and may have a prefix in common: those of which
-    the network has most.
+    The names are torch's or StackedCells', or those of a list of cells or of a single one, and may have a prefix in
+    common: those of which the network has most.
     """
     expected = [each.name for each in parameters(spec)]
     forms = [{name: name for name in expected}]
     if not spec.proj_size:
         forms.append({cell_name(name): name for name in expected})
+        if spec.directions == 1:
+            forms.append({cell_name(name).removeprefix("cells."): name for name in expected})
         if spec.num_layers == spec.directions == 1:
             forms.append({name.removesuffix("_l0"): name for name in expected})
     prefixes = sorted(

@@ -1,13 +1,14 @@
-"""Somebody's own class as a subject: built as the Spec asks, given the weights by their names, called as torch's are.
+"""Somebody's own network as a subject: given the weights by their names, and called as torch's are.
 
-Where the class is found, and what becomes of its errors and prints, is own_code.py's business.
+Which one it is, and how it is built, is told in own_building.py and live.py; what becomes of its errors and prints in
+own_code.py.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,21 +17,10 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.naming import listed, nearest_names, parameters_by_name
-from rnnscope.own_code import find_own, guarded
-from rnnscope.spec import Spec, flag_of
+from rnnscope.own_code import guarded
+from rnnscope.spec import DTYPES, Spec
 from rnnscope.subjects import Run, call
 from rnnscope.weights import Input, Weights
-
-_NEUTRAL = {
-    "num_layers": 1,
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "proj_size": 0,
-    "nonlinearity": "tanh",
-}
-"""What a class that does not take an argument is expected to do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +33,7 @@ class OwnNetwork:
         batch_first: its layout, where it does not say it itself; None where it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
         has_layers: whether it can be built with one layer.
+        is_fused: whether a module of torch's computes in it.
     """
 
     name: str
@@ -50,6 +41,7 @@ class OwnNetwork:
     batch_first: bool | None
     gets_weights: bool = True
     has_layers: bool = False
+    is_fused: bool = False
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
         """Build it, give it the weights and call it: without hx where h0 is zeros and it may be, with hx otherwise.
@@ -59,20 +51,30 @@ class OwnNetwork:
         """
         with guarded(self.name), _default_dtype(spec):
             network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
+            # Copies, or a class that changes what it is given would change it for the other side too.
+            given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
             if self.gets_weights:
-                self._load(network, spec, weights)
+                self._load(network, spec, {name: each.clone() for name, each in weights.items()})
             _set_mode(network, spec)
-            takes, needs = _takes_state(network)
-            if not takes and spec.h0 == "random":
-                raise RnnscopeError(f"{self.name}: its forward takes no hx", "use --h0 zeros")
-            with_state = takes and (needs or spec.h0 == "random" or torch.is_grad_enabled())
+            state = _state_parameter(network)
+            if state is None and spec.h0 == "random":
+                raise RnnscopeError(
+                    f"{self.name}: its forward takes no hx", "name an argument hx, or use --h0 zeros and no --resync"
+                )
+            with_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
             layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
             swap = not spec.unbatched and layout is (not spec.batch_first)
             placed = replace(spec, batch_first=layout) if swap else spec
             laid_out = Input(given.x.transpose(0, 1), given.state) if swap else given
             own = parameters_by_name(network, spec)
-            run = call(lambda *inputs: self._checked(network(*inputs), spec), placed, laid_out, own, with_state)
-            return replace(run, y=run.y.transpose(0, 1) if swap else run.y, takes_state=takes)
+
+            def called(x: Tensor | PackedSequence, *hx: Any) -> Any:
+                if hx and state is not None and state.kind is state.KEYWORD_ONLY:
+                    return self._checked(network(x, **{state.name: hx[0]}), x, spec)
+                return self._checked(network(x, *hx), x, spec)
+
+            run = call(called, placed, laid_out, own, with_state)
+            return replace(run, y=run.y.transpose(0, 1) if swap else run.y, takes_state=with_state)
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
         if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
@@ -96,105 +98,51 @@ class OwnNetwork:
                 )
         network.load_state_dict({own: weights[name] for own, name in names.items()}, strict=False)
 
-    def _checked(self, result: Any, spec: Spec) -> Any:
+    def _checked(self, result: Any, x: Tensor | PackedSequence, spec: Spec) -> Any:
         """What came out, which must have torch's form."""
-        if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], (Tensor, PackedSequence)):
+        is_pair = isinstance(result, (tuple, list)) and len(result) == 2
+        if is_pair and isinstance(result[0], type(x) if isinstance(x, PackedSequence) else Tensor):
             y, last = result
-            pair = isinstance(last, (tuple, list)) and len(last) == 2 and all(isinstance(e, Tensor) for e in last)
-            if pair if spec.kind == "lstm" else isinstance(last, Tensor):
-                return y, tuple(last) if pair else last
-        expected = "(output, (h_n, c_n))" if spec.kind == "lstm" else "(output, h_n)"
+            state = tuple(last) if isinstance(last, (tuple, list)) else (last,)
+            alike = isinstance(last, (tuple, list)) == (spec.kind == "lstm") and len(state) == 1 + (spec.kind == "lstm")
+            if alike and all(isinstance(each, Tensor) for each in state):
+                for each in (y.data, *state):
+                    self._check_numbers(each)
+                return y, state if spec.kind == "lstm" else last
+        output = "a packed output" if isinstance(x, PackedSequence) else "output"
+        expected = f"({output}, (h_n, c_n))" if spec.kind == "lstm" else f"({output}, h_n)"
         raise RnnscopeError(f"{self.name} returned {_form(result)}, but {spec.module_name} returns {expected}")
 
-
-def own_network(name: str, spec: Spec) -> OwnNetwork:
-    """The class, function or module that `FILE.py:Class` or `package.module:Class` names.
-
-    Raises:
-        RnnscopeError: it cannot be found or built, or does not do what the Spec needs.
-    """
-    target = find_own(name)
-    if isinstance(target, nn.Module):
-        takes: set[str] = set()
-        make: Callable[[Spec], nn.Module] = lambda spec: deepcopy(target)  # noqa: E731
-    elif callable(target):
-        takes = _taken(name, target)
-        make = lambda spec: target(**{each: _argument(each, spec) for each in takes if _applies(each, spec)})  # noqa: E731
-    else:
-        raise RnnscopeError(f"{name} is a {type(target).__name__}, but it must be a class or a function")
-    with guarded(name):
-        network = make(spec)
-    if not isinstance(network, nn.Module):
-        raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
-    for each in _NEUTRAL.keys() - takes:
-        _check_needed(name, network, each, spec, fixed=not takes)
-    layout = None if "batch_first" in takes else spec.batch_first
-    return OwnNetwork(name, make, layout, has_layers={"num_layers", "input_size"} <= takes)
+    def _check_numbers(self, tensor: Tensor) -> None:
+        dtype, layout = (str(each).removeprefix("torch.") for each in (tensor.dtype, tensor.layout))
+        if dtype not in DTYPES or layout != "strided" or tensor.is_meta:
+            what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
+            raise RnnscopeError(f"{self.name} returned a {what} tensor", f"return one of {', '.join(DTYPES)}")
 
 
-def _taken(name: str, target: Callable[..., Any]) -> set[str]:
-    """Which of torch's arguments it takes."""
-    known = {"input_size", "hidden_size", *_NEUTRAL}
-    try:
-        signature = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        return known
-    other = [
-        each.name
-        for each in signature
-        if each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
-    ]
-    if odd := [each for each in other if each not in known]:
-        raise RnnscopeError(
-            f"{name} needs {', '.join(odd)}, which rnnscope does not know",
-            "give it a default, or name a function that returns the module",
-        )
-    if any(each.kind is each.VAR_KEYWORD for each in signature):
-        return known
-    return {each.name for each in signature if each.kind is not each.POSITIONAL_ONLY} & known
+def is_fused(network: nn.Module) -> bool:
+    """Whether nn.RNN, nn.LSTM or nn.GRU computes in it."""
+    return any(isinstance(each, nn.RNNBase) for each in network.modules())
 
 
-def _applies(argument: str, spec: Spec) -> bool:
-    """torch's modules themselves refuse an argument that only another kind has."""
-    return {"nonlinearity": spec.kind == "rnn", "proj_size": spec.proj_size > 0}.get(argument, True)
-
-
-def _argument(name: str, spec: Spec) -> Any:
-    return getattr(spec, name) if name != "dropout" or (spec.train and spec.num_layers > 1) else 0.0
-
-
-def _check_needed(name: str, network: nn.Module, argument: str, spec: Spec, fixed: bool) -> None:
-    """What it does not take it must have by itself, or the Spec must not need it.
-
-    Args:
-        fixed: whether it takes nothing at all, so that only what it says of itself can be checked.
-    """
-    value = _argument(argument, spec)
-    flag = next(flag_of(each) for each in fields(Spec) if each.name == argument)
-    has = getattr(network, argument, None)
-    if type(has) is type(value):
-        if has != value:
-            words = " ".join(flag.words(has)) if has else f"leave {flag.name} out"
-            raise RnnscopeError(f"{name} has {argument}={has} and takes no other", f"use {words}" if has else words)
-    elif value != _NEUTRAL[argument] and not fixed:
-        raise RnnscopeError(
-            f"{name} takes no {argument}, and {' '.join(flag.words(value))} needs it",
-            "leave it out, or name a function that returns such a module"
-            if value != flag.default
-            else f"use {' '.join(flag.words(_NEUTRAL[argument]))}",
-        )
-
-
-def _takes_state(network: nn.Module) -> tuple[bool, bool]:
-    """Whether its forward takes hx, and whether it must be given."""
+def _state_parameter(network: nn.Module) -> inspect.Parameter | None:
+    """What its forward takes hx by: its second argument, where that must be given or has such a name, or another."""
     try:
         every = list(inspect.signature(network.forward).parameters.values())
     except (TypeError, ValueError):
-        return True, True
+        return _ANY
     places = [each for each in every if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    if len(places) > 1:
-        return True, places[1].default is places[1].empty
-    return any(each.kind is each.VAR_POSITIONAL for each in every), False
+    if len(places) > 1 and (places[1].default is places[1].empty or _STATE.search(places[1].name)):
+        return places[1]
+    if any(each.kind is each.VAR_POSITIONAL for each in every):
+        return _ANY
+    return next((each for each in every if each.kind is each.KEYWORD_ONLY and _STATE.search(each.name)), None)
+
+
+_STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
+"""How people name what torch calls hx."""
+
+_ANY = inspect.Parameter("hx", inspect.Parameter.POSITIONAL_ONLY, default=None)
 
 
 def _set_mode(network: nn.Module, spec: Spec) -> None:

@@ -21,6 +21,7 @@ from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
 from rnnscope.problems import Problem, Tensors
 from rnnscope.spec import DTYPES, Spec
+from rnnscope.state_dicts import is_stretched
 from rnnscope.subjects import Run
 from rnnscope.tensor_files import ABOUT, writing
 from rnnscope.weights import Input, Weights
@@ -43,7 +44,11 @@ class Recording:
     facts: Mapping[str, str | bool]
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
-        """The recorded outputs: a subject that computes nothing."""
+        """The recorded outputs, whatever is given: a subject that computes nothing.
+
+        Raises:
+            RnnscopeError: y, h or c is missing.
+        """
         state = ("h", "c") if spec.kind == "lstm" else ("h",)
         missing = [name for name in ("y", *state) if name not in self.tensors]
         if missing:
@@ -60,8 +65,9 @@ class Recording:
 
     @property
     def arithmetic(self) -> str:
-        """What its products were rounded to: what it says, or its dtype."""
-        return str(self.facts.get("arithmetic", self.dtype))
+        """What its products were rounded to: its dtype, or TF32 where rnnscope wrote so."""
+        says = self.facts.get("arithmetic")
+        return "tf32" if says == "tf32" and self.dtype == "float32" else str(self.dtype)
 
 
 def recording(file: str, content: Any) -> Recording:
@@ -74,8 +80,8 @@ def recording(file: str, content: Any) -> Recording:
     found = {name: each for name, each in _named(content).items() if name in names and isinstance(each, Tensor)}
     for name, each in found.items():
         dtype = str(each.dtype).removeprefix("torch.")
-        if each.is_meta or each.layout != torch.strided:
-            raise RnnscopeError(f"{file}: {name} must be a dense tensor with numbers", "save it as one")
+        if each.is_meta or each.layout != torch.strided or is_stretched(each):
+            raise RnnscopeError(f"{file}: {name} must be a dense tensor with numbers of its own", "save it as one")
         if name == "lengths":
             if each.dim() != 1 or dtype not in ("int64", "int32") or each.numel() == 0:
                 raise RnnscopeError(f"{file}: lengths must be whole numbers in one dim, and is {dtype}")
@@ -83,7 +89,7 @@ def recording(file: str, content: Any) -> Recording:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
         elif name not in OUTPUTS and not bool(each.isfinite().all()):
             raise RnnscopeError(f"{file}: {name} holds NaN or infinity", "record an input that is finite")
-    return Recording(file, {name: each.detach() for name, each in found.items()}, _facts(content))
+    return Recording(file, {name: each.detach() for name, each in found.items()}, facts_beside(content))
 
 
 def write_recording(file: str, problem: Problem, outputs: Tensors, spec: Spec, arithmetic: str, where: str) -> None:
@@ -117,16 +123,18 @@ def _named(content: Any) -> Mapping[str, Any]:
     return content if isinstance(content, Mapping) else {}
 
 
-def _facts(content: Any) -> dict[str, str | bool]:
+def facts_beside(content: Any) -> dict[str, str | bool]:
     """What rnnscope wrote beside the tensors, as far as it can be used; anything else is left out."""
     try:
         about = json.loads(_named(content).get(ABOUT, "{}"))
         known = {"arithmetic": about.get("arithmetic"), **about.get("spec", {})}
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    allowed = {
-        "arithmetic": (*DTYPES, "tf32"),
-        "nonlinearity": ("tanh", "relu"),
-        "batch_first": (True, False),
-    }
-    return {name: known[name] for name, values in allowed.items() if known.get(name) in values}
+    found: dict[str, str | bool] = {}
+    if known.get("arithmetic") == "tf32":  # all else is told by the dtype
+        found["arithmetic"] = "tf32"
+    if known.get("nonlinearity") in ("tanh", "relu"):
+        found["nonlinearity"] = known["nonlinearity"]
+    if isinstance(known.get("batch_first"), bool):
+        found["batch_first"] = known["batch_first"]
+    return found

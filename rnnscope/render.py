@@ -75,6 +75,11 @@ def plain(text: str) -> str:
     return text.translate(_PLAIN).encode("ascii", "replace").decode()
 
 
+def printable(text: str) -> str:
+    """Control codes, which a name in a file may have, are shown and not sent."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def _strict(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _strict(each) for key, each in value.items()}
@@ -99,7 +104,7 @@ def _field(name: str, value: Any) -> str:
         return ("," if name in ("dims", "worst_index") else "x").join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value))
 
 
 def _markdown(parts: Page) -> str:
@@ -108,7 +113,7 @@ def _markdown(parts: Page) -> str:
         if isinstance(part, Grid):
             rule = ["---:" if column.number else "---" for column in part.columns]
             titles = [column.title for column in part.columns]
-            rows = ["| " + " | ".join(cells) + " |" for cells in (titles, rule, *part.rows)]
+            rows = ["| " + " | ".join(map(printable, cells)) + " |" for cells in (titles, rule, *part.rows)]
             lines += [*([""] if lines and lines[-1] else []), f"**{part.title}**", "", *rows, ""]
         else:
             lines.append(f"- {part.label}: `{part.text}`" if part.verbatim else f"- {part.label}: {part.text}")
@@ -129,7 +134,7 @@ def _table(parts: Page, stream: TextIO) -> str:
             if isinstance(part, Grid):
                 _print_grid(part, console)
             else:
-                line = Text.assemble((f"{part.label}: ", "bold"), (part.text, _MOODS[part.mood]))
+                line = Text.assemble((f"{part.label}: ", "bold"), (printable(part.text), _MOODS[part.mood]))
                 # A line that is to be copied is never broken.
                 console.print(line, soft_wrap=part.verbatim)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
@@ -139,7 +144,7 @@ def _print_grid(grid: Grid, console: "Console") -> None:
     from rich.measure import Measurement
     from rich.text import Text
 
-    console.print(Text(grid.title, "bold"))  # as a title of the table it would be as narrow as that
+    console.print(Text(printable(grid.title), "bold"))  # as a title of the table it would be as narrow as that
     table, width = _rich_table(grid), console.width
     console.width = max(width, Measurement.get(console, console.options.update(width=10_000), table).minimum)
     console.print(table)
@@ -161,5 +166,5 @@ def _rich_table(grid: Grid) -> "Table":
             min_width=min(widest, _PROSE_WIDTH) if column.prose else widest,
         )
     for row in grid.rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table

@@ -65,7 +65,9 @@ class Shapes:
     def rerun(self) -> str:
         """The command line that prints this again."""
         path = self.paths[0] if len(self.paths) == 1 and not self.spec.proj_size else "both"
-        return rerun(self.command, self.spec, *self.sources.given(), (PATH, path), (DRY_RUN, self.actual is None))
+        files = tuple(self.sources.given())
+        own = ((PATH, path), (DRY_RUN, self.actual is None))
+        return rerun(self.command, self.spec, *files, *own, with_files=bool(files))
 
 
 def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:

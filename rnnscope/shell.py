@@ -73,7 +73,7 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
         return 130, ""
     except Exception as error:
         message, hint = _reason(error, words)
-        message, hint = _on_one_line(message), hint and _on_one_line(hint)
+        message, hint = render.printable(message), hint and render.printable(hint)
         if not quiet:
             if "--debug" in words:
                 _complain(traceback.format_exc())
@@ -108,11 +108,6 @@ def _usage(error: Any, words: list[str]) -> tuple[str, str]:
         message = f"unexpected argument: {message.partition(' (')[2].removesuffix(')')}"
     help_words = " ".join(filter(None, ("rnnscope", command, "--help")))
     return message, f"did you mean {near[0]}?" if near else f"see {help_words}"
-
-
-def _on_one_line(text: str) -> str:
-    """What was typed may hold line breaks and control codes: they are shown, not sent."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
 
 
 def _error_document(words: list[str], message: str, hint: str | None) -> str:

@@ -164,15 +164,20 @@ def flag_of(spec_field: "Field[Any]") -> Flag:
     return flag
 
 
-def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object]) -> str:
+def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object], with_files: bool = False) -> str:
     """The command line that gives exactly this result: the flags that are not at their default.
 
     Args:
         own: the command's own flags, each with its value.
+        with_files: whether files are among them, which bring their own dtype along.
     """
     of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)] if spec else []
     words = ["rnnscope", command]
     for flag, value in (*of_spec, *own):
-        if value != flag.default:
+        if value != flag.default or (with_files and flag.name == "--dtype"):
             words += flag.words(value)
     return shlex.join(words)
+
+
+SPEC_FLAGS = {each.name: flag_of(each) for each in fields(Spec)}
+"""The flag of each field."""

@@ -5,6 +5,7 @@ in checkpoints.py.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,9 +33,9 @@ class StateDict:
 
 def state_dicts(content: Any) -> Iterator[StateDict]:
     """Each dict in a file that holds tensors itself, from the outside in."""
-    waiting, seen = [("", content)], set()
+    waiting, seen = deque([("", content)]), set()
     while waiting:
-        path, each = waiting.pop(0)
+        path, each = waiting.popleft()
         if id(each) in seen:  # a pickle may hold itself
             continue
         seen.add(id(each))
@@ -47,7 +48,13 @@ def state_dicts(content: Any) -> Iterator[StateDict]:
         tensors = {name: value.detach() for name, value in items if isinstance(value, Tensor)}
         if tensors:
             yield _folded(path, tensors)
-        waiting += [(f"{path}.{name}" if path else name, value) for name, value in items]
+        nested = [(name, value) for name, value in items if isinstance(value, (Mapping, list, tuple))]
+        waiting.extend((f"{path}.{name}" if path else name, value) for name, value in nested)
+
+
+def is_stretched(tensor: Tensor) -> bool:
+    """Whether a tensor says more numbers than it has, as an expanded one does: a small file may claim any size."""
+    return not tensor.is_meta and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 _PARAMETRIZED = re.compile(r"(.*\.)?parametrizations\.([^.]+)\.(original\d?)")
@@ -82,6 +89,8 @@ def _weight_normed(magnitude: Tensor, direction: Tensor) -> Tensor | None:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.parametrizations.weight_norm.html
     """
+    if is_stretched(magnitude) or is_stretched(direction):
+        return None
     alike = magnitude.is_floating_point() and magnitude.dtype == direction.dtype
     if not alike or magnitude.is_meta or direction.is_meta:
         return None

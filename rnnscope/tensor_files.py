@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnscope.devices import is_out_of_memory
 from rnnscope.errors import RnnscopeError
 
 ABOUT = "rnnscope"
@@ -116,12 +117,19 @@ def _put_in_place(temporary: str, path: str, force: bool) -> None:
     os.chmod(temporary, 0o666 & ~umask)
     if force:
         os.replace(temporary, path)
-    else:
+        return
+    try:
         os.link(temporary, path)  # unlike a rename it fails where there is a file
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+        os.replace(temporary, path)
 
 
 def _is_there(path: str) -> RnnscopeError:
-    return RnnscopeError(f"{path} is there already", "name another file")
+    mend = "name another file, or remove it" if Path(path).is_file() else "name another file"
+    return RnnscopeError(f"{path} is there already", mend)
 
 
 def _bytes(path: str, ending: str, tensors: dict[str, Tensor], about: str | None) -> bytes:
@@ -141,9 +149,11 @@ def _read_torch(path: str) -> Any:
         if zipfile.is_zipfile(path):
             _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RnnscopeError, MemoryError):
+    except RnnscopeError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise _refused(path, str(error)) from error
 
 
@@ -177,9 +187,9 @@ def _read_safetensors(path: str) -> Any:
         with safe_open(path, framework="pt") as file:
             about = (file.metadata() or {}).get(ABOUT)
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).split("\n")[0]
         raise RnnscopeError(f"{path} is damaged, cut short or no .safetensors file ({reason})") from error
     return found if about is None else found | {ABOUT: about}
@@ -190,13 +200,13 @@ def _read_npz(path: str) -> Any:
     import numpy
 
     try:
-        with numpy.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
         about = arrays.pop(ABOUT, None)
         found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
-    except MemoryError:
-        raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).split("\n")[0]
         raise RnnscopeError(f"{path} is damaged, cut short or no .npz file of numbers ({reason})") from error
     return found if about is None else found | {ABOUT: str(about)}

@@ -55,8 +55,8 @@ class Comparison:
     `resync`: every step was a sequence by itself, fed the reference's state. `nonfinite`: the sides out of which NaN or
     infinity came. `weights`: how the right side's weights differ from the left one's, where it has its own; those that
     differ. `recorded`: the side that is a recorded run. `returned`: the dtypes in which a side returned its outputs,
-    where that is not the one that was asked for, by the side. `sources`: the files. `rerunnable`: whether a command
-    line says it all.
+    where that is not the one that was asked for, by the side. `ungraded`: the gradients that a side did not give.
+    `sources`: the files. `rerunnable`: whether a command line says it all.
     """
 
     spec: Spec
@@ -80,6 +80,7 @@ class Comparison:
     dependences: "tuple[Dependence, ...]" = ()
     recorded: str | None = None
     returned: tuple[tuple[str, str], ...] = ()
+    ungraded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sources: Sources = NO_FILES
     rerunnable: bool = True
 
@@ -167,4 +168,5 @@ class Comparison:
         rtol, atol = (self.tolerance.rtol, self.tolerance.atol) if given else (None, None)
         own = ((LEFT, self.left), (RIGHT, self.right), (GRAD, self.gradients is not None), (RTOL, rtol), (ATOL, atol))
         more = ((REFERENCE, self.asked_for_reference), (RESYNC, self.resync), (POWER, self.power is not None))
-        return rerun(self.command, self.spec, *self.sources.given(), *own, *more)
+        files = tuple(self.sources.given())
+        return rerun(self.command, self.spec, *files, *own, *more, with_files=bool(files or self.recorded))

@@ -133,8 +133,6 @@ class LoadsByItself(Lstm):
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
         super().__init__(input_size, hidden_size, num_layers)
         self.kernels = self.cells
-        del self.cells
-        self.cells = self.kernels
 
     def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
         for name, each in state.items():
@@ -222,4 +220,47 @@ class ResetBefore(nn.Module):
         b_r, b_z, b_n = cell.bias_hh.chunk(3)
         r, z = (r_x + h @ w_r.T + b_r).sigmoid(), (z_x + h @ w_z.T + b_z).sigmoid()
         n = (n_x + (r * h) @ w_n.T + b_n).tanh()
-        return (1 - z) * n + z * h
+        new: Tensor = (1 - z) * n + z * h
+        return new
+
+
+class OwnGradients(Lstm):
+    """Its parameters have names that say nothing, and load_state_dict knows what they are."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for cell in self.cells:
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                setattr(cell, f"own_{name}", getattr(cell, name))
+                delattr(cell, name)
+
+    def load_state_dict(self, state: Any, strict: bool = True, assign: bool = False) -> Any:
+        for name, each in state.items():
+            base, _, layer = name.rpartition("_l")
+            getattr(self.cells[int(layer)], f"own_{base}").data.copy_(each)
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.lstm_cell(x, (h, c), cell.own_weight_ih, cell.own_weight_hh, cell.own_bias_ih, cell.own_bias_hh)
+
+
+class SecondIsLengths(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor, lengths: Any = None) -> Any:
+        assert lengths is None
+        return self.rnn(x)
+
+
+class KeywordState(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor, *, hidden: Any = None) -> Any:
+        return self.rnn(x, hidden)
+
+
+def shared() -> nn.Module:
+    return instance

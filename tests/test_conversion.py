@@ -105,7 +105,7 @@ def test_what_is_there_is_kept_unless_forced(lstm: tuple[nn.LSTM, str], cli: Cli
     out = tmp_path / "out.pt"
     out.write_text("mine")
     words = ["convert", lstm[1], "--to", "cells", "-o", str(out)]
-    assert cli(*words).err == f"rnnscope: {out} is there already; name another file\n"
+    assert cli(*words).err == f"rnnscope: {out} is there already; name another file, or remove it\n"
     assert out.read_text() == "mine"
     assert cli(*words, "--force", "-q").code == 0
     assert "cells.0.weight_ih" in read_file(str(out))

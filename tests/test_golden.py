@@ -51,7 +51,7 @@ def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str
 
 def check(arithmetic: str, error: float, bound: float, decided: bool = True, steps: int | None = None) -> Check:
     margin = Margin("y", 2 * error, error, bound, (1, 4, 0), error <= bound, decided)
-    return Check(arithmetic, (margin,), steps)
+    return Check(arithmetic, (margin,), steps, single_steps=steps is not None)
 
 
 SAME = check("float64", 2.0**-52, 32 * 2.0**-53)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,52 @@ def test_what_a_step_from_zeros_never_uses_is_not_said_to_be_ignored() -> None:
     assert found.dependences == ()
 
 
+def test_gradients_that_cannot_be_told_are_a_blind_spot(cli: Cli) -> None:
+    found = judged("OwnGradients", grad=True)
+    assert found.exit_code == 0
+    assert [(role, len(names)) for role, names in found.ungraded] == [("right", 8)]
+    out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{FILE}:OwnGradients").out.split())
+    assert "gives no gradient of weight_ih_l0, weight_hh_l0, bias_ih_l0" in out
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"), [("SecondIsLengths", Spec(h0="zeros")), ("KeywordState", Spec()), ("shared", Spec())]
+)
+def test_how_a_state_is_taken_is_told_from_the_names(name: str, spec: Spec) -> None:
+    assert judged(name, spec).exit_code == 0
+
+
+def test_what_a_function_returns_again_and_again_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("import torch\nkept = torch.nn.RNN(10, 20, 2)\ndef make():\n    return kept\n")
+    assert compare(Spec(), right=f"{own}:make").exit_code == 0
+    monkeypatch.chdir(tmp_path)
+    assert compare(Spec(), right="own:make").exit_code == 0
+    kept = sys.modules.pop("own").kept
+    assert kept.weight_ih_l0.dtype == torch.float32
+
+
+def test_two_versions_of_a_project_are_two(tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        folder = tmp_path / version
+        folder.mkdir()
+        (folder / "scale.py").write_text(f"scale = {version}\n")
+        (folder / "net.py").write_text(
+            "import torch\n"
+            "class Net(torch.nn.RNN):\n"
+            "    def forward(self, x, hx=None):\n"
+            "        from scale import scale\n"
+            "        y, h = super().forward(x, hx)\n"
+            "        return y * scale, h\n"
+        )
+    names = [f"{tmp_path / version / 'net.py'}:Net" for version in ("1", "2")]
+    found = compare(Spec(), *names)
+    assert (found.cause, found.side) == ("function", "right")
+    assert {"scale", "net"} & set(sys.modules) == set()
+
+
 def test_a_class_that_rolls_dice_is_told() -> None:
     (found,) = judged("Random").dependences
     assert not found.repeats
@@ -136,8 +183,8 @@ WRONG: dict[str, tuple[str, str]] = {
     "OtherNames  ": (
         "--layers 1",
         "its parameters are not named as torch's or StackedCells' are: missing bias_hh_l0, bias_ih_l0, "
-        "weight_hh_l0 (near: weight_ih_10), weight_ih_l0 (near: weight_ih_10); unexpected W_hh, weight_ih_10; rename them, or give the class a "
-        "load_state_dict of its own that takes torch's names",
+        "weight_hh_l0 (near: weight_ih_10), weight_ih_l0 (near: weight_ih_10); unexpected "
+        "W_hh, weight_ih_10; rename them, or give the class a load_state_dict of its own that takes torch's names",
     ),
     "make_two_layers": ("--hidden-size 7", "cells.0.weight_ih has shape (80, 10), but weight_ih_l0 is (28, 10)"),
     "make_two_layers ": ("--layers 3", "its parameters are not named as torch's"),
@@ -161,7 +208,9 @@ def test_what_is_wrong_with_a_class_is_trouble_in_one_line(name: str, cli: Cli) 
 
 
 def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
-    assert cli("compare", "--right", f"{FILE}:NoState").err.endswith("its forward takes no hx; use --h0 zeros\n")
+    assert cli("compare", "--right", f"{FILE}:NoState").err.endswith(
+        "its forward takes no hx; name an argument hx, or use --h0 zeros and no --resync\n"
+    )
 
 
 def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:

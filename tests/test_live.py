@@ -1,0 +1,211 @@
+"""Real modules, with weights of their own: compared, asserted in a test suite, and left as they were."""
+
+import warnings
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from rnnscope import RnnscopeError, StackedCells, assert_equivalent, compare
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+class Wrapped(nn.Module):
+    """Hides torch's module behind a name, and says nothing of itself."""
+
+    def __init__(self, rnn: nn.Module) -> None:
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        return self.rnn(x, hx)
+
+
+class Scaled(Wrapped):
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        y, h = self.rnn(x, hx)
+        return y * 1.001, h
+
+
+MODULES: dict[str, nn.Module] = {
+    "rnn": nn.RNN(3, 4, 2, nonlinearity="relu"),
+    "lstm": nn.LSTM(3, 4, 2, bidirectional=True, dropout=0.5),
+    "gru": nn.GRU(3, 4, 2, batch_first=True),
+}
+
+
+def state(kind: str, batch: int = 5) -> Any:
+    if kind == "lstm":
+        return torch.randn(4, batch, 4), torch.randn(4, batch, 4)
+    return torch.randn(2, batch, 4)
+
+
+@pytest.mark.parametrize("with_state", [True, False])
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_module_and_its_cells_are_the_same(kind: str, with_state: bool) -> None:
+    module: Any = MODULES[kind]
+    x = torch.randn(6, 5, 3) if kind != "gru" else torch.randn(5, 6, 3)
+    found = compare(module, StackedCells.from_module(module), x, state(kind) if with_state else None, grad=True)
+    assert found.verdict in ("identical", "equivalent")
+    assert found.weights == ()
+    assert (found.spec.seq_len, found.spec.batch_size, found.spec.kind) == (6, 5, kind)
+    assert found.ungraded == ()
+
+
+def test_packed_and_unbatched_input() -> None:
+    module = nn.LSTM(3, 4)
+    cells = StackedCells.from_module(module)
+    packed = pack_padded_sequence(torch.randn(6, 3, 3), torch.tensor([2, 6, 4]), enforce_sorted=False)
+    hx = torch.randn(1, 3, 4), torch.randn(1, 3, 4)
+    assert compare(module, cells, packed, hx).spec.lengths == (2, 6, 4)
+    assert compare(module, cells, packed, hx).exit_code == 0
+    assert compare(module, cells, torch.randn(6, 3)).spec.unbatched
+
+
+@pytest.mark.parametrize("kind", MODULES)
+def test_a_wrapper_is_looked_into(kind: str) -> None:
+    module = MODULES[kind]
+    x = torch.randn(5, 5, 3)
+    assert compare(Wrapped(module), Wrapped(deepcopy(module)), x).verdict == "identical"
+    assert compare(Wrapped(module), module, x).exit_code == 0
+
+
+class Spoils(Wrapped):
+    """Computes what is right, and changes what it was given."""
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        y, h = self.rnn(x, hx)
+        x.detach().zero_()
+        hx.detach().zero_()
+        return y, h
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_a_module_does_to_its_input_changes_nothing(dtype: torch.dtype) -> None:
+    module = nn.GRU(3, 4).to(dtype)
+    x, h0 = torch.randn(6, 5, 3, dtype=dtype), torch.randn(1, 5, 4, dtype=dtype)
+    before = x.clone(), h0.clone()
+    assert compare(Spoils(module), module, x, h0).verdict == "identical"
+    assert torch.equal(x, before[0])
+    assert torch.equal(h0, before[1])
+
+
+def test_weights_that_were_never_shared_are_said() -> None:
+    found = compare(nn.LSTM(3, 4), StackedCells("lstm", 3, 4), torch.randn(6, 5, 3))
+    assert (found.cause, found.side) == ("function", None)
+    assert len(found.weights) == 4
+
+
+def test_another_function_is_told_by_its_side() -> None:
+    module = nn.GRU(3, 4)
+    found = compare(module, Scaled(module), torch.randn(6, 5, 3), torch.randn(1, 5, 4))
+    assert (found.cause, found.side, found.right) == ("function", "right", "Scaled")
+
+
+@pytest.mark.parametrize(("left", "right"), [("float64", "float32"), ("float32", "bfloat16")])
+def test_a_copy_in_another_dtype_is_the_same_network(left: str, right: str) -> None:
+    module = nn.GRU(3, 4).to(getattr(torch, left))
+    found = compare(module, deepcopy(module).to(getattr(torch, right)), torch.randn(6, 5, 3))
+    assert (found.verdict, found.dtypes) == ("equivalent", (left, right))
+
+
+def test_folded_weight_norm_is_the_same_network() -> None:
+    normed: Any = nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")
+    plain = nn.LSTM(3, 4)
+    plain.load_state_dict({name: getattr(normed, name).detach() for name in plain.state_dict()})
+    normed(torch.zeros(1, 1, 3))  # keeps what it has computed
+    x = torch.randn(6, 5, 3)
+    assert compare(plain, normed, x).verdict == "identical"
+    assert compare(normed, plain, x, grad=True).exit_code == 0
+    assert isinstance(normed.parametrizations.weight_hh_l0.original0, nn.Parameter)
+
+
+def test_weight_norm_of_the_old_kind_is_the_same_network() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        normed: Any = nn.utils.weight_norm(nn.LSTM(3, 4), "weight_hh_l0")
+    normed(torch.zeros(1, 1, 3))
+    plain = nn.LSTM(3, 4)
+    plain.load_state_dict({name: getattr(normed, name).detach() for name in plain.state_dict()})
+    assert compare(plain, normed, torch.randn(6, 5, 3)).verdict == "identical"
+
+
+def test_modules_are_left_as_they_were() -> None:
+    module: Any = nn.LSTM(3, 4, 2, dropout=0.5)
+    before = deepcopy(module.state_dict())
+    cells, x = StackedCells.from_module(module), torch.randn(6, 5, 3, requires_grad=True)
+    rng = torch.get_rng_state()
+    compare(module, cells, x, grad=True, power=True)
+    assert module.training
+    assert all(torch.equal(each, before[name]) for name, each in module.state_dict().items())
+    assert [each.grad for each in module.parameters()] == [None] * 8
+    assert x.grad is None
+    assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_no_command_line_says_all_of_it() -> None:
+    module = nn.GRU(3, 4)
+    assert compare(module, module, torch.randn(6, 5, 3)).rerun == ""
+
+
+def test_an_assertion_passes_with_the_comparison() -> None:
+    module = nn.GRU(3, 4)
+    found = assert_equivalent(module, StackedCells.from_module(module), torch.randn(6, 5, 3))
+    assert found.exit_code == 0
+
+
+def test_an_assertion_fails_with_the_table() -> None:
+    module = nn.GRU(3, 4)
+    with pytest.raises(AssertionError) as failure:
+        assert_equivalent(module, Scaled(module), torch.randn(6, 5, 3))
+    text = str(failure.value)
+    assert "Scaled against GRU, nn.GRU (1 layer)" in text
+    assert "Verdict: different: not the same function" in text
+    assert "Rerun" not in text
+
+
+def test_an_assertion_takes_a_tolerance_too() -> None:
+    module = nn.GRU(3, 4)
+    with pytest.raises(AssertionError, match="over the tolerance"):
+        assert_equivalent(module, nn.GRU(3, 4), torch.randn(6, 5, 3), reference=False, rtol=0, atol=1e-6)
+
+
+LSTM, GRU, X = nn.LSTM(3, 4), nn.GRU(3, 4), torch.zeros(6, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((nn.Linear(3, 4), nn.Linear(3, 4), X), "no kind and sizes can be told of Linear or Linear"),
+        ((LSTM, GRU, X), r"LSTM is nn.LSTM\(3, 4, num_layers=1\) and GRU is nn.GRU\(3, 4, num_layers=1\)"),
+        ((GRU, nn.GRU(3, 5), X), "compare networks of one kind and size"),
+        ((GRU, GRU, torch.zeros(6, 5, 2)), r"x has shape \(6, 5, 2\), but it must be \(L, N, H_in\) = \(6, 5, 3\)"),
+        ((GRU, GRU, torch.zeros(6)), r"x has shape \(6,\), but it must have 3 dims"),
+        ((GRU, GRU, [1, 2]), "x is a list, but it must be a tensor or a packed sequence"),
+        ((GRU, GRU, X, torch.zeros(1, 5, 3)), r"h0 has shape \(1, 5, 3\), but it must be"),
+        ((LSTM, LSTM, X, torch.zeros(1, 5, 4)), r"hx is a Tensor, but nn.LSTM takes the pair \(h0, c0\)"),
+        ((GRU, GRU, X, (torch.zeros(1, 5, 4),)), "hx is a tuple, but nn.GRU takes the tensor h0"),
+        ((GRU, deepcopy(GRU).to("meta"), X), "is in float32 on meta, but it must be in one of"),
+        (("module", "cells"), "compare takes a Spec, or two modules and their input"),
+        ((GRU, "cells", X), "compare takes a Spec, or two modules and their input"),
+        ((GRU, nn.GRU(3, 4, batch_first=True), X), "GRU has batch_first=False and GRU has batch_first=True"),
+        ((GRU, GRU, torch.zeros(6, 5, 3, dtype=torch.int64)), "x is torch.int64, but it must be a tensor of floating"),
+        ((LSTM, LSTM, X, (torch.zeros(1, 5, 4), None)), "hx is NoneType, but it must be a tensor"),
+    ],
+)
+def test_what_cannot_be_compared(arguments: Any, sentence: str) -> None:
+    with pytest.raises(RnnscopeError, match=sentence):
+        compare(*arguments)
+
+
+@pytest.mark.parametrize("question", [{"resync": True, "reference": False}, {"rtol": 1.0}, {"grad": 3}])
+def test_a_question_that_makes_no_sense(question: dict[str, Any]) -> None:
+    with pytest.raises(RnnscopeError):
+        compare(nn.RNN(3, 4), nn.RNN(3, 4), X, **question)
