@@ -89,7 +89,7 @@ def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
 def _why(comparison: "Comparison") -> Page:
     """The conventions that a side follows instead of torch's."""
     reference = comparison.reference
-    if reference is None or not reference.other or reference.about_float32:
+    if reference is None or not reference.other or reference.about_float32 or reference.about_tf32:
         return []
     found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in comparison.explanations]
     if not found and (comparison.dependences or (comparison.weights and not comparison.explanations)):

@@ -10,6 +10,7 @@ Any part may be missing: outputs of another framework need no more than y, h and
 """
 
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -110,6 +111,7 @@ def write_recording(file: str, problem: Problem, outputs: Tensors, spec: Spec, a
     about = {
         "schema": 1,
         "rnnscope": __version__,
+        "python": platform.python_version(),
         "torch": str(torch.__version__),
         "device": where,
         "arithmetic": arithmetic,

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
-from rnnscope.diagnosis import Explanation, Power
+from rnnscope.diagnosis import Dependence, Explanation, Power
 from rnnscope.locating import Place
 from rnnscope.margins import Check, Margin
 from rnnscope.pages import Grid
 from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
+from rnnscope.sources import Sources
+from rnnscope.storage import Checkpoint, Conversion, Rnn
 from rnnscope.verdicts import Reference
 
 Facts = dict[str, Any]
@@ -160,9 +162,44 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
         comparison(Spec(), *nonfinite, DEFAULT, first_divergence=place, nonfinite=("right",)),
     )
     yield "compare-shape", comparison(Spec(), {"right_shape": (5, 3, 20)}, tiny, DEFAULT)
+    sources = Sources(weights="encoder.pt", prefix="encoder.rnn", right_weights="after.pt")
+    row = Difference("weight_hh_l1", (20, 20), (20, 20), 400, **FAR | {"worst_index": (3, 7)})
+    other = Reference(OTHER, SAME, SAME)
+    facts = {"reference": other, "weights": (row,), "sources": sources, "first_divergence": Place("y", 0, 1, 0, 3, 2)}
+    yield "compare-weights", comparison(Spec(), FAR, FAR, DEFAULT, **facts)
+    own = Reference(OTHER, SAME, OTHER, other=("right",))
+    facts = {
+        "reference": own,
+        "dependences": (Dependence("right", ("weight_hh_l0", "weight_hh_l1"), repeats=False),),
+        "returned": (("right", "float64"),),
+        "ungraded": (("right", ("weight_ih_l0", "weight_hh_l0")),),
+    }
+    yield "compare-own", replace(comparison(Spec(), FAR, FAR, DEFAULT, **facts), right="my_rnn.py:MyRnn")
+    tf32 = Reference(check("float32", 1e-4, 9.5e-7), SAME, check("float32", 1e-4, 9.5e-7), ("right",), about_tf32=True)
+    found = comparison(Spec(), FAR, FAR, DEFAULT, reference=tf32, recorded="right")
+    yield "compare-recorded", replace(found, right="recorded:run.npz")
 
 
-RESULTS: dict[str, Shapes | Comparison] = {
+def rnn(prefix: str, form: str, spec: Spec, *notes: str) -> Rnn:
+    return Rnn(prefix, f"state_dict.{prefix}", form, spec, {}, {}, notes)
+
+
+ENCODER = rnn(
+    "module.encoder.rnn",
+    "module",
+    Spec(kind="lstm", num_layers=2, bidirectional=True, proj_size=8, dtype="bfloat16"),
+    "weight norm was folded into module.encoder.rnn.weight_hh_l0",
+)
+CELL = rnn("decoder.cells.0", "cell", Spec(kind="rnn", num_layers=1, bias=False), "tied to decoder.cells.1")
+
+
+def conversion() -> Conversion:
+    names = {"encoder.weight_ih_l0": "cells.0.weight_ih", "encoder.weight_hh_l0": "cells.0.weight_hh"}
+    proof = comparison(Spec(dtype="float64"), TINY, TINY, DEFAULT, reference=Reference(SAME, SAME, SAME))
+    return Conversion("model.pt", "encoder", ENCODER, "cells.safetensors", "cells", names, proof)
+
+
+RESULTS: dict[str, Shapes | Comparison | Checkpoint | Conversion] = {
     "shapes": shapes(Spec()),
     "shapes-batch-first-no-bias-relu": shapes(Spec(batch_first=True, bias=False, nonlinearity="relu", num_layers=1)),
     "shapes-cells": shapes(Spec(), "cells"),
@@ -183,6 +220,8 @@ RESULTS: dict[str, Shapes | Comparison] = {
     "shapes-unbatched-dropout": shapes(Spec(unbatched=True, dropout=0.5, num_layers=1)),
     "shapes-swappable": shapes(Spec(seq_len=4, batch_size=4, dropout=0.5)),
     "compare-lstm-lengths-grad": LSTM,
+    "weights": Checkpoint("model.pt", (ENCODER, rnn("decoder", "stacked", Spec(kind="gru")), CELL), "2.13.0"),
+    "convert": conversion(),
     **dict(comparisons()),
 }
 
@@ -205,6 +244,9 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "compare-shape",
         "compare-lstm-lengths-grad",
         "shapes-lstm",
+        "weights",
+        "convert",
+        "compare-weights",
     ):
         for form, extension in EXTENSIONS.items():
             yield f"{name}.{extension}", name, form, "80"

@@ -60,7 +60,7 @@ def test_a_script_runs(bash: Callable[..., Answer], script: str, output: str) ->
     assert bash(f"set -euo pipefail\n{script}") == Answer(0, output, "")
 
 
-@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["compare", "cells"])
+@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["compare", "cells", "modules"])
 def test_a_python_example_runs(script: str, output: str) -> None:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
