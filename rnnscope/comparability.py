@@ -57,7 +57,7 @@ def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | 
     return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Question:
     """What is asked of two sides; the flags of `rnnscope compare`.
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # their modules import torch
     from rnnscope.weights import Input, Weights
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Loaded:
     """A Spec, and what else the files gave; None where the seed gives it.
 

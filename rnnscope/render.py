@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rnnscope.pages import Grid, Page
 from rnnscope.shapes import Shapes
 from rnnscope.shapes_page import page_of_shapes
-from rnnscope.storage import Checkpoint, Conversion
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,6 +58,7 @@ def page(result: "Result") -> Page:
         return page_of_shapes(result)
     from rnnscope.comparison_page import page_of_comparison
     from rnnscope.files_page import page_of_checkpoint, page_of_conversion
+    from rnnscope.storage import Checkpoint, Conversion
 
     if isinstance(result, Checkpoint):
         return page_of_checkpoint(result)

@@ -12,7 +12,7 @@ def _source(flag: Flag) -> Any:
     return field(default=None, metadata={"flag": flag})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Sources:
     """Names of files, and where in them a network is; None where the seed gives it.
 
