@@ -116,7 +116,9 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
     if recorded is not None:
         own = replace(own, device="cpu", dtype=recorded.dtype or own.dtype)
-        return Side(role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False)
+        return Side(
+            role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False, has_steps=False
+        )
     try:
         with running(own) as placed:
             used = arithmetic(placed, fused=subject == "module")
@@ -124,7 +126,8 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
                 return Side(role, subject, placed, SUBJECTS[subject], used)
             network = own_network(subject, placed)
             used = arithmetic(placed, network.is_fused)
-            return Side(role, subject, placed, network.run, used, is_own=True, has_layers=network.has_layers)
+            side = Side(role, subject, placed, network.run, used, is_own=True)
+            return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise

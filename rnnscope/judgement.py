@@ -34,6 +34,7 @@ class Side:
         is_own: whether it is somebody's own network.
         gets_weights: whether it is given weights, which somebody's own class may ignore.
         has_layers: whether each layer can be run by itself.
+        has_steps: whether each step can be run by itself, from a state that is given.
     """
 
     role: str
@@ -46,6 +47,7 @@ class Side:
     is_own: bool = False
     gets_weights: bool = True
     has_layers: bool = True
+    has_steps: bool = True
 
     def own_problem(self, problem: Problem) -> Problem:
         """A problem with the side's own weights."""
@@ -105,11 +107,6 @@ class Evidence:
         half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
         return Evidence(half, self.left, self.right)
 
-    @property
-    def has_recorded(self) -> bool:
-        """Whether a side is a recorded run."""
-        return self.left.recorded or self.right.recorded
-
     def yardstick_of(self, side: Side) -> Yardstick:
         """The bounds for a side's own weights."""
         if side.weights is None:
@@ -168,7 +165,7 @@ class Evidence:
         """
         check, part = ask(self), self
         by_itself = self.problem.places is not None or self.problem.spec.seq_len == 1
-        if check.decided or by_itself or self.has_recorded:
+        if check.decided or by_itself or not (self.left.has_steps and self.right.has_steps):
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
             part = part.beginning

@@ -21,7 +21,7 @@ from rnnscope.devices import arithmetic, running
 from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Side
-from rnnscope.own_classes import OwnNetwork, is_fused
+from rnnscope.own_classes import OwnNetwork, is_fused, state_parameter
 from rnnscope.problems import Problem, draw_problem, rounded_weights
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.storage import Rnn
@@ -84,6 +84,7 @@ def live_sides(
                 is_own=True,
                 gets_weights=False,
                 has_layers=False,
+                has_steps=state_parameter(module) is not None,
             )
         )
     return places["left"], problem, sides[0], sides[1]

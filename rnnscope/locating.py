@@ -48,7 +48,7 @@ def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
         used = function_arithmetic(seen.left, seen.right)
         return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.yardstick.precision(used))
 
-    parts = _parts(evidence) if step_by_step and not evidence.has_recorded else (evidence,)
+    parts = _parts(evidence) if step_by_step else (evidence,)
     return next(filter(None, (_first_of(part, found) for part in parts)), None)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.own_classes import OwnNetwork, is_fused
+from rnnscope.own_classes import OwnNetwork, is_fused, state_parameter
 from rnnscope.own_code import find_own, guarded
 from rnnscope.spec import SPEC_FLAGS, Spec
 
@@ -46,8 +46,10 @@ def own_network(name: str, spec: Spec) -> OwnNetwork:
             raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
         for each in _NEUTRAL.keys() - takes - (set() if spec.train else {"dropout"}):
             _check_needed(name, network, each, spec, fixed=not takes)
+        has_steps = state_parameter(network) is not None
     layout = None if "batch_first" in takes else spec.batch_first
-    return OwnNetwork(name, make, layout, has_layers={"num_layers", "input_size"} <= takes, is_fused=is_fused(network))
+    has_layers = {"num_layers", "input_size"} <= takes
+    return OwnNetwork(name, make, layout, has_layers=has_layers, has_steps=has_steps, is_fused=is_fused(network))
 
 
 def _made(target: Callable[..., Any], takes: set[str], spec: Spec) -> Any:

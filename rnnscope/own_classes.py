@@ -33,6 +33,7 @@ class OwnNetwork:
         batch_first: its layout, where it does not say it itself; None where it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
         has_layers: whether it can be built with one layer.
+        has_steps: whether it takes a state.
         is_fused: whether a module of torch's computes in it.
     """
 
@@ -41,6 +42,7 @@ class OwnNetwork:
     batch_first: bool | None
     gets_weights: bool = True
     has_layers: bool = False
+    has_steps: bool = True
     is_fused: bool = False
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
@@ -56,7 +58,7 @@ class OwnNetwork:
             if self.gets_weights:
                 self._load(network, spec, {name: each.clone() for name, each in weights.items()})
             _set_mode(network, spec)
-            state = _state_parameter(network)
+            state = state_parameter(network)
             if state is None and spec.h0 == "random":
                 raise RnnscopeError(
                     f"{self.name}: its forward takes no hx", "name an argument hx, or use --h0 zeros and no --resync"
@@ -125,7 +127,7 @@ def is_fused(network: nn.Module) -> bool:
     return any(isinstance(each, nn.RNNBase) for each in network.modules())
 
 
-def _state_parameter(network: nn.Module) -> inspect.Parameter | None:
+def state_parameter(network: nn.Module) -> inspect.Parameter | None:
     """What its forward takes hx by: its second argument, where that must be given or has such a name, or another."""
     try:
         every = list(inspect.signature(network.forward).parameters.values())

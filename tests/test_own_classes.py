@@ -11,7 +11,8 @@ import pytest
 import torch
 from conftest import Answer
 
-from rnnscope import Comparison, Spec, compare
+from rnnscope import Comparison, Spec, compare, load
+from rnnscope.sources import Sources
 
 Cli = Callable[..., Answer]
 FILE = str(Path(__file__).parent / "own_networks.py")
@@ -211,6 +212,18 @@ def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
     assert cli("compare", "--right", f"{FILE}:NoState").err.endswith(
         "its forward takes no hx; name an argument hx, or use --h0 zeros and no --resync\n"
     )
+
+
+def test_a_class_without_a_state_in_chaos_is_undecided(tmp_path: Path) -> None:
+    weights = str(tmp_path / "wild.pt")
+    torch.manual_seed(0)
+    module = torch.nn.RNN(8, 64, 2)
+    for each in module.parameters():
+        each.data *= 30
+    torch.save(module.state_dict(), weights)
+    loaded = load(Sources(weights=weights), {"seq_len": 300, "h0": "zeros"})
+    assert compare(loaded.spec, right=f"{FILE}:NoState", loaded=loaded).verdict == "undecided"
+    assert compare(loaded.spec, right="cells", loaded=loaded).verdict == "equivalent"
 
 
 def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:
