@@ -18,14 +18,13 @@ from torch.nn.utils.weight_norm import WeightNorm
 from rnnscope.cells import Hidden
 from rnnscope.checkpoints import find_rnn
 from rnnscope.devices import arithmetic, running
-from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Side
 from rnnscope.own_classes import OwnNetwork, is_fused, state_parameter
 from rnnscope.problems import Problem, draw_problem, rounded_weights
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.storage import Rnn
-from rnnscope.weights import Input, Weights
+from rnnscope.weights import Input, Weights, input_of, sizes_of
 
 
 def live_sides(
@@ -37,57 +36,32 @@ def live_sides(
         RnnscopeError: no network whose kind and sizes can be told, two that are not alike, or an input that does not
             fit them.
     """
-    modules = {"left": left, "right": right}
-    found = {role: _rnn(module) for role, module in modules.items()}
-    rnns = {role: each for role, each in found.items() if isinstance(each, Rnn)}
-    if not rnns:
-        reason = getattr(found["left"], "message", "")
-        raise RnnscopeError(
-            f"no kind and sizes can be told of {type(left).__name__} or {type(right).__name__} ({reason})",
-            "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
-        )
-    first = next(iter(rnns.values()))
-    if any(replace(each.spec, dtype=first.spec.dtype) != first.spec for each in rnns.values()):
-        raise RnnscopeError(
-            " and ".join(f"{type(modules[role]).__name__} is {_told(each.spec)}" for role, each in rnns.items()),
-            "compare networks of one kind and size",
-        )
-    layouts = [_habit(module, "batch_first", (True, False)) for module in (left, right)]
-    if set(layouts) == {True, False}:
-        one, other = (f"{type(each).__name__} has batch_first={layouts[n]}" for n, each in enumerate((left, right)))
-        raise RnnscopeError(
-            f"{one} and {other}: the same x means another input to each",
-            "give one of them the layout of the other",
-        )
-    spec, given = _with_input(_with_habits(first.spec, (left, right)), x, hx)
-    places = {role: _placed(module, spec) for role, module in modules.items()}
-    dtypes = tuple(each.dtype for each in places.values())
-    problem = draw_problem(places["left"], dtypes, grad, first.weights, given)
-    sides = []
-    for role, module in modules.items():
-        # Rounded to both dtypes, or a copy in another dtype would be another network.
-        own = rounded_weights(rnns[role].weights, dtypes) if role in rnns else None
-        same = own is None or all(torch.equal(own[name], each) for name, each in problem.weights.items())
-        name = type(module).__name__
-        with running(places[role]) as placed:
-            used = arithmetic(placed, is_fused(module))
-        make = _copies(module, rnns[role].names if role in rnns else {}, own or {})
-        network = OwnNetwork(name, make, spec.batch_first, gets_weights=False)
-        sides.append(
-            Side(
-                role,
-                name,
-                placed,
-                network.run,
-                used,
-                None if same else own,
-                is_own=True,
-                gets_weights=False,
-                has_layers=False,
-                has_steps=state_parameter(module) is not None,
-            )
-        )
-    return places["left"], problem, sides[0], sides[1]
+    modules = (left, right)
+    rnns = [_rnn(module) for module in modules]
+    network = _with_habits(_one_network(modules, rnns), modules)
+    spec, given = _with_input(network, x, hx)
+    places = [_placed(module, spec) for module in modules]
+    dtypes = tuple(each.dtype for each in places)
+    weights = next(each.weights for each in rnns if isinstance(each, Rnn))
+    problem = draw_problem(places[0], dtypes, grad, weights, given)
+    one, other = (
+        _side(role, module, rnn, place, problem)
+        for role, module, rnn, place in zip(("left", "right"), modules, rnns, places, strict=True)
+    )
+    return places[0], problem, one, other
+
+
+def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, problem: Problem) -> Side:
+    # Rounded to the dtypes of both sides, or a copy in another dtype would be another network.
+    own = rounded_weights(rnn.weights, problem.dtypes) if isinstance(rnn, Rnn) else {}
+    names = rnn.names if isinstance(rnn, Rnn) else {}
+    same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
+    name = type(module).__name__
+    network = OwnNetwork(name, _copies(module, names, own), place.batch_first, gets_weights=False)
+    with running(place) as placed:
+        used = arithmetic(placed, is_fused(module))
+    side = Side(role, name, placed, network.run, used, None if same else own, is_own=True, gets_weights=False)
+    return replace(side, has_layers=False, has_steps=state_parameter(module) is not None)
 
 
 def _rnn(module: nn.Module) -> Rnn | RnnscopeError:
@@ -103,53 +77,66 @@ def _told(spec: Spec) -> str:
     return f"{spec.module_name}({spec.input_size}, {spec.hidden_size}, num_layers={spec.num_layers}{both})"
 
 
+def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]) -> Spec:
+    """Kind and sizes, on which both must agree that say any."""
+    names = [type(module).__name__ for module in modules]
+    told = {name: each.spec for name, each in zip(names, rnns, strict=True) if isinstance(each, Rnn)}
+    if not told:
+        reason = getattr(rnns[0], "message", "")
+        raise RnnscopeError(
+            f"no kind and sizes can be told of {names[0]} or {names[1]} ({reason})",
+            "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
+        )
+    specs = [each.spec for each in rnns if isinstance(each, Rnn)]
+    if any(replace(each, dtype=specs[0].dtype) != specs[0] for each in specs):
+        raise RnnscopeError(
+            " and ".join(f"{name} is {_told(each)}" for name, each in zip(names, specs, strict=True)),
+            "compare networks of one kind and size",
+        )
+    return specs[0]
+
+
 def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
     """What parameters do not say, as the left module says it, or else the right one."""
-    layouts, kinds = (
-        [found for module in modules if (found := _habit(module, name, allowed)) is not None]
-        for name, allowed in (("batch_first", (True, False)), ("nonlinearity", ("tanh", "relu")))
-    )
+    layouts = [_habit(module, "batch_first", True, False) for module in modules]
+    if set(layouts) == {True, False}:
+        one, other = (
+            f"{type(module).__name__} has batch_first={layout}" for module, layout in zip(modules, layouts, strict=True)
+        )
+        raise RnnscopeError(
+            f"{one} and {other}: the same x means another input to each", "give one of them the layout of the other"
+        )
+    kinds = [found for module in modules if (found := _habit(module, "nonlinearity", "tanh", "relu"))]
     nonlinearity = kinds[0] if kinds and spec.kind == "rnn" else "tanh"
-    return replace(spec, batch_first=bool(layouts and layouts[0]), nonlinearity=nonlinearity)
+    return replace(spec, batch_first=True in layouts, nonlinearity=nonlinearity)
 
 
-def _habit(module: nn.Module, name: str, allowed: tuple[Any, ...]) -> Any:
+def _habit(module: nn.Module, name: str, *allowed: Any) -> Any:
     """What a module, or the first one in it that has an opinion, says of itself; None where there is none."""
     says = (getattr(each, name, None) for each in module.modules())
-    return next((each for each in says if any(each is value or each == value for value in allowed)), None)
+    return next((each for each in says if isinstance(each, (bool, str)) and each in allowed), None)
 
 
 def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tuple[Spec, Input]:
     """The Spec with the sizes of the input, and the input."""
     lengths = None
-    if not isinstance(x, (Tensor, PackedSequence)):
-        raise RnnscopeError(f"x is a {type(x).__name__}, but it must be a tensor or a packed sequence")
     if isinstance(x, PackedSequence):
-        x, steps_of = pad_packed_sequence(x, spec.batch_first)
-        lengths = tuple(steps_of.tolist())
-    if x.dim() not in (2, 3) or 0 in x.shape:
-        raise RnnscopeError(f"x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N, none of them 0")
-    steps, *batch, _ = x.transpose(0, 1).shape if spec.batch_first and x.dim() == 3 else x.shape
-    size = {"batch_size": batch[0]} if batch else {"unbatched": True}
-    spec = replace(spec, seq_len=steps, lengths=lengths, h0="zeros" if hx is None else "random", **size)
-    state = hx if isinstance(hx, (tuple, list)) else (hx,)
-    if spec.kind != "lstm" and isinstance(hx, (tuple, list)):
-        raise RnnscopeError(f"hx is a {type(hx).__name__}, but {spec.module_name} takes the tensor h0")
-    if hx is not None and spec.kind == "lstm" and len(state) != 2:
-        raise RnnscopeError(f"hx is a {type(hx).__name__}, but nn.LSTM takes the pair (h0, c0)")
-    for name, tensor in (("x", x), *(("hx", each) for each in state if hx is not None)):
-        if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.is_meta:
-            what = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+        x, steps = pad_packed_sequence(x, spec.batch_first)
+        lengths = tuple(steps.tolist())
+    pair = isinstance(hx, (tuple, list))
+    if hx is not None and not (pair and len(hx) == 2 if spec.kind == "lstm" else not pair):
+        expected = "the pair (h0, c0)" if spec.kind == "lstm" else "the tensor h0"
+        raise RnnscopeError(f"hx is a {type(hx).__name__}, but {spec.module_name} takes {expected}")
+    state = () if hx is None else tuple(hx) if pair else (hx,)
+    tensors = {"x": x} | dict(zip(("h0", "c0"), state, strict=False))
+    for name, each in tensors.items():
+        if not isinstance(each, Tensor) or not each.is_floating_point() or each.is_meta:
+            what = f"of {each.dtype}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
             raise RnnscopeError(f"{name} is {what}, but it must be a tensor of floating-point numbers")
-    shapes = [each for each in tensor_shapes(spec) if each.role != "output"]
-    tensors = [x, *(torch.zeros(each.shape, device="cpu") for each in shapes[1:])] if hx is None else [x, *state]
-    for expected, tensor in zip(shapes, tensors, strict=True):
-        if tuple(tensor.shape) != expected.shape:
-            dims = ", ".join(expected.dims)
-            raise RnnscopeError(
-                f"{expected.name} has shape {tuple(tensor.shape)}, but it must be ({dims}) = {expected.shape}"
-            )
-    return spec, Input(tensors[0], tuple(tensors[1:]))
+    facts: dict[str, Any] = sizes_of(x, spec.batch_first) | {"lengths": lengths}
+    del facts["input_size"]  # the network's own stays, and input_of holds x against it
+    spec = replace(spec, h0="zeros" if hx is None else "random", **facts)
+    return spec, input_of(spec, tensors)
 
 
 def _placed(module: nn.Module, spec: Spec) -> Spec:

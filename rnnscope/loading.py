@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-import torch
-
 from rnnscope.checkpoints import find_rnn
-from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Switch
 from rnnscope.loaded import Loaded
@@ -20,7 +17,7 @@ from rnnscope.sources import Sources
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.storage import Rnn
 from rnnscope.tensor_files import read_file
-from rnnscope.weights import Input
+from rnnscope.weights import input_of, sizes_of
 
 Facts = dict[str, Any]
 """Fields of a Spec by their names."""
@@ -63,7 +60,7 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     if sources.right_weights is not None:
         second = find_rnn(sources.right_weights, read(sources.right_weights), sources.right_prefix)
         _check_alike(sources.right_weights, second, spec)
-    given = None if run is None else _input(run, spec)
+    given = None if run is None else input_of(spec, run.tensors, f"{run.file}: ")
     own, other = (each.weights if each else None for each in (rnn, second))
     return Loaded(sources, spec, own, other, given, recordings)
 
@@ -115,41 +112,22 @@ def _beside(said: Mapping[str, Any], kind: str) -> Facts:
 
 
 def _sizes(run: Recording, batch_first: bool) -> Facts:
-    """The sizes of an input."""
+    """The sizes of an input, and whether it has a state."""
     x, lengths = run.tensors.get("x"), run.tensors.get("lengths")
     if x is None:
         raise RnnscopeError(f"{run.file} has no x", "give the input by --inputs FILE, with x, h0 and c0 in it")
-    if x.dim() not in (2, 3) or 0 in x.shape:
-        raise RnnscopeError(f"{run.file}: x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N")
-    steps, *batch, features = x.transpose(0, 1).shape if batch_first and x.dim() == 3 else x.shape
-    facts: Facts = {"input_size": features, "h0": "random" if {"h0", "c0"} & run.tensors.keys() else "zeros"}
-    if not batch:
-        facts["unbatched"] = True
-    if lengths is not None and not batch:
-        raise RnnscopeError(f"{run.file}: lengths needs an x with N, and it has shape {tuple(x.shape)}")
+    facts: Facts = dict(sizes_of(x, batch_first, f"{run.file}: "))
+    facts["h0"] = "random" if {"h0", "c0"} & run.tensors.keys() else "zeros"
     if lengths is None:
-        return facts | {"seq_len": steps} | ({"batch_size": batch[0]} if batch else {})
-    if lengths.min() < 1 or lengths.max() != steps or len(lengths) != batch[0]:
+        return facts
+    items, steps = facts.get("batch_size"), facts["seq_len"]
+    if items is None:
+        raise RnnscopeError(f"{run.file}: lengths needs an x with N, and it has shape {tuple(x.shape)}")
+    if lengths.min() < 1 or lengths.max() != steps or len(lengths) != items:
         raise RnnscopeError(
-            f"{run.file}: lengths must be {batch[0]} numbers from 1 to the {steps} steps of x, the longest {steps}"
+            f"{run.file}: lengths must be {items} numbers from 1 to the {steps} steps of x, the longest {steps}"
         )
     return facts | {"lengths": tuple(lengths.tolist())}
-
-
-def _input(run: Recording, spec: Spec) -> Input:
-    """x, h0 and c0, in the shapes of the Spec; a state that is left out is zeros."""
-    found = []
-    for each in tensor_shapes(spec):
-        if each.role == "output":
-            continue
-        tensor = run.tensors.get(each.name, torch.zeros(each.shape, device="cpu"))
-        if tuple(tensor.shape) != each.shape:
-            dims = ", ".join(each.dims)
-            raise RnnscopeError(
-                f"{run.file}: {each.name} has shape {tuple(tensor.shape)}, but it must be ({dims}) = {each.shape}"
-            )
-        found.append(tensor)
-    return Input(found[0], tuple(found[1:]))
 
 
 def _check_alike(file: str, rnn: Rnn, spec: Spec) -> None:

@@ -1,15 +1,17 @@
-"""Draws weights, input and cotangents from the seed. Knows nothing of how the network is computed.
+"""Weights and input: drawn from the seed, or given and checked. Knows nothing of how the network is computed.
 
-Everything is drawn on the CPU in float64 and rounded to the dtype afterwards, so that a seed means the same numbers in
+Drawing is done on the CPU in float64, with the dtype's rounding afterwards, so that a seed means the same numbers in
 every dtype and on every device.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from rnnscope.dims import Shape, parameters, tensor_shapes
+from rnnscope.errors import RnnscopeError
 from rnnscope.spec import Spec
 
 Weights = dict[str, Tensor]
@@ -31,6 +33,46 @@ class Input:
     def tensors(self) -> dict[str, Tensor]:
         """The tensors by name: x, h0 and c0."""
         return {"x": self.x} | dict(zip(("h0", "c0"), self.state, strict=False))
+
+
+def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:
+    """x, h0 and c0 by their names, which must have the shapes of the Spec; a state that is left out is zeros.
+
+    Args:
+        source: stands before what is said of a shape.
+
+    Raises:
+        RnnscopeError: a tensor of another shape, with what it must have.
+    """
+    found = []
+    for each in tensor_shapes(spec):
+        if each.role == "output":
+            continue
+        tensor = tensors.get(each.name, torch.zeros(each.shape, device="cpu"))
+        if tuple(tensor.shape) != each.shape:
+            dims = ", ".join(each.dims)
+            raise RnnscopeError(
+                f"{source}{each.name} has shape {tuple(tensor.shape)}, but it must be ({dims}) = {each.shape}"
+            )
+        found.append(tensor)
+    return Input(found[0], tuple(found[1:]))
+
+
+def sizes_of(x: Tensor, batch_first: bool, source: str = "") -> dict[str, int | bool]:
+    """The fields of a Spec that an input says: input_size, seq_len, and batch_size or unbatched.
+
+    Args:
+        x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in).
+
+    Raises:
+        RnnscopeError: other dims, or one that is 0.
+    """
+    if x.dim() not in (2, 3) or 0 in x.shape:
+        raise RnnscopeError(
+            f"{source}x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N, none of them 0"
+        )
+    steps, *batch, features = x.transpose(0, 1).shape if batch_first and x.dim() == 3 else x.shape
+    return {"input_size": features, "seq_len": steps} | ({"batch_size": batch[0]} if batch else {"unbatched": True})
 
 
 def draw_weights(spec: Spec) -> Weights:

@@ -188,7 +188,7 @@ LSTM, GRU, X = nn.LSTM(3, 4), nn.GRU(3, 4), torch.zeros(6, 5, 3)
         ((GRU, nn.GRU(3, 5), X), "compare networks of one kind and size"),
         ((GRU, GRU, torch.zeros(6, 5, 2)), r"x has shape \(6, 5, 2\), but it must be \(L, N, H_in\) = \(6, 5, 3\)"),
         ((GRU, GRU, torch.zeros(6)), r"x has shape \(6,\), but it must have 3 dims"),
-        ((GRU, GRU, [1, 2]), "x is a list, but it must be a tensor or a packed sequence"),
+        ((GRU, GRU, [1, 2]), "x is a list, but it must be a tensor of floating-point numbers"),
         ((GRU, GRU, X, torch.zeros(1, 5, 3)), r"h0 has shape \(1, 5, 3\), but it must be"),
         ((LSTM, LSTM, X, torch.zeros(1, 5, 4)), r"hx is a Tensor, but nn.LSTM takes the pair \(h0, c0\)"),
         ((GRU, GRU, X, (torch.zeros(1, 5, 4),)), "hx is a tuple, but nn.GRU takes the tensor h0"),
@@ -196,8 +196,11 @@ LSTM, GRU, X = nn.LSTM(3, 4), nn.GRU(3, 4), torch.zeros(6, 5, 3)
         (("module", "cells"), "compare takes a Spec, or two modules and their input"),
         ((GRU, "cells", X), "compare takes a Spec, or two modules and their input"),
         ((GRU, nn.GRU(3, 4, batch_first=True), X), "GRU has batch_first=False and GRU has batch_first=True"),
-        ((GRU, GRU, torch.zeros(6, 5, 3, dtype=torch.int64)), "x is torch.int64, but it must be a tensor of floating"),
-        ((LSTM, LSTM, X, (torch.zeros(1, 5, 4), None)), "hx is NoneType, but it must be a tensor"),
+        (
+            (GRU, GRU, torch.zeros(6, 5, 3, dtype=torch.int64)),
+            "x is of torch.int64, but it must be a tensor of floating",
+        ),
+        ((LSTM, LSTM, X, (torch.zeros(1, 5, 4), None)), "c0 is a NoneType, but it must be a tensor"),
     ],
 )
 def test_what_cannot_be_compared(arguments: Any, sentence: str) -> None:
