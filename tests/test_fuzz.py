@@ -3,13 +3,32 @@
 import contextlib
 import io
 import json
+import os
 import re
+from collections.abc import Iterator
 from itertools import chain
+from pathlib import Path
 
-from hypothesis import given, settings
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rnnscope import Spec, compare, convert
 from rnnscope.shell import run
+
+GRU, RUN, OWN = "gru.pt", "run.safetensors", f"{Path(__file__).parent / 'own_networks.py'}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A folder with a checkpoint and a recorded run, in which files may be written."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("fuzz"))
+    compare(Spec(kind="gru", hidden_size=4), record=RUN)
+    convert(RUN, GRU, "module")
+    yield
+    os.chdir(before)
+
 
 VALUES = st.one_of(
     st.sampled_from(["0", "1", "2", "3", "-1", "2.5", "", "many", "1e3", "nan", "-inf", "999999999999", "--", "٣"]),
@@ -36,6 +55,9 @@ VALUES = st.one_of(
         ]
     ),
     st.sampled_from(["json", "tsv", "markdown", "module", "cells", "both"]),
+    st.sampled_from(
+        [GRU, RUN, f"recorded:{RUN}", f"recorded:{GRU}", f"{OWN}:Lstm", f"{OWN}:Raises", f"{OWN}:Nobody", OWN]
+    ),
     st.text(max_size=5),
 )
 TAKES_VALUE = [
@@ -43,6 +65,7 @@ TAKES_VALUE = [
     *("--seq-len", "--seq-length", "--batch", "--batch-size", "--h0", "--seed"),
     *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
     *("--lengths", "--dropout", "--proj-size"),
+    *("--weights", "--prefix", "--right-weights", "--right-prefix", "--inputs", "--record", "--to", "--out"),
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
@@ -56,11 +79,13 @@ WORDS = st.one_of(
     st.sampled_from(SWITCHES).map(lambda word: (word,)),
     VALUES.map(lambda word: (word,)),
 )
-COMMANDS = st.sampled_from([("shapes",), ("compare",), (), ("compair",)])
+COMMANDS = st.sampled_from(
+    [("shapes",), ("compare",), ("weights", GRU), ("convert", GRU), ("weights",), ("compare", "--weights", GRU), ()]
+)
 LINES = st.tuples(COMMANDS, st.lists(WORDS, max_size=6)).map(lambda parts: [*parts[0], *chain(*parts[1])])
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(LINES)
 def test_any_list_of_flags_is_answered(words: list[str]) -> None:
     out, err = io.StringIO(), io.StringIO()
