@@ -121,8 +121,8 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
     is_switch = isinstance(flag, Switch)
     help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
-    if not (is_switch or flag.default is None):
-        help_text += f" Default: {flag.words(flag.default)[1]}."
+    if not (flag.default is None or flag.default is False):
+        help_text += f" Default: {flag.words(flag.default)[-1]}."
     if not flag.name.startswith("-"):
         argument = typer.Argument(help=help_text, metavar=flag.metavar, show_default=False)
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
@@ -130,7 +130,7 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
         *flag.names,
         help=help_text,
         rich_help_panel=flag.panel,
-        show_default=flag.name.lstrip("-") if is_switch and flag.default else False,
+        show_default=False,
         metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
     # None where it was not typed: what is given must be told from a default.
