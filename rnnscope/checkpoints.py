@@ -92,7 +92,9 @@ def _groups(file: str, content: Any) -> Iterator[Group]:
     """
     found: dict[tuple[int, str, str], Group] = {}
     for state in state_dicts(content):
-        for name in (*state.tensors, *state.odd):
+        # A scalar or a mask under a weight's name is a statistic of it.
+        weights = [name for name, each in state.tensors.items() if each.dim() and each.dtype != torch.bool]
+        for name in (*weights, *state.odd):
             if match := _PARAMETER.fullmatch(name):
                 prefix, form = match["prefix"] or "", "module" if match["place"] else "cell"
                 group = found.setdefault((id(state.tensors), prefix, form), Group(state, prefix, form, {}))

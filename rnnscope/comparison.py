@@ -96,12 +96,14 @@ def _compare_subjects(
         check_target(record)
     loaded = loaded or Loaded(NO_FILES, spec)
     one = _side("left", LEFT, left, spec, loaded.recordings.get("left"))
-    other = _side("right", RIGHT, right, spec, loaded.recordings.get("right"))
-    dtypes = (one.spec.dtype, other.spec.dtype)
-    if loaded.right_weights is not None:
-        other = replace(other, weights=rounded_weights(loaded.right_weights, dtypes))
+    right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"))
+    dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
+    if loaded.right_weights is not None:  # each side's are rounded to its own dtype alone, or they might become alike
+        for_weights = (one.spec.dtype,)
+        other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
     with running(spec, asked.grad) as placed:
-        problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given)
+        problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given, for_weights)
         found = replace(compare_sides(placed, one, other, problem, asked), sources=loaded.sources)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)

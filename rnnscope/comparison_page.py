@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from rnnscope.comparability import blind_spots
 from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands
 from rnnscope.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
 
@@ -34,7 +33,7 @@ def page_of_comparison(comparison: "Comparison") -> Page:
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
     page += [*_why(comparison), *_own(comparison), *_where(comparison), *_step_by_step(comparison)]
     page += _power(comparison)
-    page += [Sentence("Blind spot", f"{each}.") for each in blind_spots(comparison.spec, comparison.resync)]
+    page += [Sentence("Blind spot", f"{each}.") for each in comparison.blind_spots]
     page.append(Sentence("Run", _run(comparison)))
     return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerunnable else [])
 
@@ -89,9 +88,11 @@ def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
 def _why(comparison: "Comparison") -> Page:
     """The conventions that a side follows instead of torch's."""
     reference = comparison.reference
-    if reference is None or not reference.other or reference.about_float32 or reference.about_tf32:
+    if reference is None or not reference.other or reference.about_float32:
         return []
     found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in comparison.explanations]
+    if not found and reference.about_coarser:
+        return []
     if not found and (comparison.dependences or (comparison.weights and not comparison.explanations)):
         return []
     if not found and all(each.within for each in reference.function.margins if each.name in _INDEXED):

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rnnscope import __version__
-from rnnscope.comparability import blind_spots
 from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
 from rnnscope.shapes import Shapes, check_rows
@@ -128,7 +127,7 @@ def _comparison_document(comparison: Comparison) -> dict[str, Any]:
         "first_divergence": place and asdict(place),
         "explanations": [asdict(each) for each in comparison.explanations],
         "power": power and asdict(power),
-        "blind_spots": list(blind_spots(comparison.spec, comparison.resync)),
+        "blind_spots": list(comparison.blind_spots),
         "back_ends": dict(comparison.back_ends),
         "dtypes": list(comparison.dtypes),
         "resync": comparison.resync,
@@ -152,7 +151,7 @@ def _reference_document(reference: Reference) -> dict[str, Any]:
         "without_tf32_max_abs": reference.without_tf32,
         "other": list(reference.other),
         "about_float32": list(reference.about_float32),
-        "about_tf32": reference.about_tf32,
+        "about_coarser": reference.about_coarser,
         "checks": {
             name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
         },

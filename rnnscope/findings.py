@@ -135,8 +135,10 @@ def _reference(evidence: Evidence) -> Reference:
     other = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
     roles = tuple(side.role for side in other)
     inside = tuple(side.role for side in other if evidence.about("float32", side))
-    tf32 = bool(other) and all(side.recorded and evidence.about("tf32", side) for side in other)
-    return Reference(function, left, right, roles, inside if inside == roles else (), tf32)
+    coarser = None
+    if other and all(side.recorded for side in other):
+        coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, other[0])), None)
+    return Reference(function, left, right, roles, inside if inside == roles else (), coarser)
 
 
 def _without_tf32(evidence: Evidence) -> float | None:

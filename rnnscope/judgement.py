@@ -10,6 +10,7 @@ from functools import cached_property
 
 from rnnscope.bounds import Yardstick
 from rnnscope.devices import running
+from rnnscope.errors import RnnscopeError
 from rnnscope.margins import OUTPUTS, PADDING, Check, distances, margin, settled
 from rnnscope.memory import check_steps
 from rnnscope.own_code import guarded
@@ -56,8 +57,14 @@ class Side:
     def solve(self, problem: Problem, dtype: str, solver: Solver = solve) -> Tensors:
         """What it gives on its device in a dtype."""
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
-        with guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
-            return solver(self.run, placed, self.own_problem(problem))
+        try:
+            with guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+                return solver(self.run, placed, self.own_problem(problem))
+        except RnnscopeError as error:
+            if not (self.is_own and dtype == "float64" != self.spec.dtype and "dtype" in error.message):
+                raise
+            hint = "the verdict needs it in float64 too: let it take its dtype from x, or use --no-reference"
+            raise RnnscopeError(error.message, hint) from error
 
 
 class Evidence:

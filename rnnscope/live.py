@@ -73,8 +73,11 @@ def _rnn(module: nn.Module) -> Rnn | RnnscopeError:
 
 
 def _told(spec: Spec) -> str:
-    both = ", bidirectional" if spec.bidirectional else ""
-    return f"{spec.module_name}({spec.input_size}, {spec.hidden_size}, num_layers={spec.num_layers}{both})"
+    facts = [f"{spec.module_name}({spec.input_size}, {spec.hidden_size}, num_layers={spec.num_layers}"]
+    facts += ["bidirectional=True"] if spec.bidirectional else []
+    facts += [] if spec.bias else ["bias=False"]
+    facts += [f"proj_size={spec.proj_size}"] if spec.proj_size else []
+    return f"{', '.join(facts)})"
 
 
 def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]) -> Spec:
@@ -104,7 +107,8 @@ def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
             f"{type(module).__name__} has batch_first={layout}" for module, layout in zip(modules, layouts, strict=True)
         )
         raise RnnscopeError(
-            f"{one} and {other}: the same x means another input to each", "give one of them the layout of the other"
+            f"{one} and {other}: the same x means another input to each",
+            "give one of them the layout of the other, or say batch_first of the outermost module",
         )
     kinds = [found for module in modules if (found := _habit(module, "nonlinearity", "tanh", "relu"))]
     nonlinearity = kinds[0] if kinds and spec.kind == "rnn" else "tanh"
@@ -174,8 +178,15 @@ def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Calla
 
 def _computed(module: nn.Module) -> dict[int, Any]:
     """Tensors that a module keeps though they are results, which deepcopy refuses, with what to take instead."""
-    kept = [value for each in module.modules() for value in (*vars(each).values(), *getattr(each, "_flat_weights", ()))]
-    return {id(each): each.detach() for each in kept if isinstance(each, Tensor) and not each.is_leaf}
+    waiting: list[Any] = [vars(each) for each in module.modules()]
+    found = {}
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Tensor) and not each.is_leaf:
+            found[id(each)] = each.detach()
+        elif isinstance(each, (dict, list, tuple)):
+            waiting += each.values() if isinstance(each, dict) else each
+    return found
 
 
 def _make_plain(module: nn.Module) -> None:

@@ -20,6 +20,7 @@ class Loaded:
         sources: the files.
         spec: the whole Spec: what files say, what flags say, and defaults.
         weights, right_weights: by torch's names, in the dtype of their files.
+        right_dtype: that of the right side's weights, where it has its own and no flag says another.
         given: x, h0 and c0.
         recordings: the recorded side, by left or right.
     """
@@ -28,5 +29,6 @@ class Loaded:
     spec: Spec
     weights: "Weights | None" = None
     right_weights: "Weights | None" = None
+    right_dtype: str | None = None
     given: "Input | None" = None
     recordings: "Mapping[str, Recording]" = field(default_factory=dict)

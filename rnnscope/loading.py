@@ -62,7 +62,8 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
         _check_alike(sources.right_weights, second, spec)
     given = None if run is None else input_of(spec, run.tensors, f"{run.file}: ")
     own, other = (each.weights if each else None for each in (rnn, second))
-    return Loaded(sources, spec, own, other, given, recordings)
+    right_dtype = second.spec.dtype if second and "dtype" not in flags else None
+    return Loaded(sources, spec, own, other, right_dtype, given, recordings)
 
 
 class _Facts:

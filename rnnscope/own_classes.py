@@ -48,6 +48,8 @@ class OwnNetwork:
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
         """Build it, give it the weights and call it: without hx where h0 is zeros and it may be, with hx otherwise.
 
+        In float64, which the verdict rests on, it is called before with zeros of the same shapes.
+
         Raises:
             RnnscopeError: whatever is wrong with it, or an error of the user's.
         """
@@ -61,7 +63,8 @@ class OwnNetwork:
             state = state_parameter(network)
             if state is None and spec.h0 == "random":
                 raise RnnscopeError(
-                    f"{self.name}: its forward takes no hx", "name an argument hx, or use --h0 zeros and no --resync"
+                    f"{self.name}: its forward takes no hx",
+                    "name an argument hx, or leave hx out (--h0 zeros, and no --resync)",
                 )
             with_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
             layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
@@ -71,12 +74,17 @@ class OwnNetwork:
             own = parameters_by_name(network, spec)
 
             def called(x: Tensor | PackedSequence, *hx: Any) -> Any:
-                if hx and state is not None and state.kind is state.KEYWORD_ONLY:
+                if hx and state is not None and state is not _ANY:
                     return self._checked(network(x, **{state.name: hx[0]}), x, spec)
                 return self._checked(network(x, *hx), x, spec)
 
+            if spec.dtype == "float64":  # or what a class keeps from one call to the next would never show
+                with torch.no_grad():
+                    call(called, placed, _zeros(laid_out), {}, with_state)
             run = call(called, placed, laid_out, own, with_state)
-            return replace(run, y=run.y.transpose(0, 1) if swap else run.y, takes_state=with_state)
+            # Copies here too: a class may give out a buffer that it writes into again.
+            y = (run.y.transpose(0, 1) if swap else run.y).clone()
+            return replace(run, y=y, state=tuple(each.clone() for each in run.state), takes_state=with_state)
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
         if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
@@ -122,23 +130,30 @@ class OwnNetwork:
             raise RnnscopeError(f"{self.name} returned a {what} tensor", f"return one of {', '.join(DTYPES)}")
 
 
+def _zeros(given: Input) -> Input:
+    return Input(torch.zeros_like(given.x), tuple(map(torch.zeros_like, given.state)))
+
+
 def is_fused(network: nn.Module) -> bool:
     """Whether nn.RNN, nn.LSTM or nn.GRU computes in it."""
     return any(isinstance(each, nn.RNNBase) for each in network.modules())
 
 
 def state_parameter(network: nn.Module) -> inspect.Parameter | None:
-    """What its forward takes hx by: its second argument, where that must be given or has such a name, or another."""
+    """What its forward takes hx by: the first argument behind x with such a name, or one that must be given."""
     try:
         every = list(inspect.signature(network.forward).parameters.values())
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):  # as of a module that was scripted
         return _ANY
-    places = [each for each in every if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)]
-    if len(places) > 1 and (places[1].default is places[1].empty or _STATE.search(places[1].name)):
-        return places[1]
-    if any(each.kind is each.VAR_POSITIONAL for each in every):
-        return _ANY
-    return next((each for each in every if each.kind is each.KEYWORD_ONLY and _STATE.search(each.name)), None)
+    named = [each for each in every[1:] if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    for found in (
+        [each for each in named if _STATE.search(each.name)],
+        [each for each in named if each.default is each.empty],
+        [_ANY for each in every if each.kind is each.VAR_POSITIONAL],
+    ):
+        if found:
+            return found[0]
+    return None
 
 
 _STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)

@@ -47,14 +47,23 @@ class Problem:
 
 
 def draw_problem(
-    spec: Spec, dtypes: Iterable[str], grad: bool = False, weights: Weights | None = None, given: Input | None = None
+    spec: Spec,
+    dtypes: Iterable[str],
+    grad: bool = False,
+    weights: Weights | None = None,
+    given: Input | None = None,
+    dtypes_of_weights: tuple[str, ...] | None = None,
 ) -> Problem:
-    """The problem of a Spec and its seed; with other weights and another input where they are given."""
+    """The problem of a Spec and its seed; with other weights and another input where they are given.
+
+    Args:
+        dtypes_of_weights: where they need not be numbers of all the dtypes, since the other side has its own.
+    """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
     given = given or draw_input(exact)
     return Problem(
         exact,
-        rounded_weights(weights or draw_weights(exact), dtypes),
+        rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
         Input(rounded(given.x, dtypes), tuple(rounded(each, dtypes) for each in given.state)),
         {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
         dtypes,

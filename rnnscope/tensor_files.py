@@ -174,7 +174,8 @@ def _refused(path: str, reason: str) -> RnnscopeError:
         what = "a whole pickled module" if name.startswith(("torch.nn.modules.", "__main__.")) else "a pickled object"
         return RnnscopeError(
             f"{path} holds {what} ({name}), and opening it could run code",
-            "save the state_dict() of the module alone",
+            "save the state_dict() of the module alone, or where you trust the file "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
         )
     return RnnscopeError(f"{path} is damaged, cut short or no file of tensors", "copy it anew, or save a state_dict()")
 

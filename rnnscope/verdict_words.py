@@ -105,8 +105,11 @@ def _who(comparison: "Comparison", reference: "Reference") -> str:
 def _of_a_recording(comparison: "Comparison", reference: "Reference") -> str:
     if comparison.recorded is None or comparison.recorded not in reference.other:
         return ""
-    if reference.about_tf32:
-        return ". It is as near as TF32 would be: the recorded run may have been computed in TF32"
+    if reference.about_coarser:
+        names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
+        return (
+            f". It is as near as {names} would be: it may have been computed in that, or a weight is off by as little"
+        )
     return ". A recorded run has no float64, so that it may be worse precision too"
 
 
@@ -135,7 +138,8 @@ def _moved(check: "Check") -> str:
     """What is moved too far, and how far."""
     widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
     far = f"by {widest.bound:.2g}" if isfinite(widest.bound) else "without limit"
-    return f"{tensor_in_words(widest.name)} {far} even in a single step"
+    steps = "even in a single step" if check.single_steps else "over all steps, and single ones cannot be taken"
+    return f"{tensor_in_words(widest.name)} {far} {steps}"
 
 
 def _rounding(comparison: "Comparison", reference: "Reference") -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
-from rnnscope.comparability import ATOL, GRAD, POWER, REFERENCE, RESYNC, RTOL, Tolerance
+from rnnscope.comparability import ATOL, GRAD, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
 from rnnscope.sides import LEFT, RIGHT
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
@@ -29,7 +29,7 @@ class Reference:
     equations with its own weights.
 
     other: the sides that are not torch's function. about_float32: those that are as near it as float32 would be, where
-    all that are not torch's function are. about_tf32: a recorded side that is as near it as TF32 would be.
+    all that are not torch's function are. about_coarser: the arithmetic that would explain a recorded side.
     without_tf32: how far the two are from each other without it, where one of them may use it.
     """
 
@@ -38,7 +38,7 @@ class Reference:
     right: "Check"
     other: tuple[str, ...] = ()
     about_float32: tuple[str, ...] = ()
-    about_tf32: bool = False
+    about_coarser: str | None = None
     without_tf32: float | None = None
 
     @property
@@ -153,6 +153,21 @@ class Comparison:
         if not reference.function.within:
             return reference.other[0] if len(reference.other) == 1 else None
         return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
+
+    @property
+    def blind_spots(self) -> tuple[str, ...]:
+        """What this comparison cannot see, whatever its verdict."""
+        has_own_input = self.recorded is not None or self.sources.inputs is not None
+        found = [each for each in blind_spots(self.spec, self.resync) if not (has_own_input and "--h0" in each)]
+        if has_own_input and self.spec.h0 == "zeros":
+            found.append("no h0 was recorded, so zeros were taken: whether the initial state is used does not show")
+        steps = self.reference.function.whole_steps if self.reference else None
+        if steps is not None and self.exit_code == 0:
+            found.append(
+                f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen: "
+                "rounding hides it with these weights"
+            )
+        return tuple(found)
 
     @property
     def exit_code(self) -> int:

@@ -264,3 +264,46 @@ class KeywordState(nn.Module):
 
 def shared() -> nn.Module:
     return instance
+
+
+class Remembers(Lstm):
+    """Goes on from where the call before ended."""
+
+    kept: Any = None
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        y, self.kept = super().forward(x, hx if self.kept is None else self.kept)
+        return y, self.kept
+
+
+buffers: dict[Any, Tensor] = {}
+
+
+class SharesItsOutput(Lstm):
+    """Writes all results of one shape into one buffer."""
+
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        buffer = buffers.setdefault((y.shape, y.dtype), torch.empty_like(y))
+        return buffer.copy_(self.changed(y)), (h, c)
+
+    def changed(self, y: Tensor) -> Tensor:
+        return y
+
+
+class SharesWrongOutput(SharesItsOutput):
+    def changed(self, y: Tensor) -> Tensor:
+        return y * 1.1
+
+
+class StateInThirdPlace(nn.Module):
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor, lengths: Any = None, hx: Any = None) -> Any:
+        return self.rnn(x, hx)
+
+
+class OnlyFloat32(Lstm):
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        return super().step(cell, x.float(), h.float(), c.float())

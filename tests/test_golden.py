@@ -175,7 +175,9 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
         "ungraded": (("right", ("weight_ih_l0", "weight_hh_l0")),),
     }
     yield "compare-own", replace(comparison(Spec(), FAR, FAR, DEFAULT, **facts), right="my_rnn.py:MyRnn")
-    tf32 = Reference(check("float32", 1e-4, 9.5e-7), SAME, check("float32", 1e-4, 9.5e-7), ("right",), about_tf32=True)
+    tf32 = Reference(
+        check("float32", 1e-4, 9.5e-7), SAME, check("float32", 1e-4, 9.5e-7), ("right",), about_coarser="tf32"
+    )
     found = comparison(Spec(), FAR, FAR, DEFAULT, reference=tf32, recorded="right")
     yield "compare-recorded", replace(found, right="recorded:run.npz")
 

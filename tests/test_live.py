@@ -137,6 +137,21 @@ def test_weight_norm_of_the_old_kind_is_the_same_network() -> None:
     assert compare(plain, normed, torch.randn(6, 5, 3)).verdict == "identical"
 
 
+class KeepsState(Wrapped):
+    """Keeps the state of its last call, with all that led to it."""
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        y, self.last = self.rnn(x, hx)
+        return y, self.last
+
+
+def test_a_module_that_was_used_can_be_compared() -> None:
+    module = nn.LSTM(3, 4)
+    used = KeepsState(module)
+    used(torch.randn(6, 5, 3))
+    assert compare(used, module, torch.randn(6, 5, 3)).verdict == "identical"
+
+
 def test_modules_are_left_as_they_were() -> None:
     module: Any = nn.LSTM(3, 4, 2, dropout=0.5)
     before = deepcopy(module.state_dict())
@@ -186,6 +201,7 @@ LSTM, GRU, X = nn.LSTM(3, 4), nn.GRU(3, 4), torch.zeros(6, 5, 3)
         ((nn.Linear(3, 4), nn.Linear(3, 4), X), "no kind and sizes can be told of Linear or Linear"),
         ((LSTM, GRU, X), r"LSTM is nn.LSTM\(3, 4, num_layers=1\) and GRU is nn.GRU\(3, 4, num_layers=1\)"),
         ((GRU, nn.GRU(3, 5), X), "compare networks of one kind and size"),
+        ((GRU, nn.GRU(3, 4, bias=False), X), r"GRU is nn.GRU\(3, 4, num_layers=1, bias=False\)"),
         ((GRU, GRU, torch.zeros(6, 5, 2)), r"x has shape \(6, 5, 2\), but it must be \(L, N, H_in\) = \(6, 5, 3\)"),
         ((GRU, GRU, torch.zeros(6)), r"x has shape \(6,\), but it must have 3 dims"),
         ((GRU, GRU, [1, 2]), "x is a list, but it must be a tensor of floating-point numbers"),

@@ -98,7 +98,13 @@ def test_gradients_that_cannot_be_told_are_a_blind_spot(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "spec"), [("SecondIsLengths", Spec(h0="zeros")), ("KeywordState", Spec()), ("shared", Spec())]
+    ("name", "spec"),
+    [
+        ("SecondIsLengths", Spec(h0="zeros")),
+        ("KeywordState", Spec()),
+        ("StateInThirdPlace", Spec()),
+        ("shared", Spec()),
+    ],
 )
 def test_how_a_state_is_taken_is_told_from_the_names(name: str, spec: Spec) -> None:
     assert judged(name, spec).exit_code == 0
@@ -114,6 +120,21 @@ def test_what_a_function_returns_again_and_again_stays_as_it_is(
     assert compare(Spec(), right="own:make").exit_code == 0
     kept = sys.modules.pop("own").kept
     assert kept.weight_ih_l0.dtype == torch.float32
+
+
+def test_a_class_that_remembers_its_last_call_is_another_function() -> None:
+    assert judged("Remembers", Spec(kind="lstm", h0="zeros")).cause == "function"
+
+
+def test_a_buffer_that_both_sides_write_into_hides_nothing() -> None:
+    found = compare(LSTM, f"{FILE}:SharesItsOutput", f"{FILE}:SharesWrongOutput")
+    assert (found.cause, found.side) == ("function", "right")
+
+
+def test_what_cannot_run_in_float64_is_told_why_it_must(cli: Cli) -> None:
+    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:OnlyFloat32")
+    assert "the verdict needs it in float64 too" in answer.err
+    assert cli("compare", "--kind", "lstm", "--right", f"{FILE}:OnlyFloat32", "--no-reference", "-q").code == 0
 
 
 def test_two_versions_of_a_project_are_two(tmp_path: Path) -> None:
@@ -210,7 +231,7 @@ def test_what_is_wrong_with_a_class_is_trouble_in_one_line(name: str, cli: Cli) 
 
 def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
     assert cli("compare", "--right", f"{FILE}:NoState").err.endswith(
-        "its forward takes no hx; name an argument hx, or use --h0 zeros and no --resync\n"
+        "its forward takes no hx; name an argument hx, or leave hx out (--h0 zeros, and no --resync)\n"
     )
 
 

@@ -244,7 +244,7 @@ def test_a_recording_as_near_as_tf32_is_said_to_be(tmp_path: Path) -> None:
     found = compared(Sources(), {}, right=f"recorded:{foreign(tmp_path, rounded)}")
     assert found.cause == "function"
     assert found.reference is not None
-    assert found.reference.about_tf32
+    assert found.reference.about_coarser == "tf32"
 
 
 def test_a_recorded_left_side(tmp_path: Path) -> None:
@@ -360,3 +360,32 @@ def test_what_else_a_file_claims_of_itself_is_left_out() -> None:
     assert recording("a.pt", {"rnnscope": "no json"}).facts == {}
     assert recording("a.pt", {"rnnscope": 3}).facts == {}
     assert recording("a.pt", [1]).tensors == {}
+
+
+def test_weights_of_another_precision_are_other_weights(tmp_path: Path) -> None:
+    module = nn.LSTM(3, 4)
+    torch.save(module.state_dict(), tmp_path / "single.pt")
+    torch.save(module.half().state_dict(), tmp_path / "half.pt")
+    for left, right in (("single", "half"), ("half", "single")):
+        sources = Sources(weights=str(tmp_path / f"{left}.pt"), right_weights=str(tmp_path / f"{right}.pt"))
+        found = compared(sources, {})
+        assert (found.cause, found.side, len(found.weights)) == ("function", None, 4)
+
+
+def test_a_half_precision_run_stored_in_float32_is_said_to_be_as_near(tmp_path: Path) -> None:
+    def rounded(run: dict[str, Any]) -> None:
+        for name in ("y", "h", "c"):
+            run[name] = run[name] * numpy.float32(1 + 2.0**-6)
+
+    found = compared(Sources(), {}, right=f"recorded:{foreign(tmp_path, rounded)}")
+    assert found.reference is not None
+    assert found.reference.about_coarser == "bfloat16"
+
+
+def test_a_state_that_was_not_recorded_is_said_not_to_be(tmp_path: Path, cli: Cli) -> None:
+    def without(run: dict[str, Any]) -> None:
+        del run["h0"], run["c0"]
+
+    out = " ".join(cli("compare", "--right", f"recorded:{foreign(tmp_path, without)}").out.split())
+    assert "no h0 was recorded, so zeros were taken" in out
+    assert "use --h0 random" not in out
