@@ -57,7 +57,7 @@ def guarded(name: str) -> Iterator[None]:
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
     afterwards what they were.
     """
-    dtype, folder = torch.get_default_dtype(), os.open(".", os.O_RDONLY)  # a name may be gone by then
+    dtype, folder = torch.get_default_dtype(), os.getcwd()
     try:
         with _prints_to_stderr(), _homes[name].entered() if name in _homes else nullcontext():
             yield
@@ -73,8 +73,8 @@ def guarded(name: str) -> Iterator[None]:
         ) from error
     finally:
         torch.set_default_dtype(dtype)
-        os.chdir(folder)
-        os.close(folder)
+        with suppress(OSError):  # it may be gone
+            os.chdir(folder)
 
 
 def _reason(error: BaseException) -> str:
