@@ -61,7 +61,9 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
     """The exit code and what belongs on stdout."""
     collected = _Collected(stdout)
     try:
-        with contextlib.redirect_stdout(collected), warnings.catch_warnings():
+        # What a class of the user's prints is nobody's business where nothing is to be printed.
+        silent = contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext()
+        with contextlib.redirect_stdout(collected), silent, warnings.catch_warnings():
             if quiet:
                 warnings.simplefilter("ignore")
             outcome = app(words, prog_name="rnnscope", standalone_mode=False)

@@ -289,6 +289,11 @@ def test_prints_never_reach_stdout(bash: Callable[..., Answer]) -> None:
     assert "from the file descriptor\n" in answer.err
 
 
+def test_prints_are_nowhere_where_nothing_is_to_be_printed(cli: Cli) -> None:
+    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:Prints", "-q")
+    assert answer == Answer(0, "", "")
+
+
 def test_global_state_is_as_it_was_after_an_error(cli: Cli) -> None:
     before = torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
     assert cli("compare", "--kind", "lstm", "--right", f"{FILE}:Raises", "--dtype", "float64").code == 2
