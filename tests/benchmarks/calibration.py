@@ -1,7 +1,7 @@
 """How often the verdict is wrong: random correct pairs must be the same, random deviations must be found.
 
-`python tests/benchmarks/calibration.py pairs 10000`, or `deviations 10000`. Prints; asserts nothing; takes an hour on
-two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
+`python tests/benchmarks/calibration.py pairs 10000`, or `rewritten`, or `deviations`. Prints; asserts nothing; takes an
+hour on two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
 """
 
 import math
@@ -10,6 +10,7 @@ import warnings
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -94,15 +95,39 @@ def pair(number: int) -> list[Outcome]:
     left, right = (
         Side(role, n, spec, SUBJECTS[n], spec.dtype) for role, n in zip(("left", "right"), names, strict=True)
     )
-    evidence = Evidence(problem, left, right)
-    words = f"{' '.join(names)} x{scale:.2f} {spec}"
+    return judged(number, f"{' '.join(names)} x{scale:.2f} {spec}", Evidence(problem, left, right))
+
+
+def rewritten(number: int) -> list[Outcome]:
+    """A correct class whose operations are others, or come in another order, which must not be called different."""
+    from rnnscope import Spec
+    from rnnscope.judgement import Evidence, Side
+    from rnnscope.own_building import own_network
+    from rnnscope.subjects import SUBJECTS
+
+    draw = Random(number)
+    kind = draw.choice(("lstm", "gru", "gru"))
+    facts = {"seq_len": 20, "batch_size": 3} | random_facts(draw)
+    plain = {"bias": True, "nonlinearity": "tanh", "bidirectional": False, "batch_first": False}
+    spec = Spec(**facts | plain | {"kind": kind, "unbatched": False, "lengths": None})
+    name = "JoinedLstm" if kind == "lstm" else draw.choice(("JoinedGru", "InterpolatedGru"))
+    network = own_network(f"{Path(__file__).parent / 'rewritten.py'}:{name}", spec)
+    scale, problem = random_problem(draw, spec)
+    left = Side("left", "module", spec, SUBJECTS["module"], spec.dtype)
+    right = Side("right", name, spec, network.run, spec.dtype, is_own=True)
+    return judged(number, f"{name} x{scale:.2f} {spec}", Evidence(problem, left, right))
+
+
+def judged(number: int, words: str, evidence: Any) -> list[Outcome]:
+    """What becomes of a correct pair."""
+    left, right, dtype = evidence.left, evidence.right, evidence.left.spec.dtype
     if not all(each.isfinite().all() for side in (left, right) for each in evidence.own(side).values()):
         return [Outcome(number, words, "left out: NaN or infinity")]
     checks = (evidence.same_function(), evidence.precision(left), evidence.precision(right))
-    verdict = "same" if all(each.decided for each in checks) else f"undecided in {spec.dtype}"
+    verdict = "same" if all(each.decided for each in checks) else f"undecided in {dtype}"
     for name, each in zip(("FUNCTION", "PRECISION of the left", "PRECISION of the right"), checks, strict=True):
         if not each.within:
-            verdict = f"FALSE ALARM: {name} in {spec.dtype}"
+            verdict = f"FALSE ALARM: {name} in {dtype}"
     return [Outcome(number, words, verdict, any(each.whole_steps is not None for each in checks))]
 
 
@@ -152,7 +177,7 @@ def deviating(number: int) -> list[Outcome]:
 
 def main(question: str, count: int, start: int = 0) -> None:
     """Ask until as many cases as asked for have been judged."""
-    ask = {"pairs": pair, "deviations": deviating}[question]
+    ask = {"pairs": pair, "rewritten": rewritten, "deviations": deviating}[question]
     verdicts: Counter[str] = Counter()
     judged = steps = 0
     print(f"{question}: {count} from number {start}", flush=True)
