@@ -43,8 +43,15 @@ def checkpoint(file: str) -> Checkpoint:
             tensor of another shape than the others say, missing, not finite, or of a dtype that is none of DTYPES.
     """
     found: list[Rnn] = []
-    for group in _groups(file, read_file(file)):
-        rnn = _rnn(file, group)
+    groups = list(_groups(file, read_file(file)))
+    for group in groups:
+        try:
+            rnn = _rnn(file, group)
+        except RnnscopeError as error:
+            others = ", ".join(repr(each.path) for each in groups[:MOST_NAMED] if each is not group)
+            mends = [error.hint] if error.hint else []
+            mends += [f"what is whole is taken by its prefix, of {others}"] if others else []
+            raise RnnscopeError(error.message, "; ".join(mends) or None) from error
         owner = next((each for each in found if _shares(each, rnn)), None)
         found.append(replace(rnn, notes=(*rnn.notes, f"tied to {owner.path}")) if owner else rnn)
     return Checkpoint(file, tuple(found), str(torch.__version__))

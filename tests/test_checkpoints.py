@@ -382,6 +382,7 @@ def test_a_network_by_its_prefix_needs_no_other_to_be_whole(cli: Cli, tmp_path: 
     file = saved(tmp_path, state | {"bad.weight_ih_l0": torch.zeros(3, 3)})
     assert cli("shapes", "--weights", file, "--prefix", "good", "-q").code == 0
     assert "bad.weight_hh_l0 is missing" in cli("shapes", "--weights", file, "--prefix", "bad").err
+    assert cli("weights", file).err.endswith("; what is whole is taken by its prefix, of 'good'\n")
 
 
 def test_the_documents_of_a_file(cli: Cli, tmp_path: Path) -> None:
