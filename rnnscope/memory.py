@@ -21,7 +21,9 @@ BYTES_PER_STEP = 1400
 """Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
 
 BYTES_PER_STEP_OF_AUTOGRAD = 9_000
-"""What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured."""
+"""What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured.
+
+Where every operation is rounded at random, it is twice as many: 16,300, 9,300 and 13,600."""
 
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
@@ -40,19 +42,20 @@ def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True, resync:
     of every run so far, and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it
     strided; the gates of an LSTM or a GRU in between, each as large as y; and their distances from each other. With
     the reference it runs in float64 too: each side, the equations, and these rounded at random where that is needed.
-    With gradients every step of every layer keeps what its derivative needs, and every run has a gradient for each
-    parameter. Where every step is compared by itself, the states of all steps come on top.
+    With gradients every step of every layer keeps what its derivative needs, most of all where every operation is
+    rounded at random, and every run has a gradient for each parameter. Where every step is compared by itself, the
+    states of all steps come on top.
     """
     sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
     gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
     runs = 2 * spec.element_size + (4 * DRAWN if reference else 0)
-    kept = spec.num_layers * (4 + 3 * gates) if grad else gates
+    kept = spec.num_layers * (10 + 18 * gates if reference else 4 + 3 * gates) if grad else gates
     weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
     inputs = sum(sizes.get(name, 0) for name in ("x", "h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
     outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
     step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
     if grad:
-        step += spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
+        step += (2 if reference else 1) * spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
     overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
     return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0)
 
