@@ -20,7 +20,7 @@ from rnnscope.spec import DTYPES
 from rnnscope.state_dicts import StateDict, state_dicts
 from rnnscope.storage import Checkpoint, Rnn, told_apart
 from rnnscope.tensor_files import read_file
-from rnnscope.weights import Weights
+from rnnscope.weights import Weights, dtype_name
 
 _PARAMETER = re.compile(
     r"(?:(?P<prefix>.*)\.)?(?P<base>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)"
@@ -176,7 +176,7 @@ def _check_tensor(state: StateDict, name: str) -> None:
     tensor = state.tensors[name]
     if tensor.is_meta:
         raise RnnscopeError(f"{name} is on the meta device and has no numbers", "save the weights themselves")
-    layout, dtype = (str(each).removeprefix("torch.") for each in (tensor.layout, tensor.dtype))
+    layout, dtype = str(tensor.layout).removeprefix("torch."), dtype_name(tensor)
     if layout != "strided" or dtype not in DTYPES:
         got = dtype if layout == "strided" else f"a {layout} tensor of {dtype}"
         raise RnnscopeError(f"{name} is {got}, but it must be dense and one of {', '.join(DTYPES)}", _SAVE_ANEW)
@@ -187,7 +187,7 @@ def _check_numbers(group: Group, weights: Weights) -> str:
     first, *others = weights
     for name in others:
         if weights[name].dtype != weights[first].dtype:
-            pair = (f"{group.names[each]} is {str(weights[each].dtype)[6:]}" for each in (name, first))
+            pair = (f"{group.names[each]} is {dtype_name(weights[each])}" for each in (name, first))
             raise RnnscopeError(", but ".join(pair), _SAVE_ANEW)
     # A small tensor may be stretched to any size.
     needed, free = 8 * sum(each.numel() for each in weights.values()), free_bytes()
@@ -198,7 +198,7 @@ def _check_numbers(group: Group, weights: Weights) -> str:
     for name, each in weights.items():
         if not bool(each.isfinite().all()):
             raise RnnscopeError(f"{group.names[name]} holds NaN or infinity", "save weights that are finite")
-    return str(weights[first].dtype).removeprefix("torch.")
+    return dtype_name(weights[first])
 
 
 def _shares(rnn: Rnn, other: Rnn) -> bool:

@@ -92,7 +92,6 @@ class Question:
                 "give one of the two",
             )
         chosen_tolerance(("float32",), self.rtol, self.atol)
-        chosen_tolerance(("float32",), self.rtol, self.atol)
 
 
 def check_comparable(spec: Spec, left: str, right: str, question: Question = Question()) -> None:

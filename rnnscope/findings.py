@@ -23,6 +23,7 @@ from rnnscope.problems import Problem, Tensors, step_by_step
 from rnnscope.spec import Spec
 from rnnscope.subjects import valid_region
 from rnnscope.verdicts import Comparison, Reference
+from rnnscope.weights import dtype_name
 
 
 def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, question: Question) -> Comparison:
@@ -93,7 +94,7 @@ def _ungraded(evidence: Evidence, side: Side) -> tuple[str, ...]:
 
 def _returned(evidence: Evidence, side: Side) -> str:
     """The dtype in which a side gave its outputs: the first that is not the one that was asked for."""
-    dtypes = [str(each.dtype).removeprefix("torch.") for name, each in evidence.own(side).items() if name in OUTPUTS]
+    dtypes = [dtype_name(each) for name, each in evidence.own(side).items() if name in OUTPUTS]
     return next((each for each in dtypes if each != side.spec.dtype), side.spec.dtype)
 
 

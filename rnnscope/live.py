@@ -24,7 +24,7 @@ from rnnscope.own_classes import OwnNetwork, is_fused, state_parameter
 from rnnscope.problems import Problem, draw_problem, rounded_weights
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.storage import Rnn
-from rnnscope.weights import Input, Weights, input_of, sizes_of
+from rnnscope.weights import Input, Weights, dtype_name, input_of, sizes_of
 
 
 def live_sides(
@@ -146,7 +146,7 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
 def _placed(module: nn.Module, spec: Spec) -> Spec:
     """The Spec on the module's device and in its dtype."""
     weight = next(module.parameters(), torch.zeros(0))
-    dtype = str(weight.dtype).removeprefix("torch.")
+    dtype = dtype_name(weight)
     if dtype not in DTYPES or weight.device.type not in ("cpu", "cuda"):
         raise RnnscopeError(
             f"{type(module).__name__} is in {dtype} on {weight.device}, but it must be in one of {', '.join(DTYPES)} "

@@ -6,8 +6,7 @@ own_code.py.
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +19,7 @@ from rnnscope.naming import listed, nearest_names, parameters_by_name
 from rnnscope.own_code import guarded
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.subjects import Run, call
-from rnnscope.weights import Input, Weights
+from rnnscope.weights import Input, Weights, dtype_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,9 @@ class OwnNetwork:
         Raises:
             RnnscopeError: whatever is wrong with it, or an error of the user's.
         """
-        with guarded(self.name), _default_dtype(spec):
+        with guarded(self.name):
+            if spec.dtype == "float64":  # asked for by the verdict: a state that the class makes must be float64 too
+                torch.set_default_dtype(torch.float64)
             network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
             # Copies, or a class that changes what it is given would change it for the other side too.
             given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
@@ -124,7 +125,7 @@ class OwnNetwork:
         raise RnnscopeError(f"{self.name} returned {_form(result)}, but {spec.module_name} returns {expected}")
 
     def _check_numbers(self, tensor: Tensor) -> None:
-        dtype, layout = (str(each).removeprefix("torch.") for each in (tensor.dtype, tensor.layout))
+        dtype, layout = dtype_name(tensor), str(tensor.layout).removeprefix("torch.")
         if dtype not in DTYPES or layout != "strided" or tensor.is_meta:
             what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
             raise RnnscopeError(f"{self.name} returned a {what} tensor", f"return one of {', '.join(DTYPES)}")
@@ -169,18 +170,6 @@ def _set_mode(network: nn.Module, spec: Spec) -> None:
             if isinstance(each, nn.RNNBase):  # cuDNN computes no gradient in inference mode
                 each.dropout = 0.0
                 each.train()
-
-
-@contextmanager
-def _default_dtype(spec: Spec) -> Iterator[None]:
-    """In float64 a state that the class makes itself is float64 too: that run is asked for by the verdict."""
-    before = torch.get_default_dtype()
-    try:
-        if spec.dtype == "float64":
-            torch.set_default_dtype(torch.float64)
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _form(result: Any) -> str:

@@ -25,7 +25,7 @@ from rnnscope.spec import DTYPES, Spec
 from rnnscope.state_dicts import is_stretched
 from rnnscope.subjects import Run
 from rnnscope.tensor_files import ABOUT, writing
-from rnnscope.weights import Input, Weights
+from rnnscope.weights import Input, Weights, dtype_name
 
 OUTPUTS = ("y", "h", "c")
 
@@ -62,7 +62,7 @@ class Recording:
     def dtype(self) -> str | None:
         """The dtype of the outputs, or of the input where there are none."""
         each = next((self.tensors[name] for name in ("y", "x") if name in self.tensors), None)
-        return None if each is None else str(each.dtype).removeprefix("torch.")
+        return None if each is None else dtype_name(each)
 
     @property
     def arithmetic(self) -> str:
@@ -80,7 +80,7 @@ def recording(file: str, content: Any) -> Recording:
     names = ("x", "h0", "c0", "lengths", *OUTPUTS)
     found = {name: each for name, each in _named(content).items() if name in names and isinstance(each, Tensor)}
     for name, each in found.items():
-        dtype = str(each.dtype).removeprefix("torch.")
+        dtype = dtype_name(each)
         if each.is_meta or each.layout != torch.strided or is_stretched(each):
             raise RnnscopeError(f"{file}: {name} must be a dense tensor with numbers of its own", "save it as one")
         if name == "lengths":

@@ -35,6 +35,11 @@ class Input:
         return {"x": self.x} | dict(zip(("h0", "c0"), self.state, strict=False))
 
 
+def dtype_name(tensor: Tensor) -> str:
+    """The dtype as flags and JSON write it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
 def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:
     """x, h0 and c0 by their names, which must have the shapes of the Spec; a state that is left out is zeros.
 
