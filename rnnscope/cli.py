@@ -24,13 +24,14 @@ from rnnscope.comparability import (
     check_comparable,
 )
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Choice, Flag, Switch
+from rnnscope.flags import Choice, FileName, Flag, Switch
 from rnnscope.loaded import Loaded
 from rnnscope.memory import check_memory
 from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, check_rows, shapes_of
 from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO, Sources
 from rnnscope.spec import SPEC_FLAGS, Spec
+from rnnscope.targets import check_ending, check_place
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -41,6 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 
+EXPORTS = (".svg", ".html", ".txt")
+"""What --export can write, by the ending of the name."""
+
 COMMANDS: list[str] = []
 """The names of the commands, in the order in which they are declared below."""
 
@@ -48,6 +52,8 @@ OUTPUT_FLAGS = {
     "format": Choice(("--format",), "How it is written:", "Output", "table", choices=render.FORMATS),
     "json": Switch(("--json",), "Short for --format json.", "Output", False),
     "quiet": Switch(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
+    "export": FileName(("--export",), "Keep the page as a picture or a page to share.", "Output", example="page.svg"),
+    "force": FORCE,
     "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
 }
 """The flags of every command that are no part of the Spec."""
@@ -55,10 +61,15 @@ OUTPUT_FLAGS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """A result and the format in which it was asked for."""
+    """A result, the format in which it was asked for, and the file in which its page is kept.
+
+    force: whether that file is replaced where it is there already.
+    """
 
     result: "Result"
     format: str
+    export: str | None
+    force: bool
 
 
 def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
@@ -77,13 +88,16 @@ def command(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
                 flag.check(values[name])
             elif name in needed:
                 raise RnnscopeError(f"{flag.name} is missing", flag.mend(None))
-        form = _format(values["format"], values["json"])
+        form, export, force = _format(values["format"], values["json"]), values["export"], values["force"]
+        if export is not None:
+            check_ending(export, EXPORTS)
+            check_place(export, force)
         options = {name: values[name] for name in own}
         if files is not None:
             given = {name: values[name] for name in of_spec if typed[name] is not None}
             options["loaded"] = loaded = _loaded(given, values)
             _check_size(loaded.spec, form, values)
-        return Outcome(function(**options), form)
+        return Outcome(function(**options), form, export, force)
 
     signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
     parsed.__doc__ = function.__doc__
@@ -180,6 +194,7 @@ def compare(
     left: Annotated[str, LEFT],
     right: Annotated[str, RIGHT],
     record: Annotated[str | None, RECORD],
+    force: Annotated[bool, FORCE],
     rtol: Annotated[float | None, RTOL],
     atol: Annotated[float | None, ATOL],
     grad: Annotated[bool, GRAD],
@@ -190,7 +205,7 @@ def compare(
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     question = Question(rtol, atol, grad, reference, resync, power)
     check_comparable(loaded.spec, left, right, question)  # refused, as all above, before torch is imported
-    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, **asdict(question))
+    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, force=force, **asdict(question))
 
 
 @command

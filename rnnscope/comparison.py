@@ -43,6 +43,7 @@ def compare(
     *,
     loaded: Loaded | None = None,
     record: str | None = None,
+    force: bool = False,
     **question: Any,
 ) -> Comparison: ...
 
@@ -56,7 +57,8 @@ def compare(*sides: Any, **options: Any) -> Comparison:
     evaluation mode.
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
-    the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run.
+    the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
+    and `force` replaces one that is there.
 
     Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power. Memory is not checked
     here: see `check_memory`.
@@ -88,12 +90,13 @@ def _compare_subjects(
     *,
     loaded: Loaded | None = None,
     record: str | None = None,
+    force: bool = False,
     **question: Any,
 ) -> Comparison:
     asked = Question(**question)
     check_comparable(spec, left, right, asked)
     if record is not None:
-        check_target(record)
+        check_target(record, force)
     loaded = loaded or Loaded(NO_FILES, spec)
     one = _side("left", LEFT, left, spec, loaded.recordings.get("left"))
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
@@ -107,7 +110,7 @@ def _compare_subjects(
         found = replace(compare_sides(placed, one, other, problem, asked), sources=loaded.sources)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
-            write_recording(record, problem, outputs, one.spec, one.arithmetic, device_name(one.spec))
+            write_recording(record, problem, outputs, one.spec, one.arithmetic, device_name(one.spec), force)
         return found
 
 

@@ -1,11 +1,12 @@
-"""What a page for people is made of: grids and sentences without colour or width, and the words that pages share.
+"""What a page for people is made of: grids, drawings and sentences, and the words that pages share.
 
-What each page says is in shapes_page.py and comparison_page.py; how a page is drawn is render.py's business.
+What each page says is in shapes_page.py, trace_page.py and so on; how a page is written is render.py's business.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from rnnscope.dims import Shape
+from rnnscope.dims import Shape, dim_sizes
 from rnnscope.shapes import Shapes
 from rnnscope.spec import Spec
 
@@ -41,7 +42,35 @@ class Sentence:
     verbatim: bool = False
 
 
-Page = list[Grid | Sentence]
+Strip = tuple[str, str | None]
+"""A piece of a line and its style, which never carries what the text does not say."""
+
+Line = tuple[Strip, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Lines that are drawn for a width in characters; they need more where it is too small for them."""
+
+    title: str
+    draw: Callable[[int], list[Line]]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Text to be copied or run as it is: alone on its page."""
+
+    text: str
+    language: str
+
+
+Part = Grid | Drawing | Listing | Sentence
+Page = list[Part]
+
+
+def printable(text: str) -> str:
+    """Control codes, which a name in a file may have, are shown and not sent."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def network(spec: Spec) -> str:
@@ -52,6 +81,19 @@ def network(spec: Spec) -> str:
     facts += [f"projection to {spec.proj_size}"] if spec.proj_size else []
     facts += [] if spec.bias else ["no bias"]
     return f"{spec.module_name} ({', '.join(facts)})"
+
+
+def sizes_in_words(spec: Spec) -> str:
+    """The sizes behind the names of the dims."""
+    sizes = dim_sizes(spec)
+    batch = "one sequence without N" if spec.unbatched else f"N = {counted(sizes['N'], 'sequence')}"
+    hidden = f"H = H_out = {thousands(sizes['H'])}"
+    if spec.proj_size:
+        hidden = f"H = {thousands(sizes['H'])}, P = H_out = {thousands(sizes['P'])}"
+    return (
+        f"L = {counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
+        f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
+    )
 
 
 def where_it_ran(result: Shapes) -> str:

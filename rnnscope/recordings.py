@@ -93,7 +93,9 @@ def recording(file: str, content: Any) -> Recording:
     return Recording(file, {name: each.detach() for name, each in found.items()}, facts_beside(content))
 
 
-def write_recording(file: str, problem: Problem, outputs: Tensors, spec: Spec, arithmetic: str, where: str) -> None:
+def write_recording(
+    file: str, problem: Problem, outputs: Tensors, spec: Spec, arithmetic: str, where: str, force: bool = False
+) -> None:
     """Keep a run in a file.
 
     Args:
@@ -101,6 +103,7 @@ def write_recording(file: str, problem: Problem, outputs: Tensors, spec: Spec, a
         spec: the side's own.
         arithmetic: what its products were rounded to.
         where: the device's name.
+        force: whether a file that is there is replaced.
     """
     dtype = getattr(torch, spec.dtype)
     tensors = {name: each.to(dtype) for name, each in problem.given.tensors().items()}
@@ -117,7 +120,7 @@ def write_recording(file: str, problem: Problem, outputs: Tensors, spec: Spec, a
         "arithmetic": arithmetic,
         "spec": asdict(spec),
     }
-    with writing(file, tensors, json.dumps(about)):
+    with writing(file, tensors, json.dumps(about), force):
         pass
 
 

@@ -1,38 +1,42 @@
-"""How a page, a document or records are written: as tables of rich, as Markdown, as JSON, as TSV.
+"""How a result is written: as a page for a terminal, as Markdown, as JSON, as TSV, or as a file to share.
 
-Knows no command and computes nothing; the text that comes out is complete and may be written as it is.
+Computes nothing; the text that comes out is complete and may be written as it is. How rich draws a page is in
+rich_pages.py.
 """
 
 import json
 import math
 from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from rnnscope.pages import Grid, Page
-from rnnscope.shapes import Shapes
-from rnnscope.shapes_page import page_of_shapes
+from rnnscope.pages import Drawing, Grid, Listing, Page, printable
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from rnnscope.documents import Result
+    from rnnscope.rich_pages import RichPage
 
 FORMATS = ("table", "json", "tsv", "markdown")
 
-_MOODS = {"good": "green", "bad": "bold red", None: ""}
+_PAGES = {
+    "shapes": "shapes_page.page_of_shapes",
+    "compare": "comparison_page.page_of_comparison",
+    "trace": "trace_page.page_of_trace",
+    "code": "files_page.page_of_script",
+    "weights": "files_page.page_of_checkpoint",
+    "convert": "files_page.page_of_conversion",
+}
+"""What makes the page of each command's result; imported when it is needed, since some of it takes long."""
 
-_PROSE_WIDTH = 20
-"""A column of prose may become as narrow as this."""
-
-_LEAST_WIDTH = 40
-"""A page is never narrower, whatever COLUMNS says: words would be torn apart."""
+_MARKDOWN_WIDTH = 100
+"""Of a drawing, which Markdown shows as it is."""
 
 _PLAIN = str.maketrans(
     {chr(code): "+" for code in range(0x2500, 0x2580)}  # box drawing
     | dict.fromkeys("─━═╴╶╸╺", "-")
     | dict.fromkeys("│┃║", "|")
-    | {"·": "*", "×": "x", "…": "."}
+    | {"·": "*", "×": "x", "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v"}
 )
 """A sign for each sign that the tables and the help use, so that columns stay where they are."""
 
@@ -49,20 +53,32 @@ def render(result: "Result", form: str, stream: TextIO) -> str:
         from rnnscope.documents import document, records
 
         return json_text(document(result)) if form == "json" else _tsv(records(result))
-    return _markdown(page(result)) if form == "markdown" else _table(page(result), stream)
+    if form == "markdown":
+        return _markdown(page(result))
+    from rnnscope.rich_pages import text_of
+
+    return text_of(page(result), stream)
+
+
+def exported(result: "Result", path: str, width: int) -> str:
+    """The text of a file to share, in the format that its ending names; see exports.py."""
+    from rnnscope.exports import export
+
+    return export(page(result), result.rerun or "rnnscope", Path(path).suffix.lower(), width)
+
+
+def shown(result: "Result") -> "RichPage":
+    """What rich prints of a result in any console."""
+    from rnnscope.rich_pages import RichPage
+
+    return RichPage(page(result))
 
 
 def page(result: "Result") -> Page:
-    """The tables and sentences that people read."""
-    if isinstance(result, Shapes):
-        return page_of_shapes(result)
-    from rnnscope.comparison_page import page_of_comparison
-    from rnnscope.files_page import page_of_checkpoint, page_of_conversion
-    from rnnscope.storage import Checkpoint, Conversion
-
-    if isinstance(result, Checkpoint):
-        return page_of_checkpoint(result)
-    return page_of_conversion(result) if isinstance(result, Conversion) else page_of_comparison(result)
+    """The tables, drawings and sentences that people read."""
+    module, name = _PAGES[result.command].split(".")
+    made: Page = getattr(import_module(f"rnnscope.{module}"), name)(result)
+    return made
 
 
 def json_text(facts: dict[str, Any]) -> str:
@@ -73,11 +89,6 @@ def json_text(facts: dict[str, Any]) -> str:
 def plain(text: str) -> str:
     """The same text in ASCII, each sign as wide as before."""
     return text.translate(_PLAIN).encode("ascii", "replace").decode()
-
-
-def printable(text: str) -> str:
-    """Control codes, which a name in a file may have, are shown and not sent."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _strict(value: Any) -> Any:
@@ -110,61 +121,20 @@ def _field(name: str, value: Any) -> str:
 def _markdown(parts: Page) -> str:
     lines: list[str] = []
     for part in parts:
-        if isinstance(part, Grid):
-            rule = ["---:" if column.number else "---" for column in part.columns]
-            titles = [column.title for column in part.columns]
-            rows = ["| " + " | ".join(map(printable, cells)) + " |" for cells in (titles, rule, *part.rows)]
-            lines += [*([""] if lines and lines[-1] else []), f"**{part.title}**", "", *rows, ""]
+        if isinstance(part, Listing):
+            return f"```{part.language}\n{part.text}```\n"
+        if isinstance(part, (Grid, Drawing)):
+            lines += [*([""] if lines and lines[-1] else []), f"**{part.title}**", "", *_block(part), ""]
         else:
             lines.append(f"- {part.label}: `{part.text}`" if part.verbatim else f"- {part.label}: {part.text}")
     return "\n".join(lines) + "\n"
 
 
-def _table(parts: Page, stream: TextIO) -> str:
-    from rich.console import Console
-    from rich.text import Text
-
-    # rich asks the stream whether it is a terminal, and nothing is written to it here.
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
-    console.width = max(console.width, _LEAST_WIDTH)
-    with console.capture() as captured:
-        for before, part in zip([None, *parts], parts, strict=False):
-            if before is not None and (isinstance(part, Grid) or isinstance(before, Grid)):
-                console.print()
-            if isinstance(part, Grid):
-                _print_grid(part, console)
-            else:
-                line = Text.assemble((f"{part.label}: ", "bold"), (printable(part.text), _MOODS[part.mood]))
-                # A line that is to be copied is never broken.
-                console.print(line, soft_wrap=part.verbatim)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
-def _print_grid(grid: Grid, console: "Console") -> None:
-    from rich.measure import Measurement
-    from rich.text import Text
-
-    console.print(Text(printable(grid.title), "bold"))  # as a title of the table it would be as narrow as that
-    table, width = _rich_table(grid), console.width
-    console.width = max(width, Measurement.get(console, console.options.update(width=10_000), table).minimum)
-    console.print(table)
-    console.width = width
-
-
-def _rich_table(grid: Grid) -> "Table":
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for index, column in enumerate(grid.columns):
-        widest = max(len(cell) for cell in (column.title, *(row[index] for row in grid.rows)))
-        table.add_column(
-            Text(column.title),
-            justify="right" if column.number else "left",
-            no_wrap=not column.prose,
-            min_width=min(widest, _PROSE_WIDTH) if column.prose else widest,
-        )
-    for row in grid.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+def _block(part: Grid | Drawing) -> list[str]:
+    """A table of Markdown, or a drawing as it is."""
+    if isinstance(part, Drawing):
+        drawn = ["".join(text for text, _ in line).rstrip() for line in part.draw(_MARKDOWN_WIDTH)]
+        return ["```text", *map(printable, drawn), "```"]
+    rule = ["---:" if column.number else "---" for column in part.columns]
+    titles = [column.title for column in part.columns]
+    return ["| " + " | ".join(map(printable, cells)) + " |" for cells in (titles, rule, *part.rows)]

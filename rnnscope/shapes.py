@@ -11,6 +11,7 @@ from typing import ClassVar
 from rnnscope.dims import Shape, TensorShape, dim_sizes, gate_rows, layer_parameters, tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, Switch
+from rnnscope.shown import Shown
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
 
@@ -35,7 +36,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
-class Shapes:
+class Shapes(Shown):
     """All shapes of a Spec. `actual` holds what came out, path -> y, h or c -> shape; None when nothing was run."""
 
     spec: Spec

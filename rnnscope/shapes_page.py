@@ -3,9 +3,20 @@
 from collections.abc import Callable
 from math import prod
 
-from rnnscope.dims import ParameterShape, dim_sizes, layer_parameters
+from rnnscope.dims import ParameterShape, layer_parameters
 from rnnscope.memory import human_bytes
-from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands, where_it_ran
+from rnnscope.pages import (
+    Column,
+    Grid,
+    Page,
+    Sentence,
+    as_tuple,
+    counted,
+    network,
+    sizes_in_words,
+    thousands,
+    where_it_ran,
+)
 from rnnscope.parts import halves, look_for, notes, rows
 from rnnscope.shapes import Mismatch, Shapes, mac_formula, parameter_formula
 from rnnscope.spec import Spec
@@ -31,7 +42,7 @@ def page_of_shapes(shapes: Shapes) -> Page:
     )
     return [
         Grid(f"What goes into {network(spec)} and comes out", (*columns, Column("what it holds", prose=True)), rows),
-        Sentence("Sizes", _legend(spec)),
+        Sentence("Sizes", sizes_in_words(spec)),
         Sentence("Look for", f"{look_for(spec)}."),
         *(Sentence("Note", f"{note}.") for note in notes(spec)),
         *_findings(shapes),
@@ -41,18 +52,6 @@ def page_of_shapes(shapes: Shapes) -> Page:
         Sentence("Run", where_it_ran(shapes)),
         Sentence("Rerun", shapes.rerun, verbatim=True),
     ]
-
-
-def _legend(spec: Spec) -> str:
-    sizes = dim_sizes(spec)
-    batch = "one sequence without N" if spec.unbatched else f"N = {counted(sizes['N'], 'sequence')}"
-    hidden = f"H = H_out = {thousands(sizes['H'])}"
-    if spec.proj_size:
-        hidden = f"H = {thousands(sizes['H'])}, P = H_out = {thousands(sizes['P'])}"
-    return (
-        f"L = {counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
-        f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
-    )
 
 
 def _findings(shapes: Shapes) -> list[Sentence]:

@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import re
+import shutil
 import sys
 import traceback
 import warnings
@@ -20,6 +21,8 @@ import typer
 from rnnscope import render
 from rnnscope.cli import COMMANDS, Outcome, app
 from rnnscope.errors import RnnscopeError
+from rnnscope.pages import printable
+from rnnscope.targets import whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
@@ -70,17 +73,36 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
                 return outcome or 0, collected.getvalue()
             text = "" if quiet else render.render(outcome.result, outcome.format, collected)
-            return outcome.result.exit_code, text
+            kept = _keep(outcome, quiet)
+            return outcome.result.exit_code if kept else 2, text
     except (KeyboardInterrupt, typer.Abort):
         return 130, ""
     except Exception as error:
         message, hint = _reason(error, words)
-        message, hint = render.printable(message), hint and render.printable(hint)
+        message, hint = printable(message), hint and printable(hint)
         if not quiet:
             if "--debug" in words:
                 _complain(traceback.format_exc())
-            _complain(f"rnnscope: {message}" if hint is None else f"rnnscope: {message}; {hint}")
+            _complain(_line(message, hint))
         return 2, _error_document(words, message, hint) if _wants_json(words) else ""
+
+
+def _keep(outcome: Outcome, quiet: bool) -> bool:
+    """Write the file that --export names, where it does; False where that failed, so that the answer is not lost."""
+    if outcome.export is None:
+        return True
+    try:
+        text = render.exported(outcome.result, outcome.export, shutil.get_terminal_size().columns)
+        with whole_file(outcome.export, text.encode(), outcome.force):
+            return True
+    except RnnscopeError as error:
+        if not quiet:
+            _complain(printable(_line(error.message, error.hint)))
+        return False
+
+
+def _line(message: str, hint: str | None) -> str:
+    return f"rnnscope: {message}" if hint is None else f"rnnscope: {message}; {hint}"
 
 
 def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:

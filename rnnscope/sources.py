@@ -20,7 +20,9 @@ class Sources:
         RnnscopeError: a value that is no name, or a prefix without its file.
     """
 
-    weights: str | None = _source(FileName(("--weights",), "The network and its weights, from a file.", "Files"))
+    weights: str | None = _source(
+        FileName(("--weights", "--with-weights"), "The network and its weights, from a file.", "Files")
+    )
     prefix: str | None = _source(
         Prefix(("--prefix",), "Where it is, of several in the file: encoder.rnn.", "Files", example="encoder.rnn")
     )
@@ -61,4 +63,4 @@ RECORD = FileName(
 FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files")
 TO = Choice(("--to",), "Whose names the weights get:", "Files", choices=("cells", "module"), example="cells")
 OUT = FileName(("--out", "-o"), "Where the network is written; the ending names the format.", "Files", example="out.pt")
-FORCE = Switch(("--force",), "Replace a file that is there already.", "Files", False)
+FORCE = Switch(("--force",), "Replace a file that is there already.", "Output", False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from rnnscope.shapes import parameter_count
+from rnnscope.shown import Shown
 from rnnscope.sources import FILE, FORCE, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec import Spec, rerun
 
@@ -50,7 +51,7 @@ def told_apart(prefixes: Sequence[str], paths: Sequence[str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Shown):
     """The networks in a file, in the order in which it has them; a stack before its cells."""
 
     file: str
@@ -73,7 +74,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Conversion:
+class Conversion(Shown):
     """A network that was written under other names.
 
     Args:

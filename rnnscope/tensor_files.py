@@ -1,18 +1,16 @@
 """Reads and writes files of tensors: .pt and .pth of torch, .safetensors, and .npz of NumPy.
 
 Nothing in a file is ever executed: torch's own files are opened with weights_only=True alone. What the tensors are is
-checkpoints.py's business. A file is written as a whole or not at all.
+checkpoints.py's business.
 """
 
 import io
-import os
 import re
 import stat
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from torch import Tensor
 
 from rnnscope.devices import is_out_of_memory
 from rnnscope.errors import RnnscopeError
+from rnnscope.targets import check_ending, check_place, whole_file
 
 ABOUT = "rnnscope"
 """The key under which rnnscope keeps what it knows of a file that it wrote: a text of JSON."""
@@ -57,28 +56,20 @@ def read_file(path: str) -> Any:
 
 
 def check_target(path: str, force: bool = False) -> None:
-    """Do nothing where a file can be written under a name.
+    """Do nothing where a file of tensors can be written under a name.
 
     Raises:
         RnnscopeError: an ending that names no format, a file that is there already, no such folder, a missing extra.
     """
-    ending = Path(path).suffix.lower()
-    if ending not in ENDINGS:
-        raise RnnscopeError(f"{path}: the ending names no format", f"use one of {', '.join(ENDINGS)}")
-    if os.path.lexists(path) and not (force and Path(path).is_file()):
-        raise _is_there(path)
-    if not Path(path).absolute().parent.is_dir():
-        raise RnnscopeError(f"{path}: there is no folder {Path(path).parent}", "make it first")
-    if ending in _EXTRAS:
+    check_ending(path, ENDINGS)
+    check_place(path, force)
+    if (ending := Path(path).suffix.lower()) in _EXTRAS:
         _extra(ending)
 
 
 @contextmanager
 def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, force: bool = False) -> Iterator[str]:
-    """Write tensors under their names, in the format that the ending names: all of it or nothing.
-
-    What is inside is given the name of a file that is whole, and it gets its own name only when that ends without an
-    error.
+    """Write tensors under their names, in the format that the ending names: see `whole_file`.
 
     Args:
         about: kept under the key ABOUT, in .safetensors as metadata.
@@ -88,48 +79,9 @@ def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, 
         RnnscopeError: as `check_target`, a dtype that the format cannot say, or a disk that is full.
     """
     check_target(path, force)
-    ending = Path(path).suffix.lower()
-    data = _bytes(
-        path, ending, {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}, about
-    )
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=Path(path).absolute().parent, prefix=".part", suffix=ending)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-        _put_in_place(temporary, path, force)
-    except FileExistsError as error:
-        raise _is_there(path) from error
-    except OSError as error:
-        raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-
-
-def _put_in_place(temporary: str, path: str, force: bool) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
-    if force:
-        os.replace(temporary, path)
-        return
-    try:
-        os.link(temporary, path)  # unlike a rename it fails where there is a file
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        os.replace(temporary, path)
-
-
-def _is_there(path: str) -> RnnscopeError:
-    mend = "name another file, or remove it" if Path(path).is_file() else "name another file"
-    return RnnscopeError(f"{path} is there already", mend)
+    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+    with whole_file(path, _bytes(path, Path(path).suffix.lower(), plain, about), force) as part:
+        yield part
 
 
 def _bytes(path: str, ending: str, tensors: dict[str, Tensor], about: str | None) -> bytes:

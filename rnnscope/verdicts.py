@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
 from rnnscope.comparability import ATOL, GRAD, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
+from rnnscope.shown import Shown
 from rnnscope.sides import LEFT, RIGHT
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
@@ -48,7 +49,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """Two subjects of one Spec, output by output, and gradient by gradient where they were asked for.
 
     Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.

@@ -105,7 +105,7 @@ def test_what_is_there_is_kept_unless_forced(lstm: tuple[nn.LSTM, str], cli: Cli
     out = tmp_path / "out.pt"
     out.write_text("mine")
     words = ["convert", lstm[1], "--to", "cells", "-o", str(out)]
-    assert cli(*words).err == f"rnnscope: {out} is there already; name another file, or remove it\n"
+    assert cli(*words).err == f"rnnscope: {out} is there already; name another file, or add --force\n"
     assert out.read_text() == "mine"
     assert cli(*words, "--force", "-q").code == 0
     assert "cells.0.weight_ih" in read_file(str(out))
@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_nothing(
     if call == "fsync":
         monkeypatch.setattr(os, "fsync", full)
     else:
-        monkeypatch.setattr("rnnscope.tensor_files.tempfile.mkstemp", full)
+        monkeypatch.setattr("rnnscope.targets.tempfile.mkstemp", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(RnnscopeError, match=r"cannot write .*out\.pt \(No space left on device\)"):
         convert(lstm[1], str(tmp_path / "out.pt"), "cells")

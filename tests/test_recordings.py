@@ -341,7 +341,7 @@ def test_an_input_that_does_not_fit(
         ("--right recorded:{only_y}", "{only_y} has no RNN inside"),
         ("--weights {run} --right recorded:{only_y}", "{only_y} has no x; give the input by --inputs FILE"),
         ("--weights {run} --inputs {run} --right recorded:{only_y}", "{only_y} has no h and no c"),
-        ("--record {run}", "{run} is there already; name another file, or remove it"),
+        ("--record {run}", "{run} is there already; name another file, or add --force"),
         ("--record run.xyz", "run.xyz: the ending names no format; use one of .pt, .pth, .safetensors, .npz"),
     ],
 )
