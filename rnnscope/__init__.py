@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rnnscope.observation import observed_shapes
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
+    from rnnscope.tracing import trace
     from rnnscope.verdicts import Comparison
 
 __version__ = "0.1.0"
@@ -41,6 +42,7 @@ _HOME = {
     "load": "loading",
     "observed_shapes": "observation",
     "shapes_of": "shapes",
+    "trace": "tracing",
 }
 
 __all__ = [
@@ -60,6 +62,7 @@ __all__ = [
     "load",
     "observed_shapes",
     "shapes_of",
+    "trace",
 ]
 
 

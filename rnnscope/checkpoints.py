@@ -20,7 +20,7 @@ from rnnscope.spec import DTYPES
 from rnnscope.state_dicts import StateDict, state_dicts
 from rnnscope.storage import Checkpoint, Rnn, told_apart
 from rnnscope.tensor_files import read_file
-from rnnscope.weights import Weights, dtype_name
+from rnnscope.weights import Weights, dtype_name, first_nonfinite
 
 _PARAMETER = re.compile(
     r"(?:(?P<prefix>.*)\.)?(?P<base>weight_ih|weight_hh|bias_ih|bias_hh|weight_hr)"
@@ -196,8 +196,8 @@ def _check_numbers(group: Group, weights: Weights) -> str:
             f"its weights need {human_bytes(needed)} of memory, and {human_bytes(free)} is free", "free some"
         )
     for name, each in weights.items():
-        if not bool(each.isfinite().all()):
-            raise RnnscopeError(f"{group.names[name]} holds NaN or infinity", "save weights that are finite")
+        if (at := first_nonfinite(each)) is not None:
+            raise RnnscopeError(f"{group.names[name]} holds NaN or infinity, first at {at}", "save finite weights")
     return dtype_name(weights[first])
 
 

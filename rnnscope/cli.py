@@ -32,6 +32,7 @@ from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO, Sources
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.targets import check_ending, check_place
+from rnnscope.traces import ITEM, STEP, VALUES
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -126,7 +127,7 @@ def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
 
 def _check_size(spec: Spec, form: str, values: dict[str, Any]) -> None:
     if form in ("json", "tsv"):
-        check_rows(spec)
+        check_rows(spec, by_step="values" in values)
     if spec.memory_check and not values.get("dry_run"):
         check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync") if name in values})
 
@@ -206,6 +207,17 @@ def compare(
     question = Question(rtol, atol, grad, reference, resync, power)
     check_comparable(loaded.spec, left, right, question)  # refused, as all above, before torch is imported
     return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, force=force, **asdict(question))
+
+
+@command
+def trace(
+    loaded: Annotated[Loaded, ("weights", "prefix", "inputs")],
+    values: Annotated[bool, VALUES],
+    item: Annotated[int, ITEM],
+    step: Annotated[int | None, STEP],
+) -> "Result":
+    """What happens at which step, and which slice of y is which row of h? Draws the network unrolled over its steps."""
+    return rnnscope.trace(loaded.spec, values, item, step, loaded=loaded)
 
 
 @command

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, thousands
+from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, place_in_words, thousands
 from rnnscope.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
 
 if TYPE_CHECKING:  # their modules import torch
@@ -123,11 +123,7 @@ def _where(comparison: "Comparison") -> Page:
     place = comparison.first_divergence
     if place is None:
         return []
-    spec = comparison.spec
-    words = [f"step {place.step}", f"layer {place.layer}"]
-    words += [("forward", "backward")[place.direction]] if spec.bidirectional else []
-    words += [f"unit {place.unit}"] + ([] if place.batch is None else [f"item {place.batch}"])
-    return [Sentence("First at", f"{', '.join(words)}, in {place.tensor}.")]
+    return [Sentence("First at", f"{place_in_words(comparison.spec, place)}.")]
 
 
 def _step_by_step(comparison: "Comparison") -> Page:

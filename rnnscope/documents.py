@@ -13,9 +13,10 @@ from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
 from rnnscope.shapes import Shapes, check_rows
 from rnnscope.storage import Checkpoint, Conversion, Rnn
+from rnnscope.traces import Trace
 from rnnscope.verdicts import Comparison, Reference
 
-Result = Shapes | Comparison | Checkpoint | Conversion
+Result = Shapes | Comparison | Trace | Checkpoint | Conversion
 
 
 def document(result: Result) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def document(result: Result) -> dict[str, Any]:
         return head | _conversion_document(result)
     spec = asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {})
     head |= {"spec": spec, "sources": asdict(result.sources)}
+    if isinstance(result, Trace):
+        return head | _trace_document(result)
     return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
 
 
@@ -46,6 +49,8 @@ def records(result: Result) -> Iterator[dict[str, Any]]:
         return ({**_rnn(each), "notes": "; ".join(each.notes)} for each in result.rnns)
     if isinstance(result, Conversion):
         return ({"old": old, "new": new} for old, new in result.names.items())
+    if isinstance(result, Trace):
+        return (asdict(each) for each in result.equalities)
     return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)
 
 
@@ -110,6 +115,31 @@ def _shapes_records(shapes: Shapes) -> Iterator[dict[str, Any]]:
     for (path, name), shape in list(found.items()):  # what no formula names
         columns = dict.fromkeys(shapes.paths) | {path: shape}
         yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}
+
+
+def _trace_document(trace: Trace) -> dict[str, Any]:
+    place = trace.first_nonfinite
+    return {
+        "equalities": [asdict(each) for each in trace.equalities],
+        "item": trace.item,
+        "step": trace.step,
+        "steps": list(_steps(trace)),
+        "module_max_abs": trace.distance,
+        "first_nonfinite": place and asdict(place),
+    }
+
+
+def _steps(trace: Trace) -> Iterator[dict[str, Any]]:
+    """One record a layer, direction and step; with its numbers where they were asked for."""
+    for (layer, direction), walked in trace.walked.items():
+        for step in range(trace.length):
+            found: dict[str, Any] = {"step": step, "layer": layer, "direction": direction}
+            gates = {name: each[step] for name, each in walked.gates.items()}
+            found["saturated"] = {name: walked.saturated(name, step) for name in gates}
+            if trace.values:
+                found |= {name: each[step].tolist() for name, each in walked.states.items()}
+                found["gates"] = {name: each.tolist() for name, each in gates.items()}
+            yield found
 
 
 def _comparison_document(comparison: Comparison) -> dict[str, Any]:

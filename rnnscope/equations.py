@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from rnnscope.dims import GATES
 from rnnscope.walker import State
 
 
@@ -51,11 +52,20 @@ def lstm_step(w: Layer, x: Tensor, state: State) -> State:
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
     """
-    h, c = state
-    i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    h = torch.sigmoid(o) * torch.tanh(c)
+    _, c = state
+    i, f, g, o = lstm_gates(w, x, state)
+    c = f * c + i * g
+    h = o * torch.tanh(c)
     return (h if w.W_hr is None else h @ w.W_hr.T), c
+
+
+def lstm_gates(w: Layer, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    """i, f, g, o: (N, H) each: the input, forget, cell and output gate.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+    """
+    i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(state[0], w.W_hh, w.b_hh)).chunk(4, -1)
+    return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
 
 def gru_step(w: Layer, x: Tensor, state: State) -> State:
@@ -70,11 +80,25 @@ def gru_step(w: Layer, x: Tensor, state: State) -> State:
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
     """
     (h,) = state
-    r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
-    r_h, z_h, n_h = affine(h, w.W_hh, w.b_hh).chunk(3, -1)
-    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
-    n = torch.tanh(n_x + r * n_h)
+    _, z, n = gru_gates(w, x, state)
     return ((1 - z) * n + z * h,)
+
+
+def gru_gates(w: Layer, x: Tensor, state: State) -> tuple[Tensor, ...]:
+    """r, z, n: (N, H) each: the reset, update and new gate.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+    """
+    r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
+    r_h, z_h, n_h = affine(state[0], w.W_hh, w.b_hh).chunk(3, -1)
+    r, z = torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h)
+    return r, z, torch.tanh(n_x + r * n_h)
+
+
+def gates_of(kind: str, w: Layer, x: Tensor, state: State) -> dict[str, Tensor]:
+    """The gates of a step by their letters, in torch's order; an RNN has none."""
+    found = {"lstm": lstm_gates, "gru": gru_gates}.get(kind)
+    return dict(zip(GATES[kind], found(w, x, state), strict=True)) if found else {}
 
 
 def affine(x: Tensor, W: Tensor, b: Tensor | None) -> Tensor:

@@ -16,6 +16,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Evidence, Side, function_arithmetic
 from rnnscope.margins import OUTPUTS, PADDING, distances
 from rnnscope.problems import Problem, Tensors, first_steps, solve_by_layers
+from rnnscope.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,17 @@ def _end(problem: Problem, direction: int, item: int) -> int:
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
-    if not problem.spec.bidirectional:
+    return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
+
+
+def in_order(spec: Spec, place: Place, last: int | None = None) -> tuple[int, ...]:
+    """By what places are sorted in the order of cause.
+
+    Args:
+        last: the last step, where it is not the Spec's.
+    """
+    if not spec.bidirectional:
         return place.step, place.layer
-    last = problem.spec.seq_len - 1 if problem.places is None else int(problem.places[:, 0].max())
+    last = spec.seq_len - 1 if last is None else last
     walked_before = last - place.step if place.direction else place.step
     return place.layer, walked_before, place.direction

@@ -5,10 +5,15 @@ What each page says is in shapes_page.py, trace_page.py and so on; how a page is
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rnnscope.dims import Shape, dim_sizes
 from rnnscope.shapes import Shapes
 from rnnscope.spec import Spec
+
+if TYPE_CHECKING:  # their modules import torch
+    from rnnscope.locating import Place
+    from rnnscope.traces import Trace
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,19 @@ def sizes_in_words(spec: Spec) -> str:
     )
 
 
-def where_it_ran(result: Shapes) -> str:
+def layer_in_words(spec: Spec, layer: int, direction: int) -> str:
+    """A layer, and its direction where there are two."""
+    return f"layer {layer}" + (f", {('forward', 'backward')[direction]}" if spec.bidirectional else "")
+
+
+def place_in_words(spec: Spec, place: "Place") -> str:
+    """One element of an output."""
+    item = "" if place.batch is None else f", item {place.batch}"
+    where = layer_in_words(spec, place.layer, place.direction)
+    return f"step {place.step}, {where}, unit {place.unit}{item}, in {place.tensor}"
+
+
+def where_it_ran(result: "Shapes | Trace") -> str:
     """Device, dtype and torch, for a caption."""
     if result.torch_version is None:
         return "not run; torch was not imported."

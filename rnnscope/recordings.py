@@ -25,7 +25,7 @@ from rnnscope.spec import DTYPES, Spec
 from rnnscope.state_dicts import is_stretched
 from rnnscope.subjects import Run
 from rnnscope.tensor_files import ABOUT, writing
-from rnnscope.weights import Input, Weights, dtype_name
+from rnnscope.weights import Input, Weights, dtype_name, first_nonfinite
 
 OUTPUTS = ("y", "h", "c")
 
@@ -88,8 +88,10 @@ def recording(file: str, content: Any) -> Recording:
                 raise RnnscopeError(f"{file}: lengths must be whole numbers in one dim, and is {dtype}")
         elif dtype not in DTYPES:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
-        elif name not in OUTPUTS and not bool(each.isfinite().all()):
-            raise RnnscopeError(f"{file}: {name} holds NaN or infinity", "record an input that is finite")
+        elif name not in OUTPUTS and (at := first_nonfinite(each)) is not None:
+            raise RnnscopeError(
+                f"{file}: {name} holds NaN or infinity, first at {at}", "record an input that is finite"
+            )
     return Recording(file, {name: each.detach() for name, each in found.items()}, facts_beside(content))
 
 

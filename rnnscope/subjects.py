@@ -161,6 +161,13 @@ def call(network: Callable[..., Any], spec: Spec, given: Input, parameters: Weig
     return Run(y, last if isinstance(last, tuple) else (last,), parameters)
 
 
+def layer_weights(spec: Spec, weights: Weights, layer: int, direction: int) -> Layer:
+    """The weights of one layer in one direction, in the letters of the equations."""
+    letters = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "W_hr"}
+    names = [each.name for each in direction_parameters(spec, layer, direction)]
+    return Layer(**{letters[name.partition("_l")[0]]: weights[name] for name in names})
+
+
 def valid_steps(spec: Spec) -> Tensor:
     """(L, N), True at the steps that each sequence has by its length, False at the padding behind its end."""
     lengths = torch.tensor(spec.lengths, device="cpu")
@@ -195,10 +202,7 @@ def _options(spec: Spec) -> dict[str, Any]:
 
 def _steps(spec: Spec, weights: Weights, formula: Formula) -> list[list[Step]]:
     """The formula of each layer in each direction, with its weights."""
-    letters = {"weight_ih": "W_ih", "weight_hh": "W_hh", "bias_ih": "b_ih", "bias_hh": "b_hh", "weight_hr": "W_hr"}
-
-    def step(layer: int, direction: int) -> Step:
-        names = [each.name for each in direction_parameters(spec, layer, direction)]
-        return partial(formula, Layer(**{letters[name.partition("_l")[0]]: weights[name] for name in names}))
-
-    return [[step(layer, direction) for direction in range(spec.directions)] for layer in range(spec.num_layers)]
+    return [
+        [partial(formula, layer_weights(spec, weights, layer, direction)) for direction in range(spec.directions)]
+        for layer in range(spec.num_layers)
+    ]

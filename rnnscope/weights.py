@@ -40,6 +40,13 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def first_nonfinite(tensor: Tensor) -> list[int] | None:
+    """Where NaN or infinity first stands; None where all numbers are finite."""
+    finite = tensor.isfinite()
+    found: list[list[int]] = [] if bool(finite.all()) else (~finite).nonzero()[:1].tolist()
+    return found[0] if found else None
+
+
 def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:
     """x, h0 and c0 by their names, which must have the shapes of the Spec; a state that is left out is zeros.
 

@@ -333,8 +333,14 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: dict(nn.LSTM(3, 4, proj_size=2).state_dict()) | {"weight_hr_l0": torch.zeros(5, 4)},
         "weight_hr_l0 has shape (5, 4), but it must have fewer rows (the projection) than columns (the hidden size)",
     ),
-    "nan": (changed(weight_hh_l1=torch.full((16, 4), torch.nan)), "weight_hh_l1 holds NaN or infinity"),
-    "infinity": (changed(bias_ih_l0=torch.full((16,), torch.inf)), "bias_ih_l0 holds NaN or infinity"),
+    "nan": (
+        changed(weight_hh_l1=torch.full((16, 4), torch.nan)),
+        "weight_hh_l1 holds NaN or infinity, first at [0, 0]; save finite weights",
+    ),
+    "infinity": (
+        changed(bias_ih_l0=torch.full((16,), torch.inf)),
+        "bias_ih_l0 holds NaN or infinity, first at [0]; save finite weights",
+    ),
     "integers": (
         changed(weight_hh_l0=torch.zeros(16, 4, dtype=torch.int8)),
         "weight_hh_l0 is int8, but it must be dense and one of float32, float64, bfloat16, float16",

@@ -64,14 +64,14 @@ TAKES_VALUE = [
     *("--kind", "--input-size", "--hidden-size", "--layers", "--num-layers", "--nonlinearity"),
     *("--seq-len", "--seq-length", "--batch", "--batch-size", "--h0", "--seed"),
     *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
-    *("--lengths", "--dropout", "--proj-size"),
+    *("--lengths", "--dropout", "--proj-size", "--item", "--step", "--export"),
     *("--weights", "--prefix", "--right-weights", "--right-prefix", "--inputs", "--record", "--to", "--out"),
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
     *("--debug=1", "--no-json", "-z", "--memory-check"),
     *("--bidirectional", "--unbatched", "--train", "--grad", "--power", "--resync", "--no-reference"),
-    *("--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
+    *("--values", "--map", "--force", "--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
 ]
 WORDS = st.one_of(
     st.tuples(st.sampled_from(TAKES_VALUE), VALUES),
@@ -80,7 +80,17 @@ WORDS = st.one_of(
     VALUES.map(lambda word: (word,)),
 )
 COMMANDS = st.sampled_from(
-    [("shapes",), ("compare",), ("weights", GRU), ("convert", GRU), ("weights",), ("compare", "--weights", GRU), ()]
+    [
+        ("shapes",),
+        ("compare",),
+        ("trace",),
+        ("trace", "--weights", GRU),
+        ("weights", GRU),
+        ("convert", GRU),
+        ("weights",),
+        ("compare", "--weights", GRU),
+        (),
+    ]
 )
 LINES = st.tuples(COMMANDS, st.lists(WORDS, max_size=6)).map(lambda parts: [*parts[0], *chain(*parts[1])])
 

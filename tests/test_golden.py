@@ -9,20 +9,26 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of
+from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of, trace
 from rnnscope.diagnosis import Dependence, Explanation, Power
+from rnnscope.dims import parameters
+from rnnscope.documents import Result
+from rnnscope.loaded import Loaded
 from rnnscope.locating import Place
 from rnnscope.margins import Check, Margin
 from rnnscope.pages import Grid
 from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
-from rnnscope.sources import Sources
+from rnnscope.sources import NO_FILES, Sources
 from rnnscope.storage import Checkpoint, Conversion, Rnn
+from rnnscope.traces import Equality, Trace, Walked
 from rnnscope.verdicts import Reference
 
 Facts = dict[str, Any]
@@ -201,7 +207,45 @@ def conversion() -> Conversion:
     return Conversion("model.pt", "encoder", ENCODER, "cells.safetensors", "cells", names, proof)
 
 
-RESULTS: dict[str, Shapes | Comparison | Checkpoint | Conversion] = {
+LAYOUTS: dict[str, Facts] = {
+    "time-first": {},
+    "batch-first": {"batch_first": True},
+    "unbatched": {"unbatched": True},
+    "packed": {"lengths": (3, 1, 2)},
+}
+
+
+def traces() -> Iterator[tuple[str, Trace]]:
+    """Each kind, in each direction and layout; and what is left out of a long and deep one."""
+    for kind, both, layout in product(("rnn", "lstm", "gru"), (False, True), LAYOUTS):
+        spec = Spec(kind=kind, bidirectional=both, **LAYOUTS[layout])
+        yield f"trace-{kind}-{'both' if both else 'forward'}-{layout}", trace(spec)
+    values = {
+        "trace-values": trace(Spec(kind="lstm", proj_size=3, input_size=4, hidden_size=6), True, item=2, step=1),
+        "trace-values-gru": trace(Spec(kind="gru", lengths=(9, 7), bidirectional=True), True, item=1),
+    }
+    # How far the module is from the equations differs from machine to machine.
+    yield from ((name, replace(each, distance=2.0**-24)) for name, each in values.items())
+    yield "trace-long", trace(Spec(num_layers=6, seq_len=1000, lengths=tuple(range(991, 1001))))
+    weights = {each.name: torch.full(each.shape, 100.0) for each in parameters(Spec(num_layers=1))}
+    growing = Spec(nonlinearity="relu", dtype="float16", num_layers=1)
+    yield "trace-infinity", trace(growing, loaded=Loaded(NO_FILES, growing, weights=weights))
+
+
+def trace_by_hand() -> Trace:
+    """Numbers that every machine writes alike."""
+    spec = Spec(kind="gru", num_layers=1, input_size=1, hidden_size=2, seq_len=2, batch_size=1)
+    steps = torch.tensor([[0.5, -0.25], [0.75, math.nan]])
+    walked = {(0, 0): Walked({"h": steps}, {gate: steps for gate in "rzn"})}
+    equal = Equality("y[1]", "h[0]", True, True, 0.0, "the top layer ends at step 1")
+    taken = Equality("y[:, 0]", "h[0]", False, False, None, "other shape: item 0 at all steps")
+    given = {"x": torch.tensor([[1.0], [2.0]]), "h0": torch.tensor([[0.0, 1.0]])}
+    place = Place("h", 1, 0, 0, 1, 0)
+    return Trace(spec, 0, 1, True, (equal, taken), given, walked, 2.0**-24, place, "cpu", "2.13.0")
+
+
+RESULTS: dict[str, Result] = {
+    "trace-by-hand": trace_by_hand(),
     "shapes": shapes(Spec()),
     "shapes-batch-first-no-bias-relu": shapes(Spec(batch_first=True, bias=False, nonlinearity="relu", num_layers=1)),
     "shapes-cells": shapes(Spec(), "cells"),
@@ -225,6 +269,7 @@ RESULTS: dict[str, Shapes | Comparison | Checkpoint | Conversion] = {
     "weights": Checkpoint("model.pt", (ENCODER, rnn("decoder", "stacked", Spec(kind="gru")), CELL), "2.13.0"),
     "convert": conversion(),
     **dict(comparisons()),
+    **dict(traces()),
 }
 
 WIDTHS = ("80", "120")
@@ -248,6 +293,7 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "shapes-lstm",
         "weights",
         "convert",
+        "trace-by-hand",
         "compare-weights",
     ):
         for form, extension in EXTENSIONS.items():

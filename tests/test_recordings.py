@@ -302,7 +302,7 @@ def test_inputs_are_fed_to_both_sides(tmp_path: Path, cli: Cli) -> None:
         ),
         ({"h0": torch.zeros(2, 5, 20)}, "", "{file} has no x; give the input by --inputs FILE"),
         ({"x": torch.zeros(3)}, "", "{file}: x has shape (3,), but it must have 3 dims, or 2 without N"),
-        ({"x": torch.full((3, 5, 10), torch.nan)}, "", "{file}: x holds NaN or infinity"),
+        ({"x": torch.full((3, 5, 10), torch.nan)}, "", "{file}: x holds NaN or infinity, first at [0, 0, 0]"),
         ({"x": torch.zeros(3, 5, 10, dtype=torch.int64)}, "", "{file}: x is int64, but it must be one of float32"),
         (
             {"x": torch.zeros(3, 2, 10), "lengths": torch.tensor([2, 2])},
