@@ -16,6 +16,7 @@ from rnnscope import render
 from rnnscope.comparability import (
     ATOL,
     GRAD,
+    MAP,
     POWER,
     REFERENCE,
     RESYNC,
@@ -127,9 +128,9 @@ def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
 
 def _check_size(spec: Spec, form: str, values: dict[str, Any]) -> None:
     if form in ("json", "tsv"):
-        check_rows(spec, by_step="values" in values)
+        check_rows(spec, by_step="values" in values or values.get("map", False))
     if spec.memory_check and not values.get("dry_run"):
-        check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync") if name in values})
+        check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync", "map") if name in values})
 
 
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
@@ -202,9 +203,10 @@ def compare(
     reference: Annotated[bool, REFERENCE],
     resync: Annotated[bool, RESYNC],
     power: Annotated[bool, POWER],
+    map: Annotated[bool, MAP],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    question = Question(rtol, atol, grad, reference, resync, power)
+    question = Question(rtol, atol, grad, reference, resync, power, map)
     check_comparable(loaded.spec, left, right, question)  # refused, as all above, before torch is imported
     return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, force=force, **asdict(question))
 

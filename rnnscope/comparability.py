@@ -24,6 +24,7 @@ RESYNC = Switch(
     ("--resync",), "Feed every step the reference's state, so that no error is carried on.", "Comparison", False
 )
 POWER = Switch(("--power",), "Tell which known deviations this comparison would have caught.", "Comparison", False)
+MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.", "Comparison", False)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -69,6 +70,7 @@ class Question:
             alone, torch.testing's for the dtype where none is given.
         resync: take every step by itself, fed the reference's state.
         power: tell which known deviations this comparison would have caught.
+        map: find the greatest difference of each layer and step.
 
     Raises:
         RnnscopeError: one tolerance without the other, a value that is not allowed, or two that do not go together.
@@ -82,9 +84,11 @@ class Question:
     reference: bool = True
     resync: bool = False
     power: bool = False
+    map: bool = False
 
     def __post_init__(self) -> None:
-        for flag, name in ((GRAD, "grad"), (REFERENCE, "reference"), (RESYNC, "resync"), (POWER, "power")):
+        switches = {"grad": GRAD, "reference": REFERENCE, "resync": RESYNC, "power": POWER, "map": MAP}
+        for name, flag in switches.items():
             flag.check(getattr(self, name))
         if self.resync and not self.reference:
             raise RnnscopeError(

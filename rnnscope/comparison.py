@@ -107,7 +107,8 @@ def _compare_subjects(
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
     with running(spec, asked.grad) as placed:
         problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given, for_weights)
-        found = replace(compare_sides(placed, one, other, problem, asked), sources=loaded.sources)
+        found = compare_sides(placed, one, other, problem, asked)
+        found = replace(found, sources=loaded.sources, typed=(left, right))
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(record, problem, outputs, one.spec, one.arithmetic, device_name(one.spec), force)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from rnnscope.heat_page import heat_page
 from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, place_in_words, thousands
 from rnnscope.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
 
@@ -33,6 +34,9 @@ def page_of_comparison(comparison: "Comparison") -> Page:
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
     page += [*_why(comparison), *_own(comparison), *_where(comparison), *_step_by_step(comparison)]
     page += _power(comparison)
+    if comparison.heat_map is not None:
+        limit = "tolerance" if comparison.first_divergence is None and comparison.binds else "bound"
+        page += heat_page(comparison.spec, comparison.heat_map, limit)
     page += [Sentence("Blind spot", f"{each}.") for each in comparison.blind_spots]
     page.append(Sentence("Run", _run(comparison)))
     return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerunnable else [])

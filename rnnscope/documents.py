@@ -157,6 +157,7 @@ def _comparison_document(comparison: Comparison) -> dict[str, Any]:
         "first_divergence": place and asdict(place),
         "explanations": [asdict(each) for each in comparison.explanations],
         "power": power and asdict(power),
+        **({} if comparison.heat_map is None else {"map": asdict(comparison.heat_map)}),
         "blind_spots": list(comparison.blind_spots),
         "back_ends": dict(comparison.back_ends),
         "dtypes": list(comparison.dtypes),

@@ -16,6 +16,7 @@ from rnnscope.comparability import (
 )
 from rnnscope.devices import back_ends, device_name
 from rnnscope.differences import Difference, difference
+from rnnscope.heat_map import HeatMap, heat_map
 from rnnscope.judgement import Evidence, Side
 from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts
 from rnnscope.margins import OUTPUTS
@@ -34,15 +35,27 @@ def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, questio
     Raises:
         RnnscopeError: a dtype that a device cannot compute, or whatever a side of the user's does wrong.
     """
-    sides = (left, right)
+    evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
+    facts = _found(spec, evidence, question)
+    return replace(facts, heat_map=_heat_map(facts, evidence)) if question.map else facts
+
+
+def _heat_map(facts: Comparison, evidence: Evidence) -> HeatMap:
+    if facts.cause == "shape":
+        return HeatMap((), None, whole=False)
+    return heat_map(evidence, facts.first_divergence, facts.tolerance if facts.binds else None)
+
+
+def _found(spec: Spec, evidence: Evidence, question: Question) -> Comparison:
+    """All but the map."""
+    sides = (evidence.left, evidence.right)
     dtypes = tuple(side.spec.dtype for side in sides)
     tolerance = chosen_tolerance(dtypes, question.rtol, question.atol)
-    evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     outputs, gradients = _rows(evidence, tolerance)
     facts = Comparison(
         spec,
-        left.subject,
-        right.subject,
+        evidence.left.subject,
+        evidence.right.subject,
         outputs,
         tolerance,
         ", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),

@@ -35,7 +35,9 @@ DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
 
 
-def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True, resync: bool = False) -> int:
+def needed_bytes(
+    spec: Spec, grad: bool = False, reference: bool = True, resync: bool = False, map: bool = False
+) -> int:
     """The most bytes that a comparison of two subjects holds at one time.
 
     Weights: as they are drawn and rounded, and once more in the network that runs. x, h0 and c0: the same. y, h and c:
@@ -44,7 +46,7 @@ def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True, resync:
     the reference it runs in float64 too: each side, the equations, and these rounded at random where that is needed.
     With gradients every step of every layer keeps what its derivative needs, most of all where every operation is
     rounded at random, and every run has a gradient for each parameter. Where every step is compared by itself, the
-    states of all steps come on top.
+    states of all steps come on top; where a map is drawn, the outputs and the gates of every layer.
     """
     sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
     gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
@@ -57,7 +59,8 @@ def needed_bytes(spec: Spec, grad: bool = False, reference: bool = True, resync:
     if grad:
         step += (2 if reference else 1) * spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
     overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
-    return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0)
+    layers = sizes["y"] * spec.num_layers * (2 * spec.element_size + DRAWN) + sizes["y"] * (2 * gates + 4) * DRAWN
+    return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0) + (layers if map else 0)
 
 
 def check_steps(spec: Spec) -> None:
@@ -93,7 +96,12 @@ def free_bytes(root: Path = Path("/")) -> int | None:
 
 
 def check_memory(
-    spec: Spec, free: int | None = None, grad: bool = False, reference: bool = True, resync: bool = False
+    spec: Spec,
+    free: int | None = None,
+    grad: bool = False,
+    reference: bool = True,
+    resync: bool = False,
+    map: bool = False,
 ) -> None:
     """Refuse a Spec that the machine cannot hold.
 
@@ -102,12 +110,13 @@ def check_memory(
         grad: whether gradients are computed too.
         reference: whether the equations are run in float64 too.
         resync: whether every step is compared by itself.
+        map: whether a map of the differences is drawn.
 
     Raises:
         RnnscopeError: with both figures.
     """
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec, grad, reference, resync)
+    needed = needed_bytes(spec, grad, reference, resync, map)
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
-from rnnscope.comparability import ATOL, GRAD, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
+from rnnscope.comparability import ATOL, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
+from rnnscope.flags import Flag
 from rnnscope.shown import Shown
 from rnnscope.sides import LEFT, RIGHT
 from rnnscope.sources import NO_FILES, Sources
@@ -16,6 +17,7 @@ from rnnscope.spec import Spec, rerun
 if TYPE_CHECKING:  # their modules import torch
     from rnnscope.diagnosis import Dependence, Explanation, Power
     from rnnscope.differences import Difference
+    from rnnscope.heat_map import HeatMap
     from rnnscope.locating import Place
     from rnnscope.margins import Check
 
@@ -57,7 +59,8 @@ class Comparison(Shown):
     infinity came. `weights`: how the right side's weights differ from the left one's, where it has its own; those that
     differ. `recorded`: the side that is a recorded run. `returned`: the dtypes in which a side returned its outputs,
     where that is not the one that was asked for, by the side. `ungraded`: the gradients that a side did not give.
-    `sources`: the files. `rerunnable`: whether a command line says it all.
+    `sources`: the files. `rerunnable`: whether a command line says it all. `typed`: the sides as they were named, where
+    they have a device or a dtype of their own.
     """
 
     spec: Spec
@@ -72,6 +75,7 @@ class Comparison(Shown):
     first_divergence: "Place | None" = None
     explanations: "tuple[Explanation, ...]" = ()
     power: "Power | None" = None
+    heat_map: "HeatMap | None" = None
     asked_for_reference: bool = True
     resync: bool = False
     back_ends: tuple[tuple[str, bool], ...] = ()
@@ -84,6 +88,7 @@ class Comparison(Shown):
     ungraded: tuple[tuple[str, tuple[str, ...]], ...] = ()
     sources: Sources = NO_FILES
     rerunnable: bool = True
+    typed: tuple[str, str] | None = None
 
     command: ClassVar[str] = "compare"
 
@@ -182,7 +187,11 @@ class Comparison(Shown):
             return ""
         given = self.tolerance.given
         rtol, atol = (self.tolerance.rtol, self.tolerance.atol) if given else (None, None)
-        own = ((LEFT, self.left), (RIGHT, self.right), (GRAD, self.gradients is not None), (RTOL, rtol), (ATOL, atol))
-        more = ((REFERENCE, self.asked_for_reference), (RESYNC, self.resync), (POWER, self.power is not None))
+        left, right = self.typed or (self.left, self.right)
+        own = ((LEFT, left), (RIGHT, right), (GRAD, self.gradients is not None), (RTOL, rtol), (ATOL, atol))
+        more: tuple[tuple[Flag, object], ...] = (
+            *((REFERENCE, self.asked_for_reference), (RESYNC, self.resync)),
+            *((POWER, self.power is not None), (MAP, self.heat_map is not None)),
+        )
         files = tuple(self.sources.given())
         return rerun(self.command, self.spec, *files, *own, *more, with_files=bool(files or self.recorded))

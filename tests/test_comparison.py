@@ -233,6 +233,7 @@ def test_the_same_flags_give_the_same_figures() -> None:
     [
         (Spec(), {}, "rnnscope compare"),
         (Spec(num_layers=3, bias=False), {}, "rnnscope compare --layers 3 --no-bias"),
+        (Spec(), {"right": "cells@cpu/bfloat16"}, "rnnscope compare --right cells@cpu/bfloat16"),
         (
             Spec(batch_first=True, seed=9, threads=2),
             {"left": "cells", "right": "module", "rtol": 0, "atol": 1e-07},

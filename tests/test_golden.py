@@ -20,6 +20,7 @@ from rnnscope import Comparison, Difference, Spec, Tolerance, shapes_of, trace
 from rnnscope.diagnosis import Dependence, Explanation, Power
 from rnnscope.dims import parameters
 from rnnscope.documents import Result
+from rnnscope.heat_map import HeatMap, HeatRow
 from rnnscope.loaded import Loaded
 from rnnscope.locating import Place
 from rnnscope.margins import Check, Margin
@@ -187,6 +188,17 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
     found = comparison(Spec(), FAR, FAR, DEFAULT, reference=tf32, recorded="right")
     yield "compare-recorded", replace(found, right="recorded:run.npz")
 
+    cells = [(1, None, (0.0, 2e-8, 1.2e-7)), (0, None, (3e-8, 0.0, 1e-3)), (0, "f", (0.0, 4e-9, math.nan))]
+    rows = tuple(HeatRow(layer, 0, gate, values) for layer, gate, values in cells)
+    heat = {"heat_map": HeatMap(rows, (2, 0, 0), whole=True)}
+    far = Reference(OTHER, SAME, OTHER, other=("right",))
+    facts = {"reference": far, "first_divergence": Place("h", 2, 0, 0, 13, 4)} | heat
+    yield "compare-map", comparison(Spec(kind="lstm"), FAR, FAR, DEFAULT, **facts)
+    long = tuple(2.0**-24 * (1 + step % 7) for step in range(1000))
+    heat = {"heat_map": HeatMap((HeatRow(0, 0, None, long), HeatRow(0, 1, None, long)), None, whole=True)}
+    spec = Spec(num_layers=1, bidirectional=True, seq_len=1000)
+    yield "compare-map-long", comparison(spec, TINY, tiny, DEFAULT, reference=ROUNDING, **heat)
+
 
 def rnn(prefix: str, form: str, spec: Spec, *notes: str) -> Rnn:
     return Rnn(prefix, f"state_dict.{prefix}", form, spec, {}, {}, notes)
@@ -294,6 +306,7 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "weights",
         "convert",
         "trace-by-hand",
+        "compare-map",
         "compare-weights",
     ):
         for form, extension in EXTENSIONS.items():

@@ -1,0 +1,142 @@
+"""Draws a heat map as text: one character a cell on a logarithmic scale, readable without colour and in ASCII."""
+
+import math
+import textwrap
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from rnnscope.dims import GATES
+from rnnscope.pages import Drawing, Line, Page, Sentence, layer_in_words
+from rnnscope.shapes_page import MOST_LAYERS
+from rnnscope.spec import Spec
+
+if TYPE_CHECKING:  # its module imports torch
+    from rnnscope.heat_map import HeatMap, HeatRow
+
+MOST_LEVELS = 9
+"""A level is one digit."""
+
+_EQUAL, _NONFINITE, _MARK = ".", "N", "!"
+
+_LEAST_CELLS = 10
+
+_SHADES = ("cyan", "blue", "magenta")
+"""From small to great. Red is kept for what is over its bound."""
+
+
+def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
+    """The map and what explains it.
+
+    Args:
+        limit: what a cell may be over: "bound" or "tolerance".
+    """
+    if not heat.rows:
+        return [Sentence("Map", "none, since the shapes differ.")]
+    page: Page = [Drawing("Greatest difference of each layer and step", partial(_draw, spec, heat))]
+    if heat.first_over is None:
+        page.append(Sentence("Map", f"nothing is marked, since no output is over its {limit}."))
+    else:
+        step, layer, way = heat.first_over
+        place = f"step {step}, {layer_in_words(spec, layer, way)}"
+        page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}.", "bad"))
+    if not heat.whole:
+        page.append(Sentence("Note", "a side cannot show the layers below the top one, so that they are not drawn."))
+    elif GATES[spec.kind]:
+        page.append(Sentence("Gates", "what the equations make of each side's own weights and states, in float64."))
+    return page
+
+
+def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
+    rows = [row for row in heat.rows if _is_shown(spec, row.layer)]
+    scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
+    left = max(map(len, labels))
+    room = max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS)
+    per = math.ceil(len(rows[0].max_abs) / room)
+    lines: list[Line] = []
+    for label, row, end in zip(labels, rows, ends, strict=True):
+        marked = heat.first_over if row.gate is None else None
+        at = marked[0] // per if marked and marked[1:] == (row.layer, row.direction) else None
+        cells = [_MARK if bin == at else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
+        lines.append(((f"{label:<{left}} |", None), *_coloured(cells, scale), (f"|  {end}", None)))
+    lines.append(((_axis(left, len(cells), len(rows[0].max_abs)), None),))
+    return [*lines, *(((line, None),) for line in _legend(scale, per, len(rows[0].max_abs), width))]
+
+
+def _is_shown(spec: Spec, layer: int) -> bool:
+    return spec.num_layers <= MOST_LAYERS or layer in (0, 1, spec.num_layers - 1)
+
+
+def _label(spec: Spec, row: "HeatRow") -> str:
+    what = row.gate or ("y" if row.layer == spec.num_layers - 1 else "h")
+    return f"{layer_in_words(spec, row.layer, row.direction)}, {what}"
+
+
+def _greatest(row: "HeatRow") -> str:
+    value = max(row.max_abs, key=_nan_last)
+    return "equal" if value == 0 else f"{value:.3g} at step {row.max_abs.index(value)}"
+
+
+def _nan_last(value: float) -> tuple[bool, float]:
+    return (True, 0.0) if math.isnan(value) else (False, value)
+
+
+def _binned(values: Sequence[float], per: int) -> Iterator[float]:
+    """The greatest of each so many, NaN above all."""
+    for start in range(0, len(values), per):
+        yield max(values[start : start + per], key=_nan_last)
+
+
+class _Scale:
+    """Digits for ever greater differences: three a decade, or one where those are too many."""
+
+    def __init__(self, rows: Sequence["HeatRow"]) -> None:
+        found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
+        self.ends = next(_ends(min(found), max(found))) if found else []
+        self.has_nonfinite = any(not math.isfinite(each) for row in rows for each in row.max_abs)
+
+    def sign(self, value: float) -> str:
+        if not math.isfinite(value):
+            return _NONFINITE
+        return str(bisect_right(self.ends, value) + 1) if value else _EQUAL
+
+    def shade(self, sign: str) -> str | None:
+        if sign in (_MARK, _NONFINITE):
+            return "bold red"
+        return None if sign == _EQUAL else _SHADES[(int(sign) - 1) * len(_SHADES) // len(self.ends)]
+
+
+def _ends(least: float, greatest: float) -> Iterator[list[float]]:
+    """What the differences of each level are below, the finest levels first of which there are not too many."""
+    decades = range(math.floor(math.log10(least)), math.floor(math.log10(greatest)) + 1)
+    ends = [float(f"{digit}e{decade}") for decade in decades for digit in (2, 5, 10)]
+    ends = ends[bisect_right(ends, least) : bisect_right(ends, greatest) + 1]
+    if len(ends) <= MOST_LEVELS:
+        yield ends
+    per = math.ceil(len(decades) / MOST_LEVELS)
+    yield [float(f"1e{decade + per}") for decade in decades[::per]]
+
+
+def _coloured(cells: Sequence[str], scale: _Scale) -> Iterator[tuple[str, str | None]]:
+    for shade, run in groupby(cells, key=scale.shade):
+        yield "".join(run), shade
+
+
+def _axis(left: int, cells: int, steps: int) -> str:
+    first, last = "0", str(steps - 1)
+    middle = " " * max(cells - len(first) - len(last), 1)
+    return f"{'step':>{left}}  {first}" + (f"{middle}{last}" if steps > 1 else "")
+
+
+def _legend(scale: _Scale, per: int, steps: int, width: int) -> Iterator[str]:
+    """What each sign stands for, and how many steps a character does."""
+    words = [f"{_EQUAL} equal", *(f"{level} below {end:g}" for level, end in enumerate(scale.ends, 1))]
+    words += [f"{_NONFINITE} NaN or infinity"] if scale.has_nonfinite else []
+    unbroken = "  ".join(["Scale:", *(word.replace(" ", "\xa0") for word in words)])
+    for line in textwrap.wrap(unbroken, width, subsequent_indent="        "):
+        yield line.replace("\xa0", " ")
+    if per > 1:
+        of_last = f", the last of {steps % per}" if steps % per else ""
+        yield from textwrap.wrap(f"Each character is the greatest of {per} steps{of_last}.", width)
