@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rnnscope import Spec
+from rnnscope import Spec, compare
 from rnnscope.bounds import (
     FUNCTION_FACTOR,
     PRECISION_FACTOR,
@@ -165,3 +165,11 @@ def test_runs_are_made_only_where_the_floor_does_not_decide(monkeypatch: pytest.
     monkeypatch.setattr(Yardstick, "_spread", fail)
     monkeypatch.setattr(Yardstick, "_error", fail)
     assert compare(Spec(kind="lstm")).verdict == "equivalent"
+
+
+@pytest.mark.parametrize(("seed", "hidden_size"), [(0, 32), (1, 32), (0, 50)])
+def test_the_gradients_of_many_items_are_sums_in_which_rounding_adds_up(seed: int, hidden_size: int) -> None:
+    """torch's LSTM adds up the gradient of a bias over 10,240 steps, one after the other."""
+    spec = Spec(kind="lstm", seed=seed, input_size=4, hidden_size=hidden_size, seq_len=10, batch_size=1024)
+    comparison = compare(spec, grad=True)
+    assert (comparison.verdict, comparison.cause) == ("equivalent", "rounding")

@@ -190,10 +190,13 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
 
     cells = [(1, None, (0.0, 2e-8, 1.2e-7)), (0, None, (3e-8, 0.0, 1e-3)), (0, "f", (0.0, 4e-9, math.nan))]
     rows = tuple(HeatRow(layer, 0, gate, values) for layer, gate, values in cells)
-    heat = {"heat_map": HeatMap(rows, (2, 0, 0), whole=True)}
+    heat: Facts = {"heat_map": HeatMap(rows, (2, 0, 0), whole=True)}
     far = Reference(OTHER, SAME, OTHER, other=("right",))
-    facts = {"reference": far, "first_divergence": Place("h", 2, 0, 0, 13, 4)} | heat
-    yield "compare-map", comparison(Spec(kind="lstm"), FAR, FAR, DEFAULT, **facts)
+    place = Place("h", 2, 0, 0, 13, 4)
+    yield (
+        "compare-map",
+        comparison(Spec(kind="lstm"), FAR, FAR, DEFAULT, reference=far, first_divergence=place, **heat),
+    )
     long = tuple(2.0**-24 * (1 + step % 7) for step in range(1000))
     heat = {"heat_map": HeatMap((HeatRow(0, 0, None, long), HeatRow(0, 1, None, long)), None, whole=True)}
     spec = Spec(num_layers=1, bidirectional=True, seq_len=1000)

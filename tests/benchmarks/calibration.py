@@ -1,7 +1,7 @@
 """How often the verdict is wrong: random correct pairs must be the same, random deviations must be found.
 
-`python tests/benchmarks/calibration.py pairs 10000`, or `rewritten`, or `deviations`. Prints; asserts nothing; takes an
-hour on two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
+`python tests/benchmarks/calibration.py pairs 10000`, or `gradients`, `rewritten`, `deviations`. Prints; asserts nothing.
+It takes an hour on two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
 """
 
 import math
@@ -65,14 +65,14 @@ def random_facts(draw: Random) -> dict[str, Any]:
     return facts
 
 
-def random_problem(draw: Random, spec: Any) -> Any:
+def random_problem(draw: Random, spec: Any, grad: bool = False) -> Any:
     """Weights 0.1 to 10 times the default; a fifth of the LSTMs and GRUs forget almost nothing."""
     import torch
 
     from rnnscope.problems import draw_problem, rounded
 
     scale = 10 ** draw.uniform(-1, 1)
-    problem = draw_problem(spec, (spec.dtype,))
+    problem = draw_problem(spec, (spec.dtype,), grad)
     weights = {name: scale * each for name, each in problem.weights.items()}
     if spec.kind != "rnn" and spec.bias and draw.random() < 0.2:
         gate = slice(spec.hidden_size, 2 * spec.hidden_size)  # f of i f g o, z of r z n
@@ -82,20 +82,29 @@ def random_problem(draw: Random, spec: Any) -> Any:
     return scale, replace(problem, weights={name: rounded(each, problem.dtypes) for name, each in weights.items()})
 
 
-def pair(number: int) -> list[Outcome]:
+def pair(number: int, grad: bool = False) -> list[Outcome]:
     """A correct pair, which must not be called different."""
     from rnnscope import Spec
     from rnnscope.judgement import Evidence, Side
     from rnnscope.subjects import SUBJECTS
 
     draw = Random(number)
-    spec = Spec(**random_facts(draw))
+    facts = random_facts(draw)
+    if grad and "batch_size" in facts:  # a gradient is a sum over all steps of all items
+        facts |= {"seq_len": min(facts["seq_len"], 100), "hidden_size": min(facts["hidden_size"], 64)}
+        facts["batch_size"] = log_uniform(draw, 1, 1024)
+    spec = Spec(**facts)
     names = draw.choice(PAIRS)
-    scale, problem = random_problem(draw, spec)
+    scale, problem = random_problem(draw, spec, grad)
     left, right = (
         Side(role, n, spec, SUBJECTS[n], spec.dtype) for role, n in zip(("left", "right"), names, strict=True)
     )
     return judged(number, f"{' '.join(names)} x{scale:.2f} {spec}", Evidence(problem, left, right))
+
+
+def gradients(number: int) -> list[Outcome]:
+    """A correct pair with its gradients, over many items too."""
+    return pair(number, grad=True)
 
 
 def rewritten(number: int) -> list[Outcome]:
@@ -177,7 +186,7 @@ def deviating(number: int) -> list[Outcome]:
 
 def main(question: str, count: int, start: int = 0) -> None:
     """Ask until as many cases as asked for have been judged."""
-    ask = {"pairs": pair, "rewritten": rewritten, "deviations": deviating}[question]
+    ask = {"pairs": pair, "gradients": gradients, "rewritten": rewritten, "deviations": deviating}[question]
     verdicts: Counter[str] = Counter()
     judged = steps = 0
     print(f"{question}: {count} from number {start}", flush=True)
