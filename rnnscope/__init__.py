@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rnnscope.loading import load
     from rnnscope.memory import check_memory
     from rnnscope.observation import observed_shapes
+    from rnnscope.scripts import code
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
     from rnnscope.tracing import trace
@@ -37,6 +38,7 @@ _HOME = {
     "assert_equivalent": "assertion",
     "check_memory": "memory",
     "checkpoint": "checkpoints",
+    "code": "scripts",
     "compare": "comparison",
     "convert": "conversion",
     "load": "loading",
@@ -57,6 +59,7 @@ __all__ = [
     "assert_equivalent",
     "check_memory",
     "checkpoint",
+    "code",
     "compare",
     "convert",
     "load",

@@ -127,7 +127,7 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         )
     try:
         with running(own) as placed:
-            used = arithmetic(placed, fused=subject == "module")
+            used = arithmetic(placed, fused=subject in ("module", "items"))
             if subject in SUBJECTS:
                 return Side(role, subject, placed, SUBJECTS[subject], used)
             network = own_network(subject, placed)

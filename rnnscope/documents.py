@@ -11,12 +11,13 @@ from typing import Any
 from rnnscope import __version__
 from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
+from rnnscope.scripts import Script
 from rnnscope.shapes import Shapes, check_rows
 from rnnscope.storage import Checkpoint, Conversion, Rnn
 from rnnscope.traces import Trace
 from rnnscope.verdicts import Comparison, Reference
 
-Result = Shapes | Comparison | Trace | Checkpoint | Conversion
+Result = Shapes | Comparison | Trace | Script | Checkpoint | Conversion
 
 
 def document(result: Result) -> dict[str, Any]:
@@ -38,6 +39,8 @@ def document(result: Result) -> dict[str, Any]:
         return head | _conversion_document(result)
     spec = asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {})
     head |= {"spec": spec, "sources": asdict(result.sources)}
+    if isinstance(result, Script):
+        return head | {"script": result.text}
     if isinstance(result, Trace):
         return head | _trace_document(result)
     return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
@@ -49,6 +52,8 @@ def records(result: Result) -> Iterator[dict[str, Any]]:
         return ({**_rnn(each), "notes": "; ".join(each.notes)} for each in result.rnns)
     if isinstance(result, Conversion):
         return ({"old": old, "new": new} for old, new in result.names.items())
+    if isinstance(result, Script):
+        return ({"line": number, "text": line} for number, line in enumerate(result.text.splitlines(), 1))
     if isinstance(result, Trace):
         return (asdict(each) for each in result.equalities)
     return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)

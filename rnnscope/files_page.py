@@ -1,7 +1,8 @@
-"""What people are told of files: the networks that are in one, and what was written into one."""
+"""What people are told of files: the networks that are in one, and what was written into one or is to be."""
 
 from rnnscope.dims import TensorShape, tensor_shapes
-from rnnscope.pages import Column, Grid, Page, Sentence, network, thousands
+from rnnscope.pages import Column, Grid, Listing, Page, Sentence, network, thousands
+from rnnscope.scripts import Script
 from rnnscope.storage import Checkpoint, Conversion, Rnn
 from rnnscope.verdict_words import verdict_in_words
 
@@ -23,6 +24,11 @@ def page_of_checkpoint(checkpoint: Checkpoint) -> Page:
         Sentence("Not recorded", f"{_not_recorded(checkpoint)} are in no state_dict: the flags say them."),
         Sentence("Rerun", checkpoint.rerun, verbatim=True),
     ]
+
+
+def page_of_script(script: Script) -> Page:
+    """The script of `rnnscope code`, alone."""
+    return [Listing(script.text, "python")]
 
 
 def page_of_conversion(conversion: Conversion) -> Page:

@@ -19,7 +19,8 @@ from typing import Any, TextIO
 import typer
 
 from rnnscope import render
-from rnnscope.cli import COMMANDS, Outcome, app
+from rnnscope.cli import app
+from rnnscope.command_line import COMMANDS, Outcome
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages import printable
 from rnnscope.targets import whole_file

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from rnnscope.flags import Flag
 from rnnscope.spec import DEVICES, DTYPES, Spec
 
-SUBJECT_NAMES = ("module", "cells", "equations", "compiled")
+SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
 
 RECORDED = "recorded:"
 """Stands before the name of a file with recorded outputs."""

@@ -4,7 +4,7 @@ Where it runs is devices.py's business, and what comes out is judged elsewhere.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,32 @@ def run_module(spec: Spec, weights: Weights, given: Input) -> Run:
     module = build_module(spec)
     module.load_state_dict(weights)  # copies, so that two subjects never share storage
     return call(module, spec, given, dict(module.named_parameters()))
+
+
+def run_items(spec: Spec, weights: Weights, given: Input) -> Run:
+    """torch's module on each item of the batch by itself: for as many steps as it has, and as a batch of one."""
+    module = build_module(spec)
+    module.load_state_dict(weights)
+    parameters: Weights = dict(module.named_parameters())
+    if spec.unbatched:
+        return call(module, spec, given, parameters)
+    runs = [_run_item(module, spec, given, item) for item in range(spec.batch_size)]
+    states = zip(*(run.state for run in runs), strict=True)
+    y = torch.cat([run.y for run in runs], 0 if spec.batch_first else 1)
+    return Run(y, tuple(torch.cat(each, 1) for each in states), parameters)
+
+
+def _run_item(module: nn.Module, spec: Spec, given: Input, item: int) -> Run:
+    """y is 0 behind the item's end."""
+    length, time, items = (
+        spec.lengths[item] if spec.lengths else spec.seq_len,
+        *((1, 0) if spec.batch_first else (0, 1)),
+    )
+    x = given.x.narrow(items, item, 1).narrow(time, 0, length)
+    alone = replace(spec, seq_len=length, batch_size=1, lengths=None)
+    run = call(module, alone, Input(x, tuple(each.narrow(1, item, 1) for each in given.state)), {})
+    behind = (0, 0) * (2 if time == 0 else 1) + (0, spec.seq_len - length)
+    return replace(run, y=nn.functional.pad(run.y, behind))
 
 
 def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
@@ -122,6 +148,7 @@ SUBJECTS: dict[str, Subject] = {
     "cells": run_cells,
     "equations": run_equations,
     "compiled": run_compiled,
+    "items": run_items,
 }
 """Every subject by the name under which --left and --right take it."""
 

@@ -82,11 +82,11 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "no command was given; use shapes, compare, weights, convert, or --help"),
+        ("", "no command was given; use shapes, compare, trace, code, weights, convert, or --help"),
         ("compair", "no such command: compair; did you mean compare?"),
-        ("dance", "no such command: dance; see rnnscope --help"),
+        ("sing", "no such command: sing; see rnnscope --help"),
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
-        ("compare --a\nb", r"no such flag: --a\nb; see rnnscope compare --help"),
+        ("compare --zq\nb", r"no such flag: --zq\nb; see rnnscope compare --help"),
         ("--versoin", "no such flag: --versoin; did you mean --version?"),
         (
             "shapes --path cell",
@@ -94,12 +94,12 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations, compiled, FILE.py:Class, "
+            "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
             "package.module:Class, recorded:FILE; did you mean --left module?",
         ),
         (
             "compare --right gru",
-            "--right is 'gru', but it must be one of module, cells, equations, compiled, FILE.py:Class, "
+            "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
             "package.module:Class, recorded:FILE; try --right cells",
         ),
         (

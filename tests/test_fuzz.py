@@ -84,6 +84,8 @@ COMMANDS = st.sampled_from(
         ("shapes",),
         ("compare",),
         ("trace",),
+        ("code",),
+        ("code", "--with-weights", GRU),
         ("trace", "--weights", GRU),
         ("weights", GRU),
         ("convert", GRU),

@@ -18,7 +18,8 @@ import torch
 import typer.main
 from conftest import Answer
 
-from rnnscope.cli import COMMANDS, app
+from rnnscope.cli import app
+from rnnscope.command_line import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

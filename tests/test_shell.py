@@ -11,12 +11,16 @@ import sys
 import termios
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 import typer.main
 from conftest import Answer
+from torch import nn
 
-from rnnscope.cli import COMMANDS, app
+from rnnscope.cli import app
+from rnnscope.command_line import COMMANDS
 
 Bash = Callable[..., Answer]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
@@ -195,6 +199,29 @@ def test_many_layers_under_dry_run_are_answered_in_few_lines(bash: Bash) -> None
     answer = bash("rnnscope shapes --dry-run --layers 999999999999")
     assert answer.code == 0
     assert len(answer.out.splitlines()) < 70
+
+
+def lines_of_help(cli: Bash, command: str) -> list[str]:
+    return [line.strip() for line in cli(command, "--help").out.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_starts_with_a_question_and_ends_with_two_examples(cli: Bash, command: str) -> None:
+    lines = lines_of_help(cli, command)
+    assert "? " in lines[1]
+    assert lines[-3] == "Examples:"
+    assert [line.startswith(f"rnnscope {command} ") for line in lines[-2:]] == [True, True]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_run(bash: Bash, cli: Bash, tmp_path: Path, command: str, number: int) -> None:
+    torch.save(nn.LSTM(10, 20, 2).state_dict(), tmp_path / "model.pt")
+    first, second = lines_of_help(cli, command)[-2:]
+    before = [first] if command == "convert" and number else []  # the second one turns its file back
+    answer = bash(" && ".join([f"cd {tmp_path}", *before, (first, second)[number]]))
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out
 
 
 @pytest.mark.parametrize("columns", ["80", "120"])

@@ -14,7 +14,7 @@ from rnnscope.devices import running
 from rnnscope.subjects import SUBJECTS, Run
 from rnnscope.weights import Input, draw_input, draw_weights
 
-EAGER = ("module", "cells", "equations")
+EAGER = ("module", "cells", "equations", "items")
 """The subjects that need no compiler: see test_compiled.py for the other."""
 
 CASES = [

@@ -1,6 +1,6 @@
 """How often the verdict is wrong: random correct pairs must be the same, random deviations must be found.
 
-`python tests/benchmarks/calibration.py pairs 10000`, or `gradients`, `rewritten`, `deviations`. Prints; asserts nothing.
+`python tests/benchmarks/calibration.py pairs 10000`, or `gradients`, `rewritten`, `deviations`. Asserts nothing.
 It takes an hour on two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
 """
 

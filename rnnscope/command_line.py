@@ -1,0 +1,169 @@
+"""How a command is typed: flags, read off where they are declared, become values, and its result an Outcome.
+
+Which commands there are is in cli.py. Typer parses; what a flag allows is said in flags.py.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, get_args
+
+import typer
+
+import rnnscope
+from rnnscope import render
+from rnnscope.errors import RnnscopeError
+from rnnscope.flags import Choice, FileName, Flag, Switch
+from rnnscope.loaded import Loaded
+from rnnscope.memory import check_memory
+from rnnscope.shapes import check_rows
+from rnnscope.sides import RECORDED
+from rnnscope.sources import FORCE, SOURCE_FLAGS, Sources
+from rnnscope.spec import SPEC_FLAGS, Spec
+from rnnscope.targets import check_ending, check_place
+
+if TYPE_CHECKING:
+    from rnnscope.documents import Result
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+
+EXPORTS = (".svg", ".html", ".txt")
+"""What --export can write, by the ending of the name."""
+
+COMMANDS: list[str] = []
+"""The names of the commands, in the order in which they are declared."""
+
+OUTPUT_FLAGS = {
+    "format": Choice(("--format",), "How it is written:", "Output", "table", choices=render.FORMATS),
+    "json": Switch(("--json",), "Short for --format json.", "Output", False),
+    "quiet": Switch(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
+    "export": FileName(("--export",), "Keep the page as a picture or a page to share.", "Output", example="page.svg"),
+    "force": FORCE,
+    "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
+}
+"""The flags of every command that are no part of the Spec."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A result, the format in which it was asked for, and the file in which its page is kept.
+
+    force: whether that file is replaced where it is there already.
+    """
+
+    result: "Result"
+    format: str
+    export: str | None
+    force: bool
+
+
+def command(*examples: str, runs: bool = True) -> Callable[[Callable[..., "Result"]], Callable[..., "Result"]]:
+    """Register a command under its name.
+
+    Args:
+        examples: what its help ends with.
+        runs: whether a network is run, for which there must be memory.
+    """
+
+    def register(function: Callable[..., "Result"]) -> Callable[..., "Result"]:
+        epilog = "\n\n".join(("Examples:", *(f"rnnscope {function.__name__} {each}".rstrip() for each in examples)))
+        app.command(function.__name__, epilog=epilog)(_parser(function, runs))
+        COMMANDS.append(function.__name__)
+        return function
+
+    return register
+
+
+def _parser(function: Callable[..., "Result"], runs: bool) -> Callable[..., Outcome]:
+    """What Typer calls: a command's own flags, then those of the Spec where it takes one, then those of the output."""
+    parameters = inspect.signature(function).parameters
+    own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
+    needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
+    files = own.pop("loaded", None)
+    of_spec = {} if files is None else SPEC_FLAGS
+    every = own | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
+
+    def parsed(**typed: Any) -> Outcome:
+        values = {name: _value(flag, typed[name]) for name, flag in every.items()}
+        for name, flag in (own | OUTPUT_FLAGS).items():
+            if values[name] is not None:
+                flag.check(values[name])
+            elif name in needed:
+                raise RnnscopeError(f"{flag.name} is missing", flag.mend(None))
+        form, export, force = _format(values["format"], values["json"]), values["export"], values["force"]
+        if export is not None:
+            check_ending(export, EXPORTS)
+            check_place(export, force)
+        options = {name: values[name] for name in own}
+        if files is not None:
+            given = {name: values[name] for name in of_spec if typed[name] is not None}
+            options["loaded"] = loaded = _loaded(given, values)
+            _check_size(loaded.spec, form, values, runs and not values.get("dry_run"))
+        return Outcome(function(**options), form, export, force)
+
+    signature = inspect.Signature([_parameter(name, flag) for name, flag in every.items()])
+    parsed.__doc__ = function.__doc__
+    parsed.__signature__ = signature  # type: ignore[attr-defined]
+    parsed.__annotations__ = {name: each.annotation for name, each in signature.parameters.items()}
+    return parsed
+
+
+def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
+    """The Spec that flags and files say together, and what else the files gave.
+
+    Args:
+        given: the fields of the Spec that were given as flags.
+        values: of all flags.
+    """
+    sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
+    left, right = (values.get(side, "") for side in ("left", "right"))
+    if any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED):
+        for name, value in given.items():
+            SPEC_FLAGS[name].check(value)
+        return rnnscope.load(sources, given, left, right)
+    return Loaded(sources, Spec(**given))
+
+
+def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> None:
+    if form in ("json", "tsv"):
+        check_rows(spec, by_step="values" in values or values.get("map", False))
+    if spec.memory_check and runs:
+        check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync", "map") if name in values})
+
+
+def _parameter(name: str, flag: Flag) -> inspect.Parameter:
+    """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
+    is_switch = isinstance(flag, Switch)
+    help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
+    if not (flag.default is None or flag.default is False):
+        help_text += f" Default: {flag.words(flag.default)[-1]}."
+    if not flag.name.startswith("-"):
+        argument = typer.Argument(help=help_text, metavar=flag.metavar, show_default=False)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
+    option = typer.Option(
+        *flag.names,
+        help=help_text,
+        rich_help_panel=flag.panel,
+        show_default=False,
+        metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
+    )
+    # None where it was not typed: what is given must be told from a default.
+    kind: Any = bool | None if is_switch else str | None
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
+
+
+def _value(flag: Flag, typed: Any) -> Any:
+    """What a flag stands for: what was typed, or its default."""
+    if typed is None:
+        return flag.default
+    return flag.parse(typed) if isinstance(typed, str) else typed
+
+
+def _format(form: str, json: bool) -> str:
+    if json and form not in ("table", "json"):
+        raise RnnscopeError(f"--json means --format json, but --format is {form}", "give one of the two")
+    return "json" if json else form
