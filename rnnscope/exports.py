@@ -116,6 +116,7 @@ def export(page: Page, title: str, ending: str, width: int) -> str:
         return "".join(f"{line}\n" for line in lines)
     console.width = max(map(len, lines))
     if ending == ".svg":
+        console.print()  # what the last line has below its baseline is cut off otherwise
         return console.export_svg(title=title, theme=_DARK, code_format=_SVG.replace("@FONTS@", _FONTS))
     dark = console.export_html(theme=_DARK, code_format=_DARK_STYLES, clear=False)
     code_format = _HTML.replace("@FONTS@", _FONTS).replace("@TITLE@", _braced(escape(title)))

@@ -61,12 +61,42 @@ def test_a_script_runs(bash: Callable[..., Answer], script: str, output: str) ->
     assert bash(f"set -euo pipefail\n{script}") == Answer(0, output, "")
 
 
-@pytest.mark.parametrize(("script", "output"), followed_by_output("python"), ids=["compare", "cells", "modules"])
-def test_a_python_example_runs(script: str, output: str) -> None:
+@pytest.mark.parametrize(
+    ("script", "output"), followed_by_output("python"), ids=["compare", "cells", "rich", "modules"]
+)
+def test_a_python_example_runs(script: str, output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(script, "README.md", "exec"), {})
-    assert printed.getvalue() == output
+    assert masked(re.sub(" +\n", "\n", printed.getvalue())) == masked(output)
+
+
+SCREENS: list[tuple[str, str]] = re.findall(r"^\| [^|]+ \| `(rnnscope [^`]+)` \| (.+) \|$", README, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the table of screens names."""
+    folder = tmp_path_factory.mktemp("screens")
+    weights = torch.nn.LSTM(8, 16, 2).state_dict()
+    torch.save(weights, folder / "model.pt")
+    torch.save({name: each + 0.01 for name, each in weights.items()}, folder / "after.pt")
+    own = (ROOT / "tests" / "own_networks.py").read_text(encoding="utf-8")
+    (folder / "my_gru.py").write_text(own.replace("class ResetBefore", "class MyGRU"), encoding="utf-8")
+    (folder / "my_lstm.py").write_text(
+        re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", README, re.M | re.S)[0], encoding="utf-8"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(("command", "words"), SCREENS, ids=[command for command, _ in SCREENS])
+def test_a_screen_says_what_settles_it(bash: Callable[..., Answer], folder: Path, command: str, words: str) -> None:
+    if "cuda" in command and "cuda" not in bash("rnnscope shapes --device auto --json").out:
+        pytest.skip("needs a GPU")
+    record = "rnnscope compare --record run.pt --force -q && " if "run.pt" in command else ""
+    answer = bash(f"cd {folder} && {record}{command}")
+    assert words in re.sub(r"\s+", " ", answer.out)
 
 
 def test_two_commands_set_up_a_fresh_machine() -> None:

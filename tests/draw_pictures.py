@@ -1,0 +1,25 @@
+"""Draws the pictures of the README anew: `python tests/draw_pictures.py`; look at them before they are committed.
+
+Each is what `--export` writes of a command, in the root of a checkout.
+"""
+
+from pathlib import Path
+
+from rnnscope.shell import run
+
+ROOT = Path(__file__).parents[1]
+
+PICTURES = {
+    "trace.svg": "trace --kind lstm --bidirectional --layers 1 --seq-len 50",
+    "map.svg": "compare --kind lstm --seq-len 40 --right tests/own_networks.py:Iofg --map",
+}
+
+
+def draw(folder: Path) -> None:
+    """Write all pictures into a folder, for which the root must be the current one."""
+    for name, line in PICTURES.items():
+        run([*line.split(), "--export", str(folder / name), "--force", "-q"])
+
+
+if __name__ == "__main__":
+    draw(ROOT / "tests" / "pictures")
