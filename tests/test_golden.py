@@ -392,6 +392,20 @@ def test_ascii_says_the_same_in_the_same_places(name: str, monkeypatch: pytest.M
     assert [len(line) for line in simple.splitlines()] == [len(line) for line in text.splitlines()]
 
 
+@pytest.mark.parametrize("name", RESULTS)
+def test_a_screen_reader_is_told_every_word_and_number(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left without colour and in ASCII: the same words and numbers in the same order, and no code."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    coloured = re.sub(r"\x1b\[[\d;]*m", "", text_of(name, "80", monkeypatch))
+    monkeypatch.delenv("FORCE_COLOR")
+    monkeypatch.setenv("NO_COLOR", "1")
+    spoken = plain(text_of(name, "80", monkeypatch))
+    assert "\x1b" not in spoken
+    words = r"[\w.]+|[<>^!]"  # arrows and marks are facts too
+    arrows = coloured.translate(str.maketrans("→←↑", "><^")).replace("×", "x")
+    assert re.findall(words, spoken) == re.findall(words, arrows)
+
+
 def test_the_verdict_is_a_word_and_its_colour_says_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     coloured = text_of("compare-different", "80", monkeypatch)
