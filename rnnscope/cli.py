@@ -58,7 +58,7 @@ def shapes(
     return replace(found, sources=loaded.sources)
 
 
-@command("--kind gru --seq-len 100 --grad", "--right equations --map")
+@command("--kind gru --bidirectional --grad", "--kind lstm --right equations --map")
 def compare(
     loaded: Annotated[Loaded, tuple(SOURCE_FLAGS)],
     left: Annotated[str, LEFT],

@@ -5,6 +5,7 @@ Nothing in the file is fetched from elsewhere, and the page for a browser is rea
 
 import io
 from html import escape
+from typing import TextIO
 
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
@@ -89,18 +90,18 @@ _SVG = """\
 """rich's own frame, less the fonts that it would fetch from the network."""
 
 
-def export(page: Page, title: str, ending: str, width: int) -> str:
+def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
     """The text of a file.
 
     Args:
         title: of the window or the page: the command line that gives it.
         ending: .svg, .html or .txt.
-        width: in characters; what needs more gets it.
+        stream: decides the width, as it does for a page that is printed.
     """
     console = Console(
         record=True,
         file=io.StringIO(),
-        width=width,
+        width=Console(file=stream).width,
         force_terminal=True,
         force_jupyter=False,
         color_system="truecolor",

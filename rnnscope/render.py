@@ -60,11 +60,11 @@ def render(result: "Result", form: str, stream: TextIO) -> str:
     return text_of(page(result), stream)
 
 
-def exported(result: "Result", path: str, width: int) -> str:
-    """The text of a file to share, in the format that its ending names; see exports.py."""
+def exported(result: "Result", path: str, stream: TextIO) -> str:
+    """The text of a file to share, in the format that its ending names, as wide as a page for a stream is."""
     from rnnscope.exports import export
 
-    return export(page(result), result.rerun or "rnnscope", Path(path).suffix.lower(), width)
+    return export(page(result), result.rerun or "rnnscope", Path(path).suffix.lower(), stream)
 
 
 def shown(result: "Result") -> "RichPage":

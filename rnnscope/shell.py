@@ -8,7 +8,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import sys
 import traceback
 import warnings
@@ -74,7 +73,7 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
                 return outcome or 0, collected.getvalue()
             text = "" if quiet else render.render(outcome.result, outcome.format, collected)
-            kept = _keep(outcome, quiet)
+            kept = _keep(outcome, collected, quiet)
             return outcome.result.exit_code if kept else 2, text
     except (KeyboardInterrupt, typer.Abort):
         return 130, ""
@@ -88,12 +87,12 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
         return 2, _error_document(words, message, hint) if _wants_json(words) else ""
 
 
-def _keep(outcome: Outcome, quiet: bool) -> bool:
+def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
     """Write the file that --export names, where it does; False where that failed, so that the answer is not lost."""
     if outcome.export is None:
         return True
     try:
-        text = render.exported(outcome.result, outcome.export, shutil.get_terminal_size().columns)
+        text = render.exported(outcome.result, outcome.export, stream)
         with whole_file(outcome.export, text.encode(), outcome.force):
             return True
     except RnnscopeError as error:

@@ -1,7 +1,6 @@
 """Writes a file as a whole or not at all, and says beforehand whether it can be written. What is in it is not known."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -44,6 +43,8 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     Raises:
         RnnscopeError: a file that is there already, or a disk that is full.
     """
+    import tempfile  # which takes long, and is needed by few commands
+
     temporary = None
     try:
         ending = Path(path).suffix.lower()

@@ -275,7 +275,10 @@ def test_a_file_that_cannot_be_imported(text: str, sentence: str, cli: Cli, tmp_
     [
         ("nowhere.py:Cls", "nowhere.py:Cls: there is no file nowhere.py"),
         ("no.such:Cls", "no.such:Cls: there is no module no.such"),
-        ("mine.py", "--right is 'mine.py', but it must be one of module, cells, equations, compiled, FILE.py:Class"),
+        (
+            "mine.py",
+            "--right is 'mine.py', but it must be one of module, cells, equations, compiled, items, FILE.py:Class",
+        ),
     ],
 )
 def test_a_class_that_is_not_there(side: str, sentence: str, cli: Cli) -> None:
