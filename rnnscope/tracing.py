@@ -50,14 +50,20 @@ def trace(
         run = run_module(placed, weights, given)
         noted = _Noted(placed, item)
         y = run_equations(placed, weights, given, around=noted.around).y
+        of_item = _of_item(placed, given, item)
         return Trace(
             placed,
             item,
             step,
             values,
             equalities(placed, run),
-            {name: each.cpu() for name, each in _of_item(placed, given, item).items()},
-            {place: _walked(placed, weights, place, steps) for place, steps in noted.steps.items()},
+            _on_cpu(of_item),
+            {
+                (layer, way): _walked(
+                    placed, weights, (layer, way), steps, of_item["h0"][layer * spec.directions + way]
+                )
+                for (layer, way), steps in noted.steps.items()
+            },
             float((y.double() - run.y.double()).abs().max()),
             noted.first_nonfinite(),
             device_name(placed),
@@ -86,28 +92,34 @@ def _checked(spec: Spec, item: int, step: int | None) -> int:
 
 
 class _Noted:
-    """What goes into every step of one item and comes out, and where NaN or infinity first comes out of any item."""
+    """What goes into every step of one item and comes out, and where NaN or infinity first comes out of any item.
+
+    steps: by (layer, direction) x: (L, ·), h: (L, H_out), and c: (L, H) for an LSTM, in the order of time.
+    """
 
     def __init__(self, spec: Spec, item: int) -> None:
-        self.steps: dict[tuple[int, int], list[tuple[Tensor, State, State]]] = {}
+        self.steps: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._spec, self._item = spec, item
         self._length = spec.lengths[item] if spec.lengths else spec.seq_len
         self._real = valid_steps(spec).unsqueeze(-1).to(spec.device) if spec.lengths else None
         self._nonfinite: dict[tuple[int, int], Place] = {}
 
     def around(self, layer: int, direction: int, step: Step) -> Step:
-        noted = self.steps.setdefault((layer, direction), [])
-        walked = 0
+        spec, walked = self._spec, 0
 
         def noting(x: Tensor, before: State) -> State:
             nonlocal walked
             after = step(x, before)
-            time = self._spec.seq_len - 1 - walked if direction else walked
+            time = spec.seq_len - 1 - walked if direction else walked
             walked += 1
             if (layer, direction) not in self._nonfinite:
                 self._look(layer, direction, time, after)
             if time < self._length:
-                noted.append((x[self._item], _item(before, self._item), _item(after, self._item)))
+                if (layer, direction) not in self.steps:
+                    room = tuple(each.new_empty(self._length, each.shape[1]) for each in (x, *after))
+                    self.steps[layer, direction] = room
+                for kept, each in zip(self.steps[layer, direction], (x, *after), strict=True):
+                    kept[time] = each[self._item]
             return after
 
         return noting
@@ -128,20 +140,16 @@ class _Noted:
         return min(self._nonfinite.values(), key=lambda place: in_order(self._spec, place), default=None)
 
 
-def _item(state: State, item: int) -> State:
-    return tuple(each[item] for each in state)
+def _walked(spec: Spec, weights: Weights, place: tuple[int, int], steps: tuple[Tensor, ...], first: Tensor) -> Walked:
+    """States and gates of a layer in a direction, in the order of time.
 
-
-def _walked(spec: Spec, weights: Weights, place: tuple[int, int], steps: list[tuple[Tensor, State, State]]) -> Walked:
-    """States and gates of a layer in a direction, in the order of time."""
-    x, before, after = zip(*(steps[::-1] if place[1] else steps), strict=True)
-    gates = gates_of(spec.kind, layer_weights(spec, weights, *place), torch.stack(x), _stacked(before))
-    states = dict(zip(("h", "c"), _stacked(after), strict=False))
-    return Walked(_on_cpu(states), _on_cpu(gates))
-
-
-def _stacked(states: tuple[State, ...]) -> State:
-    return tuple(map(torch.stack, zip(*states, strict=True)))
+    Args:
+        first: h before the first step that is walked: (H_out,).
+    """
+    x, *states = steps
+    before = torch.cat((states[0][1:], first[None])) if place[1] else torch.cat((first[None], states[0][:-1]))
+    gates = gates_of(spec.kind, layer_weights(spec, weights, *place), x, (before,))
+    return Walked(_on_cpu(dict(zip(("h", "c"), states, strict=False))), _on_cpu(gates))
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
