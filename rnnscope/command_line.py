@@ -12,6 +12,7 @@ import typer
 
 import rnnscope
 from rnnscope import render
+from rnnscope.dims import GATES
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, FileName, Flag, Switch
 from rnnscope.loaded import Loaded
@@ -129,8 +130,10 @@ def _loaded(given: dict[str, Any], values: dict[str, Any]) -> Loaded:
 
 
 def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> None:
-    if form in ("json", "tsv"):
-        check_rows(spec, by_step="values" in values or values.get("map", False))
+    if form in ("json", "tsv") and runs:
+        of_map = 1 + len(GATES[spec.kind]) if values.get("map") else 0
+        by_step = 1 if "values" in values else of_map
+        check_rows(spec, by_step if form == "json" else 0)
     if spec.memory_check and runs:
         check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync", "map") if name in values})
 

@@ -123,12 +123,12 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = Que
             )
     if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
         raise RnnscopeError(
-            f"--train with --dropout {spec.dropout:g}: the two sides draw different masks, so nothing can be compared",
+            f"--train with --dropout {spec.dropout:g} draws random masks, so that no two runs are alike",
             "use --dropout 0 or 1, or leave --train out",
         )
     if spec.batch_size == 0:
         raise RnnscopeError(
-            "--batch is 0, so y and h have no elements and nothing was compared", "try --batch 1 or more"
+            "--batch is 0, so y and h have no elements and there is nothing to see", "try --batch 1 or more"
         )
 
 

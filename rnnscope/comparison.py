@@ -3,6 +3,7 @@
 What can be compared is settled in comparability.py, and what there is to find is gathered in findings.py.
 """
 
+import os
 from dataclasses import replace
 from typing import Any, overload
 
@@ -22,7 +23,7 @@ from rnnscope.own_building import own_network
 from rnnscope.problems import draw_problem, rounded_weights
 from rnnscope.recordings import Recording, write_recording
 from rnnscope.sides import LEFT, RECORDED, RIGHT, side_spec
-from rnnscope.sources import NO_FILES
+from rnnscope.sources import NO_FILES, RECORD
 from rnnscope.spec import Spec
 from rnnscope.subjects import SUBJECTS
 from rnnscope.tensor_files import check_target
@@ -60,8 +61,8 @@ def compare(*sides: Any, **options: Any) -> Comparison:
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
     and `force` replaces one that is there.
 
-    Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power. Memory is not checked
-    here: see `check_memory`.
+    Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power, map. Memory is not
+    checked here: see `check_memory`.
 
     Raises:
         RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
@@ -97,6 +98,7 @@ def _compare_subjects(
     check_comparable(spec, left, right, asked)
     if record is not None:
         check_target(record, force)
+        _check_no_source(record, loaded)
     loaded = loaded or Loaded(NO_FILES, spec)
     one = _side("left", LEFT, left, spec, loaded.recordings.get("left"))
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
@@ -113,6 +115,13 @@ def _compare_subjects(
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(record, problem, outputs, one.spec, one.arithmetic, device_name(one.spec), force)
         return found
+
+
+def _check_no_source(record: str, loaded: Loaded | None) -> None:
+    """What is read is not written over, whatever --force says."""
+    for flag, file in loaded.sources.given() if loaded else ():
+        if os.path.exists(record) and os.path.exists(file) and os.path.samefile(record, file):
+            raise RnnscopeError(f"{RECORD.name} {record} is what {flag.name} reads", "name another file")
 
 
 def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None) -> Side:

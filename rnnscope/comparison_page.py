@@ -36,6 +36,8 @@ def page_of_comparison(comparison: "Comparison") -> Page:
     page += _power(comparison)
     if comparison.heat_map is not None:
         limit = "tolerance" if comparison.first_divergence is None and comparison.binds else "bound"
+        if comparison.reference and not comparison.reference.function.within:
+            limit = "bound in float64"  # where the map may show nothing
         page += heat_page(comparison.spec, comparison.heat_map, limit)
     page += [Sentence("Blind spot", f"{each}.") for each in comparison.blind_spots]
     page.append(Sentence("Run", _run(comparison)))

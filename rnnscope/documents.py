@@ -1,6 +1,6 @@
 """What each command gives to programs: one document for JSON, flat records for TSV, in full precision.
 
-How they are written down is render.py's business; what people read of the same result is in pages.py.
+How they are written down is render.py's business; what people read of the same result is in the pages.
 """
 
 import platform
@@ -126,6 +126,7 @@ def _trace_document(trace: Trace) -> dict[str, Any]:
     place = trace.first_nonfinite
     return {
         "equalities": [asdict(each) for each in trace.equalities],
+        "equal_by_chance": trace.by_chance,
         "item": trace.item,
         "step": trace.step,
         "steps": list(_steps(trace)),

@@ -15,7 +15,7 @@ from rnnscope.spec import Spec
 from rnnscope.subjects import Run
 from rnnscope.traces import Equality
 
-MOST_OTHERS = 100
+MOST_OTHERS = 1000
 """So many pairs are listed that are equal though no rule says so, as in a network whose state has stopped changing."""
 
 _ALL = slice(None)
@@ -29,10 +29,16 @@ class _Piece:
     tensor: Tensor
 
 
-def equalities(spec: Spec, run: Run) -> tuple[Equality, ...]:
-    """What is equal in y: (L, N, D·H_out), h: (D·K, N, H_out) and c: (D·K, N, H), and what only seems to be."""
-    found = (*_rules(spec, run), *_others(spec, run), *_false_friends(spec, run))
-    return tuple({(each.left, each.right): each for each in reversed(found)}.values())[::-1]
+def equalities(spec: Spec, run: Run) -> tuple[tuple[Equality, ...], int]:
+    """What is equal in y: (L, N, D·H_out), h: (D·K, N, H_out) and c: (D·K, N, H), and what only seems to be.
+
+    Returns:
+        the pairs, and how many are equal by chance, of which the first MOST_OTHERS are among them.
+    """
+    others = [place for place in _equal_places(spec, run) if not _is_rule(spec, *place)]
+    by_chance = [_by_chance(spec, run, *place) for place in others[:MOST_OTHERS]]
+    found = (*_rules(spec, run), *by_chance, *_false_friends(spec, run))
+    return tuple({(each.left, each.right): each for each in reversed(found)}.values())[::-1], len(others)
 
 
 def _rules(spec: Spec, run: Run) -> Iterator[Equality]:
@@ -50,19 +56,13 @@ def _rules(spec: Spec, run: Run) -> Iterator[Equality]:
             yield _equality(*pair, True, f"{way}item {item} ends at step {length - 1}")
 
 
-def _others(spec: Spec, run: Run) -> Iterator[Equality]:
-    """What is equal by chance: found by comparing every row of h with every step of y."""
-    found = 0
-    for row, direction, step, item in _equal_places(spec, run):
-        layer, way = divmod(row, spec.directions)
-        end = _end(spec, direction, item)
-        if (layer, way, step) == (spec.num_layers - 1, direction, end):
-            continue
-        found += 1
-        if found > MOST_OTHERS:
-            return
-        pair = _y(spec, run, step, direction, item), _h(run, row, item)
-        yield _equality(*pair, False, "")
+def _is_rule(spec: Spec, row: int, direction: int, step: int, item: int | None) -> bool:
+    """Whether torch's documentation says that this half of a step is this row of h."""
+    return row == _row(spec, spec.num_layers - 1, direction) and step == _end(spec, direction, item)
+
+
+def _by_chance(spec: Spec, run: Run, row: int, direction: int, step: int, item: int | None) -> Equality:
+    return _equality(_y(spec, run, step, direction, item), _h(run, row, item), False, "")
 
 
 def _equal_places(spec: Spec, run: Run) -> Iterator[tuple[int, int, int, int | None]]:
@@ -71,8 +71,8 @@ def _equal_places(spec: Spec, run: Run) -> Iterator[tuple[int, int, int, int | N
     one_by_one = spec.lengths is not None
     for row in range(len(h)):
         for direction in range(spec.directions):
-            same = _same(y[:, :, direction], h[row]).all(-1)  # (L, N)
-            places = same if one_by_one else same.all(1, keepdim=True)
+            equal = same(y[:, :, direction], h[row]).all(-1)  # (L, N)
+            places = equal if one_by_one else equal.all(1, keepdim=True)
             for step, item in places.nonzero().tolist():
                 yield row, direction, step, item if one_by_one else None
 
@@ -118,14 +118,16 @@ def _equality(left: _Piece, right: _Piece, expected: bool, meaning: str) -> Equa
     one, other = left.tensor, right.tensor
     if one.shape != other.shape:
         return Equality(left.text, right.text, False, expected, None, f"other shape: {meaning}")
-    same = _same(one, other)
-    apart = float(torch.where(same, 0.0, (one.double() - other.double()).abs()).max())
-    equal = bool(same.all())
+    alike = same(one, other)
+    apart = float(torch.where(alike, 0.0, (one.double() - other.double()).abs()).max())
+    equal = bool(alike.all())
+    if bool(one.isnan().any()):
+        meaning += "; NaN counts as equal to NaN"
     by_chance = "equal on this run, though no rule says so"
     return Equality(left.text, right.text, equal, expected, apart, by_chance if equal and not expected else meaning)
 
 
-def _same(one: Tensor, other: Tensor) -> Tensor:
+def same(one: Tensor, other: Tensor) -> Tensor:
     """Where two are equal; NaN is what NaN is."""
     return (one == other) | (one.isnan() & other.isnan())
 
@@ -172,5 +174,4 @@ def _row(spec: Spec, layer: int, direction: int) -> int:
 
 def _end(spec: Spec, direction: int, item: int | None = None) -> int:
     """The step after which the last state is taken."""
-    lengths = spec.lengths
-    return 0 if direction else (spec.seq_len if lengths is None or item is None else lengths[item]) - 1
+    return 0 if direction else (spec.seq_len if item is None else spec.length_of(item)) - 1

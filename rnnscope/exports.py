@@ -7,6 +7,7 @@ import io
 from html import escape
 from typing import TextIO
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
@@ -115,7 +116,7 @@ def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
     lines = [line.rstrip() for line in plain.splitlines()]
     if ending == ".txt":
         return "".join(f"{line}\n" for line in lines)
-    console.width = max(map(len, lines))
+    console.width = max(map(cell_len, lines))
     if ending == ".svg":
         console.print()  # what the last line has below its baseline is cut off otherwise
         return console.export_svg(title=title, theme=_DARK, code_format=_SVG.replace("@FONTS@", _FONTS))

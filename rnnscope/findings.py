@@ -18,7 +18,7 @@ from rnnscope.devices import back_ends, device_name
 from rnnscope.differences import Difference, difference
 from rnnscope.heat_map import HeatMap, heat_map
 from rnnscope.judgement import Evidence, Side
-from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts
+from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts, tolerance_parts
 from rnnscope.margins import OUTPUTS
 from rnnscope.problems import Problem, Tensors, step_by_step
 from rnnscope.spec import Spec
@@ -43,7 +43,10 @@ def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, questio
 def _heat_map(facts: Comparison, evidence: Evidence) -> HeatMap:
     if facts.cause == "shape":
         return HeatMap((), None, whole=False)
-    return heat_map(evidence, facts.first_divergence, facts.tolerance if facts.binds else None)
+    place = facts.first_divergence
+    if place is None and facts.binds and not facts.within_tolerance:
+        place = tolerance_parts(evidence, facts.tolerance)
+    return heat_map(evidence, place)
 
 
 def _found(spec: Spec, evidence: Evidence, question: Question) -> Comparison:
@@ -158,12 +161,13 @@ def _reference(evidence: Evidence) -> Reference:
 def _without_tf32(evidence: Evidence) -> float | None:
     """How far the outputs are from each other without TF32, where a side may use it."""
     sides = (evidence.left, evidence.right)
-    if all(side.arithmetic != "tf32" for side in sides):
+    if all(side.arithmetic != "tf32" or side.recorded for side in sides):
         return None
     left, right = (
         replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype) for side in sides
     )
-    return max((left[name].cpu().double() - right[name].cpu().double()).abs().max().item() for name in left)
+    both = left.keys() & right.keys()  # somebody's own class may give no gradient of a parameter
+    return max((left[name].cpu().double() - right[name].cpu().double()).abs().max().item() for name in both)
 
 
 def _first_divergence(facts: Comparison, evidence: Evidence) -> Place | None:

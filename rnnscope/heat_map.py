@@ -1,8 +1,9 @@
 """The greatest difference of two sides in each layer, direction and step, and what it makes of the gates.
 
-Each side is run layer by layer on what its own layer below gave. Gates are seen in no side: they are what the equations
-make of its weights and of its states, so that a row of weights that differs shows in its gate at once, and a step that
-is another formula shows in its state first. How a map is drawn is heat_page.py's business.
+The top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer below gave. The
+last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are what the
+equations make of its weights and of its states, so that a row of weights that differs shows in its gate at once, and a
+step that is another formula shows in its state first. How a map is drawn is heat_page.py's business.
 """
 
 from dataclasses import dataclass, replace
@@ -11,14 +12,14 @@ import torch
 from torch import Tensor
 
 from rnnscope.bounds import greatest, walked
-from rnnscope.comparability import Tolerance
+from rnnscope.devices import is_out_of_memory
 from rnnscope.equations import gates_of
 from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Evidence, Side
-from rnnscope.locating import Place, in_order
-from rnnscope.margins import distances
+from rnnscope.locating import Place
 from rnnscope.problems import Problem, Tensors, solve_by_layers
-from rnnscope.subjects import layer_weights, valid_steps
+from rnnscope.subjects import layer_weights, valid_region, valid_steps
+from rnnscope.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -46,55 +47,81 @@ class HeatMap:
     whole: bool
 
 
-def heat_map(evidence: Evidence, place: Place | None, tolerance: Tolerance | None) -> HeatMap:
+def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     """Where two sides differ in their own arithmetic.
 
     Args:
-        place: the first element over its bound, where there is one.
-        tolerance: the one that binds, where there is one.
+        place: the first element over its bound or its tolerance, where there is one.
     """
-    seen, whole = _layer_by_layer(evidence)
-    problem, left, right = seen.problem, seen.own(seen.left), seen.own(seen.right)
-    errors = {
-        name: each for name, each in distances(problem.spec, right, left).items() if _layer(problem, name) is not None
-    }
-    rows = [
-        row for name, each in errors.items() for row in _rows(problem, name, None, walked(problem.spec, name, each))
-    ]
-    if whole:
-        rows += _gate_rows(seen)
-    if place is None and tolerance is not None:
-        place = _first_over(problem, left, errors, tolerance)
+    problem, layers = evidence.problem, _layer_by_layer(evidence)
+    whole = layers is not None or problem.spec.num_layers == 1
+    left, right = (
+        _by_layer(problem, evidence.own(side), layers.own(side) if layers is not None else None)
+        for side in _sides(evidence)
+    )
+    ends, rows = _ends(evidence), list[HeatRow]()
+    for layer, each in left.items():
+        rows += _rows(
+            layer, None, torch.maximum(_by_step(problem, _apart(problem, right[layer], each)), ends[:, layer])
+        )
+    if whole and problem.spec.kind != "rnn":
+        rows += _gate_rows(evidence, left, right)
     first = None if place is None else (place.step, place.layer, place.direction)
     return HeatMap(tuple(sorted(rows, key=lambda row: (-row.layer, row.direction, row.gate is not None))), first, whole)
 
 
-def _layer_by_layer(evidence: Evidence) -> tuple[Evidence, bool]:
-    """The same sides, showing every layer; or as they are, where one of them cannot."""
-    one = evidence.problem.spec.num_layers == 1
-    if not one and evidence.left.has_layers and evidence.right.has_layers:
-        problem = replace(evidence.problem, cotangents=None)
-        layers = Evidence(problem, evidence.left, evidence.right, solver=solve_by_layers)
-        try:
-            for side in (layers.left, layers.right):
-                layers.own(side)
-            return layers, True
-        except RnnscopeError:  # somebody's own class that cannot be built with one layer
-            pass
-    return evidence, one
+def _sides(evidence: Evidence) -> tuple[Side, Side]:
+    return evidence.left, evidence.right
 
 
-def _layer(problem: Problem, name: str) -> int | None:
-    """Whose output a tensor is."""
-    if name == "y":
-        return problem.spec.num_layers - 1
-    return int(name.rpartition(" ")[2]) if name.startswith("y of layer") else None
+def _layer_by_layer(evidence: Evidence) -> Evidence | None:
+    """The same sides, showing every layer, each run by itself; None where one of them cannot."""
+    if evidence.problem.spec.num_layers == 1 or not all(side.has_layers for side in _sides(evidence)):
+        return None
+    layers = Evidence(replace(evidence.problem, cotangents=None), evidence.left, evidence.right, solver=solve_by_layers)
+    try:
+        for side in _sides(layers):
+            layers.own(side)
+    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            raise
+        return None
+    return layers
 
 
-def _rows(problem: Problem, name: str, gate: str | None, view: Tensor) -> list[HeatRow]:
-    """One row a direction of a view: (L, D, N, ·)."""
-    steps, layer = _by_step(problem, view), _layer(problem, name)
-    assert layer is not None
+def _apart(problem: Problem, right: Tensor, left: Tensor) -> Tensor:
+    """A difference of y, or of what goes up, as it is walked: (L, D, N, H_out); 0 behind the ends of packed items."""
+    apart = right - left
+    if problem.spec.lengths is not None:
+        apart = torch.where(valid_region(problem.spec, apart), apart, 0.0)
+    return walked(problem.spec, "y", apart)
+
+
+def _by_layer(problem: Problem, outputs: Tensors, layers: Tensors | None) -> dict[int, Tensor]:
+    """What goes up from each layer that is seen, in float64: y of the whole run, and of a layer by itself below it."""
+    top = problem.spec.num_layers - 1
+    below = {} if layers is None else {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)}
+    return below | {top: _exact(outputs["y"])}
+
+
+def _ends(evidence: Evidence) -> Tensor:
+    """(L, K, D): how far the last h and c are apart, at the step after which each item's are taken; 0 elsewhere."""
+    problem, spec = evidence.problem, evidence.problem.spec
+    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    forward = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu") - 1
+    steps = (forward, torch.zeros_like(forward)) if problem.places is None else (problem.places[:, 0],) * 2
+    found = torch.zeros(spec.num_layers, spec.directions, int(steps[0].max()) + 1, dtype=torch.float64, device="cpu")
+    for name in left.keys() & right.keys() & {"h", "c"}:
+        apart = (_exact(right[name]) - _exact(left[name])).abs()
+        by_item = apart.reshape(spec.num_layers, spec.directions, spec.batch_size, -1).amax(-1)
+        for way in range(spec.directions):
+            at = steps[way].expand(spec.num_layers, -1)
+            found[:, way].scatter_reduce_(1, at, by_item[:, way], "amax")
+    return found.permute(2, 0, 1)
+
+
+def _rows(layer: int, gate: str | None, steps: Tensor) -> list[HeatRow]:
+    """One row a direction of (L, D)."""
     return [HeatRow(layer, way, gate, tuple(steps[:, way].tolist())) for way in range(steps.shape[1])]
 
 
@@ -107,32 +134,32 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
-def _gate_rows(seen: Evidence) -> list[HeatRow]:
-    """The gates of both sides, compared."""
-    problem, rows = seen.problem, list[HeatRow]()
-    spec = problem.spec
-    if spec.kind == "rnn":
-        return rows
-    for layer in range(spec.num_layers):
-        left, right = (_gates(seen, side, layer) for side in (seen.left, seen.right))
-        for gate, each in left.items():
-            rows += _rows(problem, f"y of layer {layer}", gate, right[gate] - each)
+def _gate_rows(evidence: Evidence, left: dict[int, Tensor], right: dict[int, Tensor]) -> list[HeatRow]:
+    """The gates of both sides, compared.
+
+    Args:
+        left, right: what goes up from each layer.
+    """
+    problem, rows = evidence.problem, list[HeatRow]()
+    for layer in range(problem.spec.num_layers):
+        expected, actual = (
+            _gates(problem, side.own_problem(problem).weights, layer, up)
+            for side, up in zip(_sides(evidence), (left, right), strict=True)
+        )
+        for gate, each in expected.items():
+            rows += _rows(layer, gate, _by_step(problem, actual[gate] - each))
     return rows
 
 
-def _gates(seen: Evidence, side: Side, layer: int) -> Tensors:
-    """What the equations make of a side's weights and states, in float64: (L, D, N, H) by the letters of the gates."""
-    problem = seen.problem
-    spec, weights, given = problem.spec, side.own_problem(problem).weights, problem.given
-    run = seen.own(side)
-    x = given.x if layer == 0 else _exact(run[f"y of layer {layer - 1}"])
-    y = _exact(run.get(f"y of layer {layer}", run.get("y", given.x)))
+def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
+    """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
+    spec, given = problem.spec, problem.given
+    x = _time_first(problem, given.x if layer == 0 else up[layer - 1])
+    halves = _time_first(problem, up[layer]).chunk(spec.directions, -1)
     found: dict[str, list[Tensor]] = {}
-    for way in range(spec.directions):
-        h0 = given.state[0][layer * spec.directions + way]
-        before = _before(problem, _time_first(problem, y).chunk(spec.directions, -1)[way], h0, way)
-        gates = gates_of(spec.kind, layer_weights(spec, weights, layer, way), _time_first(problem, x), (before,))
-        for gate, each in gates.items():
+    for way, half in enumerate(halves):
+        before = _before(problem, half, given.state[0][layer * spec.directions + way], way)
+        for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
             found.setdefault(gate, []).append(_valid(problem, each))
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
 
@@ -164,14 +191,3 @@ def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
 def _valid(problem: Problem, gate: Tensor) -> Tensor:
     """Without what is computed of padding."""
     return gate if problem.spec.lengths is None else torch.where(valid_steps(problem.spec).unsqueeze(-1), gate, 0.0)
-
-
-def _first_over(problem: Problem, expected: Tensors, errors: Tensors, tolerance: Tolerance) -> Place | None:
-    """The first cell with an element over a tolerance, in the order of cause."""
-    places = []
-    for name, each in errors.items():
-        allowed = tolerance.atol + tolerance.rtol * _exact(expected[name]).abs()
-        over = _by_step(problem, walked(problem.spec, name, (~(each.abs() <= allowed)).double()))
-        layer = _layer(problem, name) or 0
-        places += [Place("y", step, layer, way, 0, None) for step, way in over.nonzero().tolist()]
-    return min(places, key=lambda place: in_order(problem.spec, place), default=None)

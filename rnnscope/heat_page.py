@@ -9,8 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rnnscope.dims import GATES
-from rnnscope.pages import Drawing, Line, Page, Sentence, layer_in_words
-from rnnscope.shapes_page import MOST_LAYERS
+from rnnscope.pages import Drawing, Line, Page, Sentence, counted, layer_in_words, shown_layers
 from rnnscope.spec import Spec
 
 if TYPE_CHECKING:  # its module imports torch
@@ -31,7 +30,7 @@ def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
     """The map and what explains it.
 
     Args:
-        limit: what a cell may be over: "bound" or "tolerance".
+        limit: what a cell may be over: its bound or its tolerance.
     """
     if not heat.rows:
         return [Sentence("Map", "none, since the shapes differ.")]
@@ -43,14 +42,19 @@ def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
         place = f"step {step}, {layer_in_words(spec, layer, way)}"
         page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}.", "bad"))
     if not heat.whole:
-        page.append(Sentence("Note", "a side cannot show the layers below the top one, so that they are not drawn."))
+        page.append(
+            Sentence(
+                "Note", "a side cannot show the layers below the top one, so that they and the gates are not drawn."
+            )
+        )
     elif GATES[spec.kind]:
         page.append(Sentence("Gates", "what the equations make of each side's own weights and states, in float64."))
     return page
 
 
 def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
-    rows = [row for row in heat.rows if _is_shown(spec, row.layer)]
+    drawn = {layer for layer in (*shown_layers(spec), heat.first_over and heat.first_over[1]) if layer is not None}
+    rows = [row for row in heat.rows if row.layer in drawn]
     scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
     left = max(map(len, labels))
     room = max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS)
@@ -62,11 +66,10 @@ def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
         cells = [_MARK if bin == at else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
         lines.append(((f"{label:<{left}} |", None), *_coloured(cells, scale), (f"|  {end}", None)))
     lines.append(((_axis(left, len(cells), len(rows[0].max_abs)), None),))
-    return [*lines, *(((line, None),) for line in _legend(scale, per, len(rows[0].max_abs), width))]
-
-
-def _is_shown(spec: Spec, layer: int) -> bool:
-    return spec.num_layers <= MOST_LAYERS or layer in (0, 1, spec.num_layers - 1)
+    words = [*_legend(scale, per, len(rows[0].max_abs), width)]
+    if hidden := len({row.layer for row in heat.rows} - drawn):
+        words.append(f"Not drawn: {counted(hidden, 'layer')} more.")
+    return [*lines, *(((line, None),) for line in words)]
 
 
 def _label(spec: Spec, row: "HeatRow") -> str:

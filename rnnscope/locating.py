@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from rnnscope.bounds import Bound, walked
+from rnnscope.comparability import Tolerance
+from rnnscope.devices import is_out_of_memory
 from rnnscope.errors import RnnscopeError
 from rnnscope.judgement import Evidence, Side, function_arithmetic
 from rnnscope.margins import OUTPUTS, PADDING, distances
@@ -63,6 +65,16 @@ def precision_parts(evidence: Evidence, side: Side) -> Place | None:
     return _first_of(evidence, found)
 
 
+def tolerance_parts(evidence: Evidence, tolerance: Tolerance) -> Place | None:
+    """Where the right side is first over a tolerance, in y, its padding, h and c."""
+    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    shares = {}
+    for name, each in distances(evidence.problem.spec, right, left).items():
+        expected = left["y" if name == PADDING else name].cpu().double().abs()
+        shares[name] = torch.where(each == 0, 0.0, each.abs() / (tolerance.atol + tolerance.rtol * expected))
+    return _first(evidence.problem, shares, {name: torch.ones(1, 1, device="cpu") for name in shares})
+
+
 def _parts(evidence: Evidence) -> Iterator[Evidence]:
     """The whole, its beginnings and its steps: where rounding decides the whole, a difference shows in one of them."""
     yield evidence
@@ -106,7 +118,9 @@ def _first_of(evidence: Evidence, found: Found) -> Place | None:
     layers = Evidence(problem, evidence.left, evidence.right, solver=solve_by_layers)
     try:
         below = _first(problem, *found(layers))
-    except RnnscopeError:  # somebody's own class that cannot be built with one layer
+    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
+        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+            raise
         return place
     return place if below is None else min(place, below, key=lambda each: _order(evidence.problem, each))
 
@@ -163,6 +177,7 @@ def _end(problem: Problem, direction: int, item: int) -> int:
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
+    """By what places are sorted in the order of cause, of steps by themselves too."""
     return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
 
 

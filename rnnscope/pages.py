@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # their modules import torch
     from rnnscope.traces import Trace
 
 
+MOST_LAYERS = 4
+"""A page shows this many layers; of more it shows the first two and the last."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a grid; only a column of prose may be wrapped."""
@@ -99,6 +103,17 @@ def sizes_in_words(spec: Spec) -> str:
         f"L = {counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
         f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
     )
+
+
+def shown_layers(spec: Spec) -> list[int | None]:
+    """From the bottom up: every layer, or of many the first two and the last, with None for those between."""
+    last = spec.num_layers - 1
+    return list(range(last + 1)) if last < MOST_LAYERS else [0, 1, None, last]
+
+
+def left_out(spec: Spec) -> str:
+    """The layers for which None stands."""
+    return f"... {counted(spec.num_layers - 3, 'layer')} like it ..."
 
 
 def layer_in_words(spec: Spec, layer: int, direction: int) -> str:

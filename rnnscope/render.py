@@ -64,7 +64,7 @@ def exported(result: "Result", path: str, stream: TextIO) -> str:
     """The text of a file to share, in the format that its ending names, as wide as a page for a stream is."""
     from rnnscope.exports import export
 
-    return export(page(result), result.rerun or "rnnscope", Path(path).suffix.lower(), stream)
+    return export(page(result), printable(result.rerun or "rnnscope"), Path(path).suffix.lower(), stream)
 
 
 def shown(result: "Result") -> "RichPage":
@@ -122,11 +122,12 @@ def _markdown(parts: Page) -> str:
     lines: list[str] = []
     for part in parts:
         if isinstance(part, Listing):
-            return f"```{part.language}\n{part.text}```\n"
-        if isinstance(part, (Grid, Drawing)):
-            lines += [*([""] if lines and lines[-1] else []), f"**{part.title}**", "", *_block(part), ""]
+            lines += [f"```{part.language}", *part.text.splitlines(), "```"]
+        elif isinstance(part, (Grid, Drawing)):
+            lines += [*([""] if lines and lines[-1] else []), f"**{printable(part.title)}**", "", *_block(part), ""]
         else:
-            lines.append(f"- {part.label}: `{part.text}`" if part.verbatim else f"- {part.label}: {part.text}")
+            text = printable(part.text)
+            lines.append(f"- {part.label}: `{text}`" if part.verbatim else f"- {part.label}: {text}")
     return "\n".join(lines) + "\n"
 
 
@@ -137,4 +138,8 @@ def _block(part: Grid | Drawing) -> list[str]:
         return ["```text", *map(printable, drawn), "```"]
     rule = ["---:" if column.number else "---" for column in part.columns]
     titles = [column.title for column in part.columns]
-    return ["| " + " | ".join(map(printable, cells)) + " |" for cells in (titles, rule, *part.rows)]
+    return ["| " + " | ".join(map(_cell, cells)) + " |" for cells in (titles, rule, *part.rows)]
+
+
+def _cell(text: str) -> str:
+    return printable(text).replace("|", "\\|")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
@@ -84,7 +85,7 @@ def _coloured(listing: Listing) -> RenderableType:
     """For a file to share; what goes to a shell may be run, and has no codes in it."""
     from rich.syntax import Syntax
 
-    return Syntax(listing.text, listing.language, theme="ansi_light", background_color="default")
+    return Syntax(listing.text.rstrip("\n"), listing.language, theme="ansi_light", background_color="default")
 
 
 def _unbroken(line: Text, fold: bool) -> Text:
@@ -96,17 +97,17 @@ def _least_width(part: Part, console: Console) -> int:
     if isinstance(part, Grid):
         return Measurement.get(console, console.options.update(width=10_000), _table(part)).minimum
     if isinstance(part, Drawing):
-        return max((sum(len(text) for text, _ in line) for line in part.draw(_LEAST_WIDTH)), default=0)
-    return max(map(len, part.text.splitlines())) if isinstance(part, Listing) else 0
+        return max((sum(cell_len(text) for text, _ in line) for line in part.draw(_LEAST_WIDTH)), default=0)
+    return max(map(cell_len, part.text.splitlines())) if isinstance(part, Listing) else 0
 
 
 def _table(grid: Grid, fold: bool = False) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     for index, column in enumerate(grid.columns):
-        widest = max(len(cell) for cell in (column.title, *(row[index] for row in grid.rows)))
+        widest = max(cell_len(printable(cell)) for cell in (column.title, *(row[index] for row in grid.rows)))
         least = min(widest, _PROSE_WIDTH) if column.prose else widest
         table.add_column(
-            Text(column.title),
+            Text(printable(column.title)),
             justify="right" if column.number else "left",
             no_wrap=not (column.prose or fold),
             min_width=None if fold else least,

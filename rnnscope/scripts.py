@@ -9,6 +9,8 @@ from typing import ClassVar
 
 from rnnscope import script_parts, script_runs
 from rnnscope.comparability import check_comparable
+from rnnscope.dims import parameters
+from rnnscope.errors import RnnscopeError
 from rnnscope.script_files import Stored, from_file, imports, shared, stored
 from rnnscope.script_text import joined, text
 from rnnscope.shown import Shown
@@ -47,16 +49,21 @@ def code(spec: Spec, sources: Sources = NO_FILES) -> Script:
     """
     check_comparable(spec, "module", "equations" if spec.proj_size else "cells")
     script = Script(spec, "", sources)
-    found = None if sources.weights is None else _stored(sources.weights, sources.prefix)
+    found = None if sources.weights is None else _stored(sources.weights, sources.prefix, spec)
     return replace(script, text=joined(_parts(spec, found, script.rerun)))
 
 
-def _stored(file: str, prefix: str | None) -> Stored:
+def _stored(file: str, prefix: str | None, spec: Spec) -> Stored:
     from rnnscope.checkpoints import find_rnn
     from rnnscope.tensor_files import read_file
 
     content = read_file(file)
-    return stored(file, content, find_rnn(file, content, prefix), prefix)
+    rnn = find_rnn(file, content, prefix)
+    if list(parameters(rnn.spec)) != list(parameters(spec)):
+        raise RnnscopeError(
+            f"{file} holds another network than the Spec", "take the Spec of the file: see rnnscope.load"
+        )
+    return stored(file, content, rnn, prefix)
 
 
 def _parts(spec: Spec, found: Stored | None, line: str) -> tuple[str, ...]:

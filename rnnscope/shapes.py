@@ -153,17 +153,17 @@ def over_layers(spec: Spec, count: Callable[[int], int]) -> int:
     return count(0) + ((spec.num_layers - 1) * count(1) if spec.num_layers > 1 else 0)
 
 
-def check_rows(spec: Spec, by_step: bool = False) -> None:
+def check_rows(spec: Spec, by_step: int = 0) -> None:
     """Refuse a Spec whose parameters are more rows than a document is whole with.
 
     Args:
-        by_step: whether every step of every layer is a row too.
+        by_step: how many rows there are for every step of every layer and direction.
 
     Raises:
         RnnscopeError: more than MOST_ROWS.
     """
     rows = parameter_rows(spec)
-    if by_step and spec.seq_len * spec.num_layers * spec.directions > MOST_ROWS:
+    if by_step * spec.seq_len * spec.num_layers * spec.directions > MOST_ROWS:
         raise RnnscopeError(
             f"--seq-len is {spec.seq_len}: its steps in all layers are over the limit of {MOST_ROWS:,} rows",
             "use --format table, which leaves out the steps in the middle",

@@ -11,8 +11,9 @@ from rnnscope.pages import (
     Page,
     Sentence,
     as_tuple,
-    counted,
+    left_out,
     network,
+    shown_layers,
     sizes_in_words,
     thousands,
     where_it_ran,
@@ -20,9 +21,6 @@ from rnnscope.pages import (
 from rnnscope.parts import halves, look_for, notes, rows
 from rnnscope.shapes import Mismatch, Shapes, mac_formula, parameter_formula
 from rnnscope.spec import Spec
-
-MOST_LAYERS = 4
-"""A table shows the parameters of this many layers; of more it shows the first two and the last."""
 
 
 def page_of_shapes(shapes: Shapes) -> Page:
@@ -88,12 +86,9 @@ def _parameter_row(each: ParameterShape, paths: tuple[str, ...]) -> tuple[str, .
 def _first_and_last(
     spec: Spec, rows_of: Callable[[int], list[tuple[str, ...]]], skipped: tuple[str, ...]
 ) -> tuple[tuple[str, ...], ...]:
-    """The rows of every layer, or of the first two and the last with a row for those between."""
-    last = spec.num_layers - 1
-    if last < MOST_LAYERS:
-        return tuple(row for layer in range(last + 1) for row in rows_of(layer))
-    between = (f"... {counted(last - 2, 'layer')} like it ...", *skipped)
-    return (*rows_of(0), *rows_of(1), between, *rows_of(last))
+    """The rows of every layer that is shown, and one for those that are left out."""
+    between = [(left_out(spec), *skipped)]
+    return tuple(row for layer in shown_layers(spec) for row in (between if layer is None else rows_of(layer)))
 
 
 def _part_grid(spec: Spec) -> Grid:

@@ -38,7 +38,7 @@ def run(words: list[str]) -> int:
     try:
         if stdout is None:
             raise OSError("it is closed")
-        stdout.write(text if can_say_signs(stdout) else render.plain(text))
+        stdout.write(text if can_say(stdout, text) else render.plain(text))
         stdout.flush()
     except BrokenPipeError:
         _discard(stdout)
@@ -49,12 +49,12 @@ def run(words: list[str]) -> int:
     return code
 
 
-def can_say_signs(stream: TextIO) -> bool:
-    """Whether box lines and `·` can be written. LC_ALL=C asks for ASCII even where Python would write UTF-8."""
+def can_say(stream: TextIO, text: str) -> bool:
+    """Whether a text can be written as it is. LC_ALL=C asks for ASCII even where Python would write UTF-8."""
     if os.environ.get("LC_ALL") in ("C", "POSIX"):
         return False
     try:
-        "┏·×…╭".encode(stream.encoding or "ascii")
+        text.encode(stream.encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
         return False
     return True
@@ -150,7 +150,7 @@ def _wants_json(words: list[str]) -> bool:
 def _complain(text: str) -> None:
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            if not can_say_signs(sys.stderr):
+            if not can_say(sys.stderr, text):
                 text = text.encode("ascii", "backslashreplace").decode()
             print(text, file=sys.stderr, flush=True)
 

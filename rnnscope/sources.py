@@ -21,7 +21,9 @@ class Sources:
     """
 
     weights: str | None = _source(
-        FileName(("--weights", "--with-weights"), "The network and its weights, from a file.", "Files")
+        FileName(
+            ("--weights", "--with-weights"), "The network and its weights, from a file.", "Files", example="model.pt"
+        )
     )
     prefix: str | None = _source(
         Prefix(("--prefix",), "Where it is, of several in the file: encoder.rnn.", "Files", example="encoder.rnn")

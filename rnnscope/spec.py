@@ -152,6 +152,10 @@ class Spec:
         """D: 2 if bidirectional, 1 otherwise."""
         return 2 if self.bidirectional else 1
 
+    def length_of(self, item: int) -> int:
+        """Steps of an item."""
+        return self.lengths[item] if self.lengths else self.seq_len
+
     @property
     def output_size(self) -> int:
         """H_out: P with a projection, H without."""

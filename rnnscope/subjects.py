@@ -70,13 +70,11 @@ def run_items(spec: Spec, weights: Weights, given: Input) -> Run:
 
 def _run_item(module: nn.Module, spec: Spec, given: Input, item: int) -> Run:
     """y is 0 behind the item's end."""
-    length, time, items = (
-        spec.lengths[item] if spec.lengths else spec.seq_len,
-        *((1, 0) if spec.batch_first else (0, 1)),
-    )
+    length = spec.length_of(item)
+    time, items = (1, 0) if spec.batch_first else (0, 1)
     x = given.x.narrow(items, item, 1).narrow(time, 0, length)
     alone = replace(spec, seq_len=length, batch_size=1, lengths=None)
-    run = call(module, alone, Input(x, tuple(each.narrow(1, item, 1) for each in given.state)), {})
+    run = call(module, alone, Input(x, tuple(each.narrow(1, item, 1).contiguous() for each in given.state)), {})
     behind = (0, 0) * (2 if time == 0 else 1) + (0, spec.seq_len - length)
     return replace(run, y=nn.functional.pad(run.y, behind))
 

@@ -14,6 +14,8 @@ def check_ending(path: str, endings: tuple[str, ...]) -> None:
     Raises:
         RnnscopeError: with those that do.
     """
+    if os.path.isdir(path):
+        raise RnnscopeError(f"{path} is a directory", "name a file in it")
     if Path(path).suffix.lower() not in endings:
         raise RnnscopeError(f"{path}: the ending names no format", f"use one of {', '.join(endings)}")
 
@@ -70,7 +72,7 @@ def _put_in_place(temporary: str, path: str, force: bool) -> None:
     os.umask(umask)
     os.chmod(temporary, 0o666 & ~umask)
     if force:
-        os.replace(temporary, path)
+        os.replace(temporary, os.path.realpath(path))  # a link goes on pointing to what is new
         return
     try:
         os.link(temporary, path)  # unlike a rename it fails where there is a file
@@ -78,7 +80,11 @@ def _put_in_place(temporary: str, path: str, force: bool) -> None:
         raise
     except OSError:  # a file system without links
         os.close(os.open(path, os.O_CREAT | os.O_EXCL))
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            os.unlink(path)
+            raise
 
 
 def _is_there(path: str) -> RnnscopeError:

@@ -1,6 +1,7 @@
 """What people are told of a trace: the network unrolled, which slices are equal, the numbers of one item."""
 
 from collections.abc import Iterator
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from rnnscope.dims import GATES
@@ -11,12 +12,13 @@ from rnnscope.pages import (
     Sentence,
     counted,
     layer_in_words,
+    left_out,
     place_in_words,
+    shown_layers,
     sizes_in_words,
     thousands,
     where_it_ran,
 )
-from rnnscope.shapes_page import MOST_LAYERS
 from rnnscope.spec import Spec
 from rnnscope.traces import SATURATED, Equality, Trace, Walked
 from rnnscope.unrolled import unrolled
@@ -64,7 +66,9 @@ def _equalities(trace: Trace) -> Page:
     friends = [each for each in trace.equalities if not each.equal and not each.expected]
     rows = [*_shortened(rules), *_shortened(others), *map(_pair, friends)]
     columns = (Column("slice"), Column("against"), Column("equal"), Column("max abs", number=True))
-    found = "no other step of y is a row of h" if not others else f"{counted(len(others), 'pair')} more by chance"
+    found = "no other step of y is a row of h"
+    if trace.by_chance:
+        found = f"{counted(trace.by_chance, 'pair')} more by chance"
     return [
         Grid("Which slice of y is which row of h, measured", (*columns, Column("why", prose=True)), tuple(rows)),
         Sentence("Searched", f"every row of h in every step of y; {found}."),
@@ -85,14 +89,17 @@ def _pair(each: Equality) -> tuple[str, ...]:
 
 def _values(trace: Trace) -> Grid:
     """x, and the states of every layer after each step, of one item."""
-    spec, rows = trace.spec, list[tuple[str, ...]]()
+    spec = trace.spec
     width = max(spec.input_size, spec.hidden_size)
-    for name in ("h0", "c0"):
-        if name in trace.given:
-            vectors = trace.given[name]
-            rows += [("start", f"{name}[{row}]", *_numbers(vectors[row], width)) for row in _state_rows(spec)]
+    blank = [""] * len(_units(width))
+    rows = [
+        ("start", f"{name}[{row}]", *_numbers(trace.given[name][row], width))
+        for name in ("h0", "c0")
+        if name in trace.given
+        for row in _state_rows(spec)
+    ]
     for step in _steps(trace):
-        rows += [("...", "", *[""] * len(_units(width)))] if step is None else _at_step(trace, step, width)
+        rows += [("...", "", *blank)] if step is None else _at_step(trace, step, width)
     units = [Column("..." if unit is None else f"[{unit}]", number=True) for unit in _units(width)]
     title = "Numbers" if spec.unbatched else f"Numbers of item {trace.item}"
     return Grid(title, (Column("step"), Column("tensor"), *units), tuple(rows))
@@ -100,7 +107,10 @@ def _values(trace: Trace) -> Grid:
 
 def _at_step(trace: Trace, step: int, width: int) -> Iterator[tuple[str, ...]]:
     yield str(step), "x", *_numbers(trace.given["x"][step], width)
-    for layer in _layers(trace.spec):
+    for layer in shown_layers(trace.spec):
+        if layer is None:
+            yield str(step), left_out(trace.spec), *[""] * len(_units(width))
+            continue
         for direction in range(trace.spec.directions):
             for name, states in trace.walked[layer, direction].states.items():
                 where = layer_in_words(trace.spec, layer, direction)
@@ -113,7 +123,10 @@ def _gates(trace: Trace) -> Page:
     if not GATES[spec.kind]:
         return []
     rows = []
-    for layer in _layers(spec):
+    for layer in shown_layers(spec):
+        if layer is None:
+            rows.append((left_out(spec), *[""] * 5))
+            continue
         for direction in range(spec.directions):
             walked = trace.walked[layer, direction]
             for gate, name in _GATE_NAMES[spec.kind].items():
@@ -138,8 +151,10 @@ def _gate(walked: Walked, gate: str, step: int) -> tuple[str, ...]:
 def _findings(trace: Trace) -> list[Sentence]:
     found = [
         Sentence("Finding", f"{each.left} is not {each.right}, though torch's documentation says so.", "bad")
-        for each in trace.broken
+        for each in trace.broken[:MOST_PAIRS]
     ]
+    if not isfinite(trace.distance):
+        found.append(Sentence("Finding", "NaN or infinity comes out of the module, and not of the equations.", "bad"))
     if trace.first_nonfinite:
         where = place_in_words(trace.spec, trace.first_nonfinite)
         found.append(Sentence("Finding", f"NaN or infinity first comes out at {where}.", "bad"))
@@ -151,7 +166,7 @@ def _numbers(vector: "Tensor", width: int) -> tuple[str, ...]:
     texts = []
     for unit in _units(width):
         if unit is None:
-            texts.append("..." if len(vector) > MOST_UNITS else "")
+            texts.append("..." if len(vector) >= MOST_UNITS else "")
         else:
             texts.append(f"{float(vector[unit]):.3g}" if unit < len(vector) else "")
     return tuple(texts)
@@ -165,17 +180,16 @@ def _steps(trace: Trace) -> list[int | None]:
     length = trace.length
     if length <= MOST_STEPS:
         return list(range(length))
-    shown = sorted({0, 1, 2, trace.step, length - 1})
+    place = trace.first_nonfinite
+    first = {place.step} if place and (place.batch or 0) == trace.item else set()
+    shown = sorted({0, 1, 2, trace.step, length - 1} | first)
     found: list[int | None] = []
     for before, step in zip([-1, *shown], shown, strict=False):
         found += [None, step] if step > before + 1 else [step]
     return found
 
 
-def _layers(spec: Spec) -> list[int]:
-    last = spec.num_layers - 1
-    return list(range(last + 1)) if last < MOST_LAYERS else [0, 1, last]
-
-
 def _state_rows(spec: Spec) -> list[int]:
-    return [layer * spec.directions + direction for layer in _layers(spec) for direction in range(spec.directions)]
+    """The rows of h0 and c0 that are shown."""
+    layers = [layer for layer in shown_layers(spec) if layer is not None]
+    return [layer * spec.directions + direction for layer in layers for direction in range(spec.directions)]

@@ -5,6 +5,7 @@ They are gathered in tracing.py. People are told of them in trace_page.py, progr
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
 from rnnscope.flags import Switch, Whole
@@ -35,7 +36,7 @@ SATURATED = 0.01
 
 @dataclass(frozen=True)
 class Equality:
-    """Two slices of what came out, written as in Python, and whether they are equal to the last bit.
+    """Two slices of what came out, written as in Python, and whether all their numbers are equal; NaN equals NaN.
 
     expected: whether torch's documentation says that they are. max_abs: how far they are apart; None where their shapes
     differ. meaning: why they are equal, or why not.
@@ -76,9 +77,10 @@ class Trace(Shown):
         step: whose gates are shown.
         values: whether numbers were asked for.
         equalities: the pairs that are equal, and pairs that are easily taken for it.
+        by_chance: how many are equal though no rule says so, of which the first ones are among them.
         given: x: (L, H_in), and h0: (D·K, H_out) and c0: (D·K, H), of the item.
         walked: what the equations gave, by (layer, direction).
-        distance: how far y of the equations is from the module's at most.
+        distance: how far y of the equations is from the module's at most, where they are not equal.
         first_nonfinite: where NaN or infinity first came out of the equations, over all items.
     """
 
@@ -87,6 +89,7 @@ class Trace(Shown):
     step: int
     values: bool
     equalities: tuple[Equality, ...]
+    by_chance: int
     given: "Mapping[str, Tensor]"
     walked: Mapping[tuple[int, int], Walked]
     distance: float
@@ -100,7 +103,7 @@ class Trace(Shown):
     @property
     def length(self) -> int:
         """Steps of the item."""
-        return self.spec.lengths[self.item] if self.spec.lengths else self.spec.seq_len
+        return self.spec.length_of(self.item)
 
     @property
     def broken(self) -> tuple[Equality, ...]:
@@ -110,7 +113,7 @@ class Trace(Shown):
     @property
     def exit_code(self) -> int:
         """1 when NaN or infinity came out, or a pair is not equal that should be; 0 otherwise."""
-        return 1 if self.first_nonfinite or self.broken else 0
+        return 1 if self.first_nonfinite or self.broken or not isfinite(self.distance) else 0
 
     @property
     def rerun(self) -> str:

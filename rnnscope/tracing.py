@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnscope.comparability import check_comparable
 from rnnscope.devices import device_name, running
-from rnnscope.equalities import equalities
+from rnnscope.equalities import equalities, same
 from rnnscope.equations import gates_of
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
@@ -56,7 +56,7 @@ def trace(
             item,
             step,
             values,
-            equalities(placed, run),
+            *equalities(placed, run),
             _on_cpu(of_item),
             {
                 (layer, way): _walked(
@@ -64,7 +64,7 @@ def trace(
                 )
                 for (layer, way), steps in noted.steps.items()
             },
-            float((y.double() - run.y.double()).abs().max()),
+            float(torch.where(same(y, run.y), 0.0, (y.double() - run.y.double()).abs()).max()),
             noted.first_nonfinite(),
             device_name(placed),
             str(torch.__version__),
@@ -79,7 +79,7 @@ def _checked(spec: Spec, item: int, step: int | None) -> int:
         raise RnnscopeError(
             f"{ITEM.name} is {item}, but items go from 0 to {spec.batch_size - 1}", f"try {ITEM.name} 0"
         )
-    length = spec.lengths[item] if spec.lengths else spec.seq_len
+    length = spec.length_of(item)
     if step is None:
         return length - 1
     STEP.check(step)
@@ -100,7 +100,7 @@ class _Noted:
     def __init__(self, spec: Spec, item: int) -> None:
         self.steps: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._spec, self._item = spec, item
-        self._length = spec.lengths[item] if spec.lengths else spec.seq_len
+        self._length = spec.length_of(item)
         self._real = valid_steps(spec).unsqueeze(-1).to(spec.device) if spec.lengths else None
         self._nonfinite: dict[tuple[int, int], Place] = {}
 
@@ -165,4 +165,4 @@ def _of_item(spec: Spec, given: Input, item: int) -> dict[str, Tensor]:
 
 
 def _placed(given: Input, device: str, dtype: torch.dtype) -> Input:
-    return Input(given.x.to(device, dtype), tuple(each.to(device, dtype) for each in given.state))
+    return Input(given.x.to(device, dtype), tuple(each.to(device, dtype).contiguous() for each in given.state))

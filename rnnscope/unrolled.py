@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from rnnscope.pages import Drawing, Line, counted, network, thousands
-from rnnscope.shapes_page import MOST_LAYERS
+from rnnscope.pages import Drawing, Line, counted, network, shown_layers, thousands
 from rnnscope.spec import Spec
 
 _GAP = "   "
@@ -36,7 +35,7 @@ def unrolled(spec: Spec) -> Drawing:
 
 def _draw(spec: Spec, width: int) -> list[Line]:
     rows = [_step_row(spec, "y"), _edge(spec, _dims(spec, "D·H_out" if spec.bidirectional else "H_out"))]
-    for layer in _layers(spec):
+    for layer in reversed(shown_layers(spec)):
         rows += _skipped(spec) if layer is None else _layer(spec, layer)
     rows += [_edge(spec, _dims(spec, "H_in")), _step_row(spec, "x"), *_items(spec)]
     left, right = max(len(row.left) for row in rows), max(len(row.right) for row in rows)
@@ -65,14 +64,6 @@ def _steps(count: int, width: int, column: int) -> list[int | None]:
         return list(range(count))
     last = fitting // 2
     return [*range(fitting - last), None, *range(count - last, count)]
-
-
-def _layers(spec: Spec) -> Iterator[int | None]:
-    """From the top down, with None for those that are left out."""
-    if spec.num_layers <= MOST_LAYERS:
-        yield from reversed(range(spec.num_layers))
-    else:
-        yield from (spec.num_layers - 1, None, 1, 0)
 
 
 def _layer(spec: Spec, layer: int) -> Iterator[_Row]:

@@ -1,6 +1,6 @@
 """What a comparison found, and what follows from it: verdict, cause, side and exit code, with their rules.
 
-Facts alone, gathered in comparison.py. People are told of them in comparison_page.py, programs in documents.py.
+Facts alone, gathered in findings.py. People are told of them in comparison_page.py, programs in documents.py.
 """
 
 from dataclasses import dataclass

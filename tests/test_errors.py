@@ -144,7 +144,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --batch 0",
-            "--batch is 0, so y and h have no elements and nothing was compared; try --batch 1 or more",
+            "--batch is 0, so y and h have no elements and there is nothing to see; try --batch 1 or more",
         ),
     ],
 )

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Answer
+from torch import nn
 
 Cli = Callable[..., Answer]
 
@@ -35,9 +37,11 @@ READERS: dict[str, Callable[[str], str]] = {".svg": text_of_svg, ".html": text_o
 
 
 @pytest.mark.parametrize("ending", [".html", ".txt"])
-def test_a_file_says_what_the_page_says(cli: Cli, tmp_path: Path, ending: str) -> None:
-    text, answer = exported(cli, tmp_path / f"page{ending}")
-    assert words(READERS[ending](text)) == words(answer.out)
+@pytest.mark.parametrize("command", ["shapes --dry-run --kind lstm", "trace --values", "compare --map", "code"])
+def test_a_file_says_what_the_page_says(cli: Cli, tmp_path: Path, command: str, ending: str) -> None:
+    text, answer = exported(cli, tmp_path / f"page{ending}", *command.split())
+    lines = [line.rstrip() for line in READERS[ending](text).strip().split("\n")]
+    assert lines == answer.out.strip().split("\n")
 
 
 def test_a_picture_says_what_the_page_says(cli: Cli, tmp_path: Path) -> None:
@@ -145,3 +149,43 @@ def test_a_full_disk_leaves_no_file_and_the_answer_is_printed(
     assert answer.err.startswith("rnnscope: cannot write")
     assert answer.out == cli(*SHAPES).out
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def strange(tmp_path: Path) -> Path:
+    """A checkpoint with wide characters and a bar in its prefix, under a name with a control code."""
+    path = tmp_path / "x\x1b[31m.pt"
+    torch.save({f"模型|编码.{name}": each for name, each in nn.LSTM(3, 4).state_dict().items()}, path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".html", ".txt", ".svg"])
+def test_wide_characters_push_nothing_off_the_page(cli: Cli, tmp_path: Path, strange: Path, ending: str) -> None:
+    text, answer = exported(cli, tmp_path / f"page{ending}", "weights", str(strange))
+    read = READERS[ending](text).replace("\xa0", " ")
+    assert [word for word in ("parameters", "c (1, N, 4)") if word not in answer.out or word not in read] == []
+    assert "\x1b" not in text + answer.out
+
+
+def test_markdown_has_no_control_code_and_no_column_too_many(cli: Cli, strange: Path) -> None:
+    text = cli("weights", str(strange), "--format", "markdown").out
+    assert "\x1b" not in text
+    bars = {
+        line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("| ") and "LSTM" in line
+    }
+    assert bars == {11}
+
+
+def test_a_name_that_is_no_text_is_shown_and_not_lost(bash: Cli, tmp_path: Path) -> None:
+    torch.save(nn.LSTM(3, 4).state_dict(), tmp_path / "model.pt")
+    answer = bash(rf"cd {tmp_path} && mv model.pt $'x\xff.pt' && rnnscope weights $'x\xff.pt' --export page.svg")
+    assert (answer.code, answer.err) == (0, "")
+    xml.etree.ElementTree.parse(tmp_path / "page.svg")
+
+
+def test_force_follows_a_link(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "real.svg").write_text("old")
+    (tmp_path / "link.svg").symlink_to(tmp_path / "real.svg")
+    cli(*SHAPES, "--export", str(tmp_path / "link.svg"), "--force", "-q")
+    assert (tmp_path / "link.svg").is_symlink()
+    assert (tmp_path / "real.svg").read_text().startswith("<svg")

@@ -53,9 +53,14 @@ def test_the_top_row_is_the_difference_of_y(kind: str, both: bool, layout: dict[
     spec = Spec(kind=kind, bidirectional=both, **layout)
     weights, given = draw_weights(spec), draw_input(spec)
     with torch.no_grad():
-        left, right = (SUBJECTS[name](spec, weights, given).y.double() for name in ("module", "equations"))
+        left, right = (SUBJECTS[name](spec, weights, given) for name in ("module", "equations"))
     heat = heat_of(spec, "module", "equations")
-    expected = greatest(spec, right - left)
+    expected = greatest(spec, right.y.double() - left.y.double())
+    for one, other in zip(left.state, right.state, strict=True):  # the last h and c are in the last cell
+        apart = (one.double() - other.double()).abs().reshape(2, spec.directions, spec.batch_size, -1).amax(-1)
+        for item, length in enumerate(spec.lengths or [spec.seq_len] * spec.batch_size):
+            for way, end in ((0, length - 1), (1, 0))[: spec.directions]:
+                expected[way, end] = max(expected[way, end], apart[1, way, item])
     found = figures(heat)
     assert [list(found[1, way, None]) for way in range(spec.directions)] == expected.tolist()
 
@@ -143,12 +148,88 @@ def test_equal_sides_have_no_difference_anywhere() -> None:
 
 
 def test_the_first_cell_over_a_tolerance_is_marked() -> None:
-    """Where y of step 2 alone is over it: the equations in bfloat16, and a tolerance that step 2 just passes."""
+    """The equations in bfloat16, and a tolerance that only the greatest of their differences is over."""
     spec, sides = Spec(num_layers=1, seq_len=6), ("module", "equations@cpu/bfloat16")
     values = heat_of(spec, *sides).rows[0].max_abs
     greatest_step = values.index(max(values))
     over = heat_of(spec, *sides, rtol=0.0, atol=max(values) * 0.999)
     assert over.first_over == (greatest_step, 0, 0)
+
+
+OFF = """
+import torch
+from torch import nn
+
+
+class Off(nn.Module):
+    def __init__(self, input_size, hidden_size, num_layers):
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, num_layers)
+
+    def forward(self, x, hx):
+        y, (h, c) = self.lstm(x, hx)
+        return {result}
+
+
+class Rolled(nn.Module):
+    def __init__(self, input_size, hidden_size, num_layers):
+        super().__init__()
+        sizes = [input_size] + [hidden_size] * (num_layers - 1)
+        self.layers = nn.ModuleList(nn.LSTM(size, hidden_size) for size in sizes)
+
+    def load_state_dict(self, weights, *args, **kwargs):
+        for number, layer in enumerate(self.layers):
+            names = {{name: f"{{name[:-1]}}{{number}}" for name in layer.state_dict()}}
+            layer.load_state_dict({{name: weights[other] for name, other in names.items()}})
+
+    def forward(self, x, hx):
+        states = []
+        for number, layer in enumerate(self.layers):
+            x, state = layer(x.roll(1, 0) if number else x, (hx[0][number, None], hx[1][number, None]))
+            states.append(state)
+        return x, tuple(map(torch.cat, zip(*states)))
+"""
+
+
+@pytest.mark.parametrize("result", ["(y, (h + 0.01, c))", "(y, (h, c * 1.5))"], ids=["h", "c"])
+def test_a_last_state_that_is_off_shows_in_the_cell_that_is_marked(result: str, tmp_path: Path) -> None:
+    (tmp_path / "off.py").write_text(OFF.format(result=result))
+    heat = heat_of(Spec(kind="lstm", num_layers=1, seq_len=6), "module", f"{tmp_path}/off.py:Off")
+    assert heat.first_over == (5, 0, 0)
+    values = figures(heat)[0, 0, None]
+    assert values[:5] == (0.0,) * 5
+    assert values[5] > 0.005
+
+
+def test_layers_that_are_wired_wrongly_show_in_y(tmp_path: Path) -> None:
+    (tmp_path / "off.py").write_text(OFF.format(result="(y, (h, c))"))
+    comparison = compare(Spec(kind="lstm"), "module", f"{tmp_path}/off.py:Rolled", map=True)
+    assert comparison.heat_map is not None
+    top = figures(comparison.heat_map)[1, 0, None]
+    assert max(top) == max(each.max_abs or 0 for each in comparison.outputs)
+    assert comparison.verdict == "different"
+
+
+def test_a_tolerance_binds_the_last_states_too() -> None:
+    spec, sides = Spec(kind="lstm", num_layers=1, seed=1), ("module", "equations@cpu/bfloat16")
+    rows = {each.name: each.max_abs or 0.0 for each in compare(spec, *sides).outputs}
+    assert rows["c"] > rows["y"]
+    assert heat_of(spec, *sides, rtol=0.0, atol=(rows["c"] + rows["y"]) / 2).first_over == (2, 0, 0)
+
+
+def test_layers_below_the_top_are_held_to_no_tolerance() -> None:
+    spec, sides = Spec(seq_len=8, seed=3), ("module", "equations@cpu/bfloat16")
+    comparison = compare(
+        spec, *sides, rtol=0.0, atol=max(each.max_abs or 0.0 for each in compare(spec, *sides).outputs)
+    )
+    assert comparison.exit_code == 0
+    assert heat_of(spec, *sides, rtol=0.0, atol=comparison.tolerance.atol).first_over is None
+
+
+def test_steps_by_themselves_are_marked_in_the_order_of_cause() -> None:
+    spec = Spec(num_layers=1, bidirectional=True)
+    heat = heat_of(spec, "module", "equations@cpu/bfloat16", resync=True, rtol=0.0, atol=0.0)
+    assert heat.first_over == (0, 0, 0)
 
 
 def test_steps_by_themselves_stand_at_their_places() -> None:
@@ -281,7 +362,8 @@ def test_what_is_marked_is_said() -> None:
     assert page[1] == Sentence("Map", "! marks step 3, layer 0, backward, the first over its tolerance.", "bad")
 
 
-def test_of_many_layers_some_are_drawn() -> None:
+def test_of_many_layers_some_are_drawn_and_always_the_marked_one() -> None:
     rows = [row(1.0, layer=layer) for layer in reversed(range(9))]
-    lines = drawn(80, *rows, spec=Spec(num_layers=9))
-    assert [line.split(",")[0] for line in lines if "|" in line] == ["layer 8", "layer 1", "layer 0"]
+    lines = drawn(80, *rows, first=(0, 5, 0), spec=Spec(num_layers=9))
+    assert [line.split(",")[0] for line in lines if "|" in line] == ["layer 8", "layer 5", "layer 1", "layer 0"]
+    assert lines[-1] == "Not drawn: 5 layers more."

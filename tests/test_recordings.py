@@ -389,3 +389,12 @@ def test_a_state_that_was_not_recorded_is_said_not_to_be(tmp_path: Path, cli: Cl
     out = " ".join(cli("compare", "--right", f"recorded:{foreign(tmp_path, without)}").out.split())
     assert "no h0 was recorded, so zeros were taken" in out
     assert "use --h0 random" not in out
+
+
+def test_what_is_read_is_not_written_over(cli: Callable[..., Answer], tmp_path: Path) -> None:
+    run = str(tmp_path / "run.pt")
+    cli("compare", "--record", run, "-q")
+    before = Path(run).read_bytes()
+    answer = cli("compare", "--weights", run, "--record", run, "--force")
+    assert (answer.code, answer.err) == (2, f"rnnscope: --record {run} is what --weights reads; name another file\n")
+    assert Path(run).read_bytes() == before

@@ -335,10 +335,10 @@ def test_the_rerun_line_stands_in_the_script() -> None:
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        (Spec(batch_size=0), "--batch is 0, so y and h have no elements and nothing was compared"),
+        (Spec(batch_size=0), "--batch is 0, so y and h have no elements and there is nothing to see"),
         (
             Spec(train=True, dropout=0.5),
-            "--train with --dropout 0.5: the two sides draw different masks, so nothing can be compared",
+            "--train with --dropout 0.5 draws random masks, so that no two runs are alike",
         ),
     ],
 )

@@ -1,5 +1,6 @@
 """`rnnscope trace`: which slices are equal is searched for anew here, and the numbers are torch's module's own."""
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from rnnscope import RnnscopeError, Spec, trace
 from rnnscope.devices import running
 from rnnscope.dims import layer_parameters
+from rnnscope.render import render
 from rnnscope.subjects import Run, build_module, call, run_module
 from rnnscope.unrolled import unrolled
 from rnnscope.weights import Input, Weights, draw_input, draw_weights
@@ -112,6 +114,25 @@ def test_what_is_equal_by_chance_is_found_and_said(cli: Cli, tmp_path: Path) -> 
     answer = cli("trace", "--weights", str(tmp_path / "zero.pt"))
     assert "5 pairs more by chance" in answer.out
     assert "equal on this run, though no rule says so" in " ".join(answer.out.split())
+
+
+def test_nan_that_the_module_alone_gives_is_a_finding(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    def nan(spec: Spec, weights: Weights, given: Input) -> Run:
+        run = run_module(spec, weights, given)
+        return Run(run.y * torch.nan, tuple(each * torch.nan for each in run.state))
+
+    monkeypatch.setattr("rnnscope.tracing.run_module", nan)
+    answer = cli("trace")
+    assert answer.code == 1
+    assert "NaN or infinity comes out of the module, and not of the equations." in answer.out
+
+
+@pytest.mark.parametrize(("size", "shown"), [(5, "[4]"), (6, "..."), (7, "...")])
+def test_a_vector_that_is_cut_says_so(cli: Cli, size: int, shown: str) -> None:
+    answer = cli("trace", "--values", "--input-size", str(size), "--hidden-size", "8", "--unbatched")
+    x = next(line for line in answer.out.splitlines() if line.startswith("0      x"))
+    assert len(x.split()) == 2 + min(size, 6)
+    assert (x.split()[-1] == "...") is (shown == "...")
 
 
 def test_a_rule_that_does_not_hold_is_a_finding(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
@@ -246,10 +267,10 @@ def test_a_packed_item_has_its_own_steps(cli: Cli) -> None:
         ("--step 3", "--step is 3, but the steps of item 0 go from 0 to 2; try --step 2"),
         ("--step 2 --lengths 3,2 --item 1", "--step is 2, but the steps of item 1 go from 0 to 1; try --step 1"),
         ("--unbatched --item 1", "--item is 1, but items go from 0 to 0; try --item 0"),
-        ("--batch 0", "--batch is 0, so y and h have no elements and nothing was compared; try --batch 1 or more"),
+        ("--batch 0", "--batch is 0, so y and h have no elements and there is nothing to see; try --batch 1 or more"),
         (
             "--train --dropout 0.5",
-            "--train with --dropout 0.5: the two sides draw different masks, so nothing can be compared; "
+            "--train with --dropout 0.5 draws random masks, so that no two runs are alike; "
             "use --dropout 0 or 1, or leave --train out",
         ),
         (
@@ -274,7 +295,7 @@ def test_the_rerun_line_gives_the_same(cli: Cli) -> None:
     found = trace(Spec(kind="lstm", lengths=(3, 2)), values=True, item=1, step=0)
     assert found.rerun == "rnnscope trace --kind lstm --batch 2 --lengths 3,2 --values --item 1 --step 0"
     again = cli(*found.rerun.split()[1:])
-    assert f"Rerun: {found.rerun}" in again.out
+    assert again.out == render(found, "table", io.StringIO())
 
 
 # The drawing.
