@@ -49,7 +49,7 @@ OUTPUT_FLAGS = {
 """The flags of every command that are no part of the Spec."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Outcome:
     """A result, the format in which it was asked for, and the file in which its page is kept.
 

@@ -56,20 +56,24 @@ def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
     drawn = {layer for layer in (*shown_layers(spec), heat.first_over and heat.first_over[1]) if layer is not None}
     rows = [row for row in heat.rows if row.layer in drawn]
     scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
-    left = max(map(len, labels))
-    room = max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS)
-    per = math.ceil(len(rows[0].max_abs) / room)
-    lines: list[Line] = []
-    for label, row, end in zip(labels, rows, ends, strict=True):
-        marked = heat.first_over if row.gate is None else None
-        at = marked[0] // per if marked and marked[1:] == (row.layer, row.direction) else None
-        cells = [_MARK if bin == at else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
-        lines.append(((f"{label:<{left}} |", None), *_coloured(cells, scale), (f"|  {end}", None)))
-    lines.append(((_axis(left, len(cells), len(rows[0].max_abs)), None),))
-    words = [*_legend(scale, per, len(rows[0].max_abs), width)]
+    left, steps = max(map(len, labels)), len(rows[0].max_abs)
+    per = math.ceil(steps / max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS))
+    cells = [_cells(heat, row, scale, per) for row in rows]
+    lines: list[Line] = [
+        ((f"{label:<{left}} |", None), *_coloured(each, scale), (f"|  {end}", None))
+        for label, each, end in zip(labels, cells, ends, strict=True)
+    ]
+    words = [_axis(left, len(cells[0]), steps), *_legend(scale, per, steps, width)]
     if hidden := len({row.layer for row in heat.rows} - drawn):
         words.append(f"Not drawn: {counted(hidden, 'layer')} more.")
     return [*lines, *(((line, None),) for line in words)]
+
+
+def _cells(heat: "HeatMap", row: "HeatRow", scale: "_Scale", per: int) -> list[str]:
+    """The signs of a row, each of so many steps; the first cell over its bound is marked in the row of the state."""
+    first = heat.first_over
+    marked = first[0] // per if first and row.gate is None and first[1:] == (row.layer, row.direction) else None
+    return [_MARK if bin == marked else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
 
 
 def _label(spec: Spec, row: "HeatRow") -> str:
@@ -97,7 +101,7 @@ class _Scale:
 
     def __init__(self, rows: Sequence["HeatRow"]) -> None:
         found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
-        self.ends = next(_ends(min(found), max(found))) if found else []
+        self.ends = _ends(min(found), max(found)) if found else []
         self.has_nonfinite = any(not math.isfinite(each) for row in rows for each in row.max_abs)
 
     def sign(self, value: float) -> str:
@@ -111,15 +115,15 @@ class _Scale:
         return None if sign == _EQUAL else _SHADES[(int(sign) - 1) * len(_SHADES) // len(self.ends)]
 
 
-def _ends(least: float, greatest: float) -> Iterator[list[float]]:
-    """What the differences of each level are below, the finest levels first of which there are not too many."""
+def _ends(least: float, greatest: float) -> list[float]:
+    """What the differences of each level are below, of the finest levels of which there are not too many."""
     decades = range(math.floor(math.log10(least)), math.floor(math.log10(greatest)) + 1)
     ends = [float(f"{digit}e{decade}") for decade in decades for digit in (2, 5, 10)]
     ends = ends[bisect_right(ends, least) : bisect_right(ends, greatest) + 1]
     if len(ends) <= MOST_LEVELS:
-        yield ends
+        return ends
     per = math.ceil(len(decades) / MOST_LEVELS)
-    yield [float(f"1e{decade + per}") for decade in decades[::per]]
+    return [float(f"1e{decade + per}") for decade in decades[::per]]
 
 
 def _coloured(cells: Sequence[str], scale: _Scale) -> Iterator[tuple[str, str | None]]:

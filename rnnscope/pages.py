@@ -29,7 +29,7 @@ class Column:
     number: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Grid:
     """A table: each row has a text for each column."""
 
@@ -57,7 +57,7 @@ Strip = tuple[str, str | None]
 Line = tuple[Strip, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Drawing:
     """Lines that are drawn for a width in characters; they need more where it is too small for them."""
 
@@ -65,7 +65,7 @@ class Drawing:
     draw: Callable[[int], list[Line]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Listing:
     """Text to be copied or run as it is: alone on its page."""
 

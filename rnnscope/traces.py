@@ -34,7 +34,7 @@ SATURATED = 0.01
 """A gate this near to an end of its range is saturated: its slope is 4 % of the greatest (sigmoid), or 2 % (tanh)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Equality:
     """Two slices of what came out, written as in Python, and whether all their numbers are equal; NaN equals NaN.
 
@@ -50,7 +50,7 @@ class Equality:
     meaning: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Walked:
     """One item in one layer and direction, in the order of time.
 
@@ -67,7 +67,7 @@ class Walked:
         return int(((values - ends[0] < SATURATED) | (ends[1] - values < SATURATED)).sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace(Shown):
     """One run of a network, step by step.
 

@@ -117,7 +117,7 @@ def test_what_is_there_is_kept_unless_forced(lstm: tuple[nn.LSTM, str], cli: Cli
     [
         ("out.xyz", "the ending names no format; use one of .pt, .pth, .safetensors, .npz"),
         ("nowhere/out.pt", "there is no folder"),
-        ("folder.pt", "is there already"),
+        ("folder.pt", "folder.pt is a directory; name a file in it"),
     ],
 )
 def test_a_target_that_cannot_be_written(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Answer
 
-from rnnscope import Spec, compare, observed_shapes
+from rnnscope import Spec, compare, observed_shapes, trace
 from rnnscope.weights import draw_input, draw_weights
 
 pytestmark = [
@@ -46,6 +46,27 @@ def test_every_dtype_is_computed_as_it_is_asked_for(kind: str, dtype: str) -> No
 def test_shapes_come_out_on_the_device_in_every_dtype(dtype: str) -> None:
     shapes = observed_shapes(Spec(device="cuda", dtype=dtype))
     assert (shapes.exit_code, shapes.spec.device) == (0, "cuda:0")
+
+
+@pytest.mark.parametrize(
+    "form", [{}, {"lengths": (2, 5, 1)}, {"batch_first": True}], ids=["batched", "packed", "batch"]
+)
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_each_item_by_itself(kind: str, form: dict[str, Any]) -> None:
+    spec = Spec(kind=kind, device="cuda", dtype="float64", bidirectional=True, **form)
+    assert compare(spec, right="items", map=True).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_a_trace_runs_there(kind: str) -> None:
+    found = trace(Spec(kind=kind, device="cuda", bidirectional=True, lengths=(3, 2)), values=True)
+    assert (found.exit_code, found.spec.device) == (0, "cuda:0")
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_a_script_runs_there(kind: str, bash: Cli) -> None:
+    answer = bash(f"rnnscope code --kind {kind} --device cuda --bidirectional | python -")
+    assert answer.out.endswith("the same network\n")
 
 
 def test_a_seed_means_the_same_network_on_cpu_and_gpu() -> None:
