@@ -164,7 +164,8 @@ def _rnn(file: str, group: Group) -> Rnn:
         raise RnnscopeError(f"{file}: {error.message}", error.hint) from error
     folded = ", ".join(name for name in group.names.values() if name in group.state.folded)
     notes = (f"weight norm was folded into {folded}",) if folded else ()
-    return Rnn(group.prefix, group.path, group.form, replace(spec, dtype=dtype), group.names, weights, notes)
+    spec, keys = replace(spec, dtype=dtype), None if folded else group.state.keys
+    return Rnn(group.prefix, group.path, group.form, spec, group.names, weights, notes, keys)
 
 
 def _check_tensor(state: StateDict, name: str) -> None:

@@ -93,7 +93,7 @@ def trace(
 @command("--kind gru --bidirectional", "--kind lstm --lengths 3,2,1 --batch-first", runs=False)
 def code(loaded: Annotated[Loaded, ("weights", "prefix")]) -> "Result":
     """How is this network written by hand? Prints a complete script: torch's module, a loop of cells, and the check."""
-    return rnnscope.code(loaded.spec, loaded.sources)
+    return rnnscope.code(loaded.spec, loaded=loaded)
 
 
 @command("model.pt", "model.pt --json")

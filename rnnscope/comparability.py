@@ -3,6 +3,7 @@
 Runs nothing, and torch is not imported: see comparison.py.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,11 @@ MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.",
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
+
+
+def nan_last(value: float) -> tuple[bool, float]:
+    """A key under which NaN is greater than every number."""
+    return math.isnan(value), value
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def _proof(rnn: Rnn, copy: Rnn) -> Comparison:
     if any(not _same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
         raise RnnscopeError("the weights that were written are not those that were read", "try another disk")
     spec = replace(rnn.spec, dtype="float64")
-    loaded = Loaded(NO_FILES, spec, rnn.weights, copy.weights)
+    loaded = Loaded(NO_FILES, spec, rnn, copy.weights)
     comparison = compare(spec, "module", "equations" if spec.proj_size else "cells", loaded=loaded)
     if comparison.exit_code:
         raise RnnscopeError(f"module and cells are {comparison.verdict} with these weights, so nothing was written")

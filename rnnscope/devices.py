@@ -155,7 +155,9 @@ def _definite_device(device: str) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the CPU or on a device."""
+    """Whether memory ran out, on the CPU or on a device; also of an error that tells of it in the user's words."""
+    if isinstance(error, RnnscopeError) and error.__cause__ is not None:
+        return is_out_of_memory(error.__cause__)
     ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
     return ran_out or (isinstance(error, RuntimeError) and bool(_MEMORY.search(str(error))))
 

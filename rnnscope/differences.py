@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnnscope.comparability import Tolerance
+from rnnscope.comparability import Tolerance, nan_last
 from rnnscope.dims import Shape
 
 CHUNK = 2**20
@@ -115,11 +115,6 @@ def _part(actual: Tensor, expected: Tensor, tolerance: Tolerance) -> _Part:
         nonfinite=int((~finite).sum()),
         identical=alike and all_finite and torch.equal(_bits(actual), _bits(expected)),
     )
-
-
-def nan_last(value: float) -> tuple[bool, float]:
-    """A key under which NaN is greater than every number."""
-    return math.isnan(value), value
 
 
 def flat_index(flat: int, shape: Shape) -> tuple[int, ...]:

@@ -138,13 +138,13 @@ def _trace_document(trace: Trace) -> dict[str, Any]:
 def _steps(trace: Trace) -> Iterator[dict[str, Any]]:
     """One record a layer, direction and step; with its numbers where they were asked for."""
     for (layer, direction), walked in trace.walked.items():
+        saturated = {name: walked.saturated(name) for name in walked.gates}
         for step in range(trace.length):
             found: dict[str, Any] = {"step": step, "layer": layer, "direction": direction}
-            gates = {name: each[step] for name, each in walked.gates.items()}
-            found["saturated"] = {name: walked.saturated(name, step) for name in gates}
+            found["saturated"] = {name: each[step] for name, each in saturated.items()}
             if trace.values:
                 found |= {name: each[step].tolist() for name, each in walked.states.items()}
-                found["gates"] = {name: each.tolist() for name, each in gates.items()}
+                found["gates"] = {name: each[step].tolist() for name, each in walked.gates.items()}
             yield found
 
 

@@ -44,7 +44,7 @@ def equalities(spec: Spec, run: Run) -> tuple[tuple[Equality, ...], int]:
 def _rules(spec: Spec, run: Run) -> Iterator[Equality]:
     """The last states of the top layer: h[-1], or h[-2] and h[-1] with both directions."""
     for direction in range(spec.directions):
-        row = _row(spec, spec.num_layers - 1, direction)
+        row = spec.row_of(spec.num_layers - 1, direction)
         way = ("forward: ", "backward: ")[direction] if spec.bidirectional else ""
         whole = way or "the top layer "
         if spec.lengths is None or direction:
@@ -58,7 +58,7 @@ def _rules(spec: Spec, run: Run) -> Iterator[Equality]:
 
 def _is_rule(spec: Spec, row: int, direction: int, step: int, item: int | None) -> bool:
     """Whether torch's documentation says that this half of a step is this row of h."""
-    return row == _row(spec, spec.num_layers - 1, direction) and step == _end(spec, direction, item)
+    return row == spec.row_of(spec.num_layers - 1, direction) and step == _end(spec, direction, item)
 
 
 def _by_chance(spec: Spec, run: Run, row: int, direction: int, step: int, item: int | None) -> Equality:
@@ -90,12 +90,12 @@ def _laid_out(spec: Spec, run: Run) -> tuple[Tensor, Tensor]:
 def _false_friends(spec: Spec, run: Run) -> Iterator[Equality]:
     """Pairs that people take for equal."""
     top, last = spec.num_layers - 1, spec.seq_len - 1
-    row, h_end = _row(spec, top, 0), _h(run, _row(spec, top, 0))
+    row, h_end = spec.row_of(top, 0), _h(run, spec.row_of(top, 0))
     y_end = _y(spec, run, last, 0)
     if spec.lengths is not None and min(spec.lengths) < spec.seq_len:
         yield _equality(y_end, h_end, False, "shorter items are padding there")
     if spec.num_layers > 1:
-        yield _equality(y_end, _h(run, _row(spec, 0, 0)), False, "layer 0; y is of the top layer")
+        yield _equality(y_end, _h(run, spec.row_of(0, 0)), False, "layer 0; y is of the top layer")
     if spec.bidirectional and spec.seq_len > 1:
         backward = _h(run, row + 1)
         yield _equality(_y(spec, run, last, 1), backward, False, "the backward direction starts there")
@@ -166,10 +166,6 @@ def _at(spec: Spec, step: int, item: int | None = None) -> tuple[Any, ...]:
 def _half(spec: Spec, direction: int) -> tuple[slice, ...]:
     size = spec.output_size
     return () if not spec.bidirectional else (slice(None, size) if direction == 0 else slice(size, None),)
-
-
-def _row(spec: Spec, layer: int, direction: int) -> int:
-    return layer * spec.directions + direction
 
 
 def _end(spec: Spec, direction: int, item: int | None = None) -> int:

@@ -16,28 +16,15 @@ from rnnscope.rich_pages import print_page
 
 _FONTS = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
 
-_LIGHT = TerminalTheme(
-    (255, 255, 255),
-    (31, 35, 40),
-    [
-        (31, 35, 40),
-        (176, 26, 26),
-        (17, 99, 41),
-        (125, 78, 0),
-        (5, 80, 174),
-        (112, 48, 160),
-        (0, 98, 110),
-        (87, 96, 106),
-    ],
-)
-_DARK = TerminalTheme(
-    (13, 17, 23),
-    (230, 237, 243),
-    [
-        *((110, 118, 129), (255, 123, 114), (86, 211, 100), (227, 179, 65)),
-        *((121, 192, 255), (210, 168, 255), (86, 212, 221), (230, 237, 243)),
-    ],
-)
+
+def _theme(ground: str, text: str, *colours: str) -> TerminalTheme:
+    """Black, red, green, yellow, blue, magenta, cyan and white, as a page means them, on a ground."""
+    first, second, *others = (tuple(bytes.fromhex(each)) for each in (ground, text, *colours))
+    return TerminalTheme(first, second, others)  # type: ignore[arg-type]
+
+
+_LIGHT = _theme("ffffff", "1f2328", *["1f2328", "b01a1a", "116329", "7d4e00", "0550ae", "7030a0", "00626e", "57606a"])
+_DARK = _theme("0d1117", "e6edf3", *["6e7681", "ff7b72", "56d364", "e3b341", "79c0ff", "d2a8ff", "56d4dd", "e6edf3"])
 
 _HTML = """\
 <!DOCTYPE html>

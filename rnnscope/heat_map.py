@@ -83,7 +83,7 @@ def _layer_by_layer(evidence: Evidence) -> Evidence | None:
         for side in _sides(layers):
             layers.own(side)
     except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
-        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        if is_out_of_memory(error):
             raise
         return None
     return layers
@@ -158,7 +158,7 @@ def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]
     halves = _time_first(problem, up[layer]).chunk(spec.directions, -1)
     found: dict[str, list[Tensor]] = {}
     for way, half in enumerate(halves):
-        before = _before(problem, half, given.state[0][layer * spec.directions + way], way)
+        before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
             found.setdefault(gate, []).append(_valid(problem, each))
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rnnscope.comparability import nan_last
 from rnnscope.dims import GATES
 from rnnscope.pages import Drawing, Line, Page, Sentence, counted, layer_in_words, shown_layers
 from rnnscope.spec import Spec
@@ -82,18 +83,14 @@ def _label(spec: Spec, row: "HeatRow") -> str:
 
 
 def _greatest(row: "HeatRow") -> str:
-    value = max(row.max_abs, key=_nan_last)
+    value = max(row.max_abs, key=nan_last)
     return "equal" if value == 0 else f"{value:.3g} at step {row.max_abs.index(value)}"
-
-
-def _nan_last(value: float) -> tuple[bool, float]:
-    return (True, 0.0) if math.isnan(value) else (False, value)
 
 
 def _binned(values: Sequence[float], per: int) -> Iterator[float]:
     """The greatest of each so many, NaN above all."""
     for start in range(0, len(values), per):
-        yield max(values[start : start + per], key=_nan_last)
+        yield max(values[start : start + per], key=nan_last)
 
 
 class _Scale:

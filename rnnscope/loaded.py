@@ -9,6 +9,7 @@ from rnnscope.spec import Spec
 
 if TYPE_CHECKING:  # their modules import torch
     from rnnscope.recordings import Recording
+    from rnnscope.storage import Rnn
     from rnnscope.weights import Input, Weights
 
 
@@ -19,7 +20,8 @@ class Loaded:
     Args:
         sources: the files.
         spec: the whole Spec: what files say, what flags say, and defaults.
-        weights, right_weights: by torch's names, in the dtype of their files.
+        rnn: the network in the file of weights.
+        right_weights: by torch's names, in the dtype of their file.
         right_dtype: that of the right side's weights, where it has its own and no flag says another.
         given: x, h0 and c0.
         recordings: the recorded side, by left or right.
@@ -27,8 +29,13 @@ class Loaded:
 
     sources: Sources
     spec: Spec
-    weights: "Weights | None" = None
+    rnn: "Rnn | None" = None
     right_weights: "Weights | None" = None
     right_dtype: str | None = None
     given: "Input | None" = None
     recordings: "Mapping[str, Recording]" = field(default_factory=dict)
+
+    @property
+    def weights(self) -> "Weights | None":
+        """By torch's names, in the dtype of their file."""
+        return self.rnn.weights if self.rnn else None

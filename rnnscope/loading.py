@@ -61,9 +61,8 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
         second = find_rnn(sources.right_weights, read(sources.right_weights), sources.right_prefix)
         _check_alike(sources.right_weights, second, spec)
     given = None if run is None else input_of(spec, run.tensors, f"{run.file}: ")
-    own, other = (each.weights if each else None for each in (rnn, second))
     right_dtype = second.spec.dtype if second and "dtype" not in flags else None
-    return Loaded(sources, spec, own, other, right_dtype, given, recordings)
+    return Loaded(sources, spec, rnn, second.weights if second else None, right_dtype, given, recordings)
 
 
 class _Facts:

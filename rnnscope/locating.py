@@ -119,7 +119,7 @@ def _first_of(evidence: Evidence, found: Found) -> Place | None:
     try:
         below = _first(problem, *found(layers))
     except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
-        if error.__cause__ is not None and is_out_of_memory(error.__cause__):
+        if is_out_of_memory(error):
             raise
         return place
     return place if below is None else min(place, below, key=lambda each: _order(evidence.problem, each))

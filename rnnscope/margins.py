@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rnnscope.bounds import Bound, greatest, index_of, walked
-from rnnscope.differences import flat_index, nan_last
+from rnnscope.comparability import nan_last
+from rnnscope.differences import flat_index
 from rnnscope.problems import Tensors
 from rnnscope.spec import Spec
 from rnnscope.subjects import valid_region

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from rnnscope.dims import Shape, dim_sizes
 from rnnscope.shapes import Shapes
 from rnnscope.spec import Spec
+from rnnscope.traces import Trace
 
-if TYPE_CHECKING:  # their modules import torch
+if TYPE_CHECKING:  # its module imports torch
     from rnnscope.locating import Place
-    from rnnscope.traces import Trace
 
 
 MOST_LAYERS = 4
@@ -128,7 +128,7 @@ def place_in_words(spec: Spec, place: "Place") -> str:
     return f"step {place.step}, {where}, unit {place.unit}{item}, in {place.tensor}"
 
 
-def where_it_ran(result: "Shapes | Trace") -> str:
+def where_it_ran(result: Shapes | Trace) -> str:
     """Device, dtype and torch, for a caption."""
     if result.torch_version is None:
         return "not run; torch was not imported."

@@ -33,7 +33,7 @@ def rows(spec: Spec, layer: int) -> Iterator[Part]:
     """The rows of h that a layer has, one a direction: (N, H_out) each. c has the same rows, (N, H) each."""
     shape = (spec.output_size,) if spec.unbatched else (spec.batch_size, spec.output_size)
     for direction in range(spec.directions):
-        name = f"h[{layer * spec.directions + direction}]"
+        name = f"h[{spec.row_of(layer, direction)}]"
         words = f"layer {layer}" + (f", {'backward' if direction else 'forward'}" if spec.bidirectional else "")
         if spec.lengths is None:
             words += f", after step {0 if direction else spec.seq_len - 1}"

@@ -55,7 +55,7 @@ def print_page(page: Page, console: Console) -> None:
             console.print()
             continue
         renderable = _coloured(part) if isinstance(part, Listing) and console.record else _renderable(part, width)
-        console.width = max(width, _least_width(part, console))
+        console.width = max(width, _least_width(part, renderable, console))
         # A line that is to be copied is never broken.
         console.print(renderable, soft_wrap=isinstance(part, Sentence) and part.verbatim)
         console.width = width
@@ -93,12 +93,16 @@ def _unbroken(line: Text, fold: bool) -> Text:
     return line
 
 
-def _least_width(part: Part, console: Console) -> int:
-    if isinstance(part, Grid):
-        return Measurement.get(console, console.options.update(width=10_000), _table(part)).minimum
-    if isinstance(part, Drawing):
-        return max((sum(cell_len(text) for text, _ in line) for line in part.draw(_LEAST_WIDTH)), default=0)
-    return max(map(cell_len, part.text.splitlines())) if isinstance(part, Listing) else 0
+def _least_width(part: Part, renderable: RenderableType, console: Console) -> int:
+    """What a grid or a drawing takes under its title, or a listing in all."""
+    if isinstance(part, Listing):
+        return max(map(cell_len, part.text.splitlines()))
+    if not isinstance(renderable, Group):
+        return 0
+    _title, *body = (
+        Measurement.get(console, console.options.update(width=10_000), each) for each in renderable.renderables
+    )
+    return max((each.minimum if isinstance(part, Grid) else each.maximum for each in body), default=0)
 
 
 def _table(grid: Grid, fold: bool = False) -> Table:

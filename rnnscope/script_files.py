@@ -1,11 +1,8 @@
 """The weights of a script of bare torch: where in a file they are, and how module and cells come to share them."""
 
 import shlex
-from collections import deque
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.script_text import WIDTH, literal, named, text
@@ -15,10 +12,9 @@ from rnnscope.storage import Rnn
 
 @dataclass(frozen=True)
 class Stored:
-    """A network in a file, and the keys through which the dict with its weights is reached."""
+    """A network in a file, whose weights a plain script can load."""
 
     file: str
-    keys: tuple[str | int, ...]
     rnn: Rnn
 
     @property
@@ -31,42 +27,20 @@ class Stored:
         return self.rnn.names[name].removesuffix(own)
 
 
-def stored(file: str, content: Any, rnn: Rnn, prefix: str | None) -> Stored:
-    """Where the weights of a network are in what a file holds, found by the weights themselves.
+def stored(file: str, rnn: Rnn, prefix: str | None) -> Stored:
+    """The network in a file, for a script.
 
     Raises:
-        RnnscopeError: nowhere, since they were put together from others, or behind a key that is no text or number.
+        RnnscopeError: its weights were put together from others, or are behind a key that is no text or number.
     """
-    for keys, found in _dicts(content):
-        if all(_is_same(found.get(own), rnn.weights[name]) for name, own in rnn.names.items()):
-            return Stored(file, keys, rnn)
+    if rnn.keys is not None and all(type(key) in (str, int) for key in rnn.keys):
+        return Stored(file, rnn)
     which = ["--prefix", prefix] if prefix is not None else []
     mend = shlex.join(["rnnscope", "convert", file, *which, "--to", "module", "--out", "plain.pt"])
     raise RnnscopeError(
         f"{file}: a plain script cannot load {rnn.path!r}, whose weights are not in the file as they are computed with",
         f"write them anew: {mend}, then --with-weights plain.pt",
     )
-
-
-def _dicts(content: Any) -> Iterator[tuple[tuple[str | int, ...], Mapping[Any, Any]]]:
-    """Each dict in a file with the keys that lead to it, where Python can write them, from the outside in."""
-    waiting: deque[tuple[tuple[str | int, ...], Any]] = deque([((), content)])
-    seen = set()
-    while waiting:
-        keys, each = waiting.popleft()
-        if id(each) in seen:  # a pickle may hold itself
-            continue
-        seen.add(id(each))
-        if isinstance(each, Mapping):
-            yield keys, each
-            waiting.extend(((*keys, key), value) for key, value in each.items() if type(key) in (str, int))
-        elif isinstance(each, (list, tuple)):
-            waiting.extend(((*keys, number), value) for number, value in enumerate(each))
-
-
-def _is_same(value: Any, weight: Any) -> bool:
-    alike = all(getattr(value, fact, None) == getattr(weight, fact) for fact in ("layout", "device", "dtype"))
-    return alike and bool(weight.equal(value))
 
 
 def imports(found: Stored | None) -> tuple[str, str]:
@@ -96,7 +70,7 @@ def from_file(spec: Spec, found: Stored) -> str:
         + ("the module" if target == "module" else "cells"),
         named("file", found.file),
         *read.get(found.ending, ['weights = torch.load(file, map_location="cpu", weights_only=True)']),
-        *map(_enter, found.keys),
+        *map(_enter, found.rnn.keys or ()),
         *_load(target, found.prefix("weight_ih_l0", own)),
         *(_load("reverse_cells", found.prefix("weight_ih_l0_reverse", own)) if backward else []),
     )

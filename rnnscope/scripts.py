@@ -11,6 +11,7 @@ from rnnscope import script_parts, script_runs
 from rnnscope.comparability import check_comparable
 from rnnscope.dims import parameters
 from rnnscope.errors import RnnscopeError
+from rnnscope.loaded import Loaded
 from rnnscope.script_files import Stored, from_file, imports, shared, stored
 from rnnscope.script_text import joined, text
 from rnnscope.shown import Shown
@@ -38,32 +39,23 @@ class Script(Shown):
         return rerun(self.command, self.spec, *files, with_files=bool(files))
 
 
-def code(spec: Spec, sources: Sources = NO_FILES) -> Script:
+def code(spec: Spec, *, loaded: Loaded | None = None) -> Script:
     """The script that runs a Spec as torch's module and as a loop of cells, and checks that they are the same network.
 
     Args:
-        sources: where the weights are that it loads; torch draws them where no file is named.
+        loaded: what files gave, of which the script reads the weights itself; torch draws them where there are none.
 
     Raises:
         RnnscopeError: a Spec under which nothing can be compared, or weights that a plain script cannot load.
     """
     check_comparable(spec, "module", "equations" if spec.proj_size else "cells")
-    script = Script(spec, "", sources)
-    found = None if sources.weights is None else _stored(sources.weights, sources.prefix, spec)
+    script = Script(spec, "", loaded.sources if loaded else NO_FILES)
+    file, found = script.sources.weights, None
+    if loaded is not None and file is not None and (rnn := loaded.rnn) is not None:
+        if list(parameters(rnn.spec)) != list(parameters(spec)):
+            raise RnnscopeError(f"{file} holds another network than the Spec", "take the Spec that was loaded from it")
+        found = stored(file, rnn, script.sources.prefix)
     return replace(script, text=joined(_parts(spec, found, script.rerun)))
-
-
-def _stored(file: str, prefix: str | None, spec: Spec) -> Stored:
-    from rnnscope.checkpoints import find_rnn
-    from rnnscope.tensor_files import read_file
-
-    content = read_file(file)
-    rnn = find_rnn(file, content, prefix)
-    if list(parameters(rnn.spec)) != list(parameters(spec)):
-        raise RnnscopeError(
-            f"{file} holds another network than the Spec", "take the Spec of the file: see rnnscope.load"
-        )
-    return stored(file, content, rnn, prefix)
 
 
 def _parts(spec: Spec, found: Stored | None, line: str) -> tuple[str, ...]:

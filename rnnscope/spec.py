@@ -152,6 +152,10 @@ class Spec:
         """D: 2 if bidirectional, 1 otherwise."""
         return 2 if self.bidirectional else 1
 
+    def row_of(self, layer: int, direction: int) -> int:
+        """The row of h and c that a layer has in a direction."""
+        return layer * self.directions + direction
+
     def length_of(self, item: int) -> int:
         """Steps of an item."""
         return self.lengths[item] if self.lengths else self.seq_len

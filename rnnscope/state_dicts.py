@@ -19,37 +19,45 @@ class StateDict:
     """One state_dict.
 
     Args:
-        container: its own path in the file: "state_dict", "model", or "" at the top.
+        keys: through which it is reached in the file: ("state_dict",), ("models", 0), or () at the top.
         tensors: by their names.
         folded: the names under which weight norm was folded.
         odd: the names of weights that are reparametrised in a way that a file does not record, and how that is seen.
     """
 
-    container: str
+    keys: tuple[Any, ...]
     tensors: dict[str, Tensor]
     folded: frozenset[str] = frozenset()
     odd: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def container(self) -> str:
+        """Its own path in the file: "state_dict", "models.0", or "" at the top."""
+        path = ""
+        for key in self.keys:
+            path = f"{path}.{key}" if path else str(key)
+        return path
+
 
 def state_dicts(content: Any) -> Iterator[StateDict]:
     """Each dict in a file that holds tensors itself, from the outside in."""
-    waiting, seen = deque([("", content)]), set()
+    waiting: deque[tuple[tuple[Any, ...], Any]] = deque([((), content)])
+    seen = set()
     while waiting:
-        path, each = waiting.popleft()
+        keys, each = waiting.popleft()
         if id(each) in seen:  # a pickle may hold itself
             continue
         seen.add(id(each))
         if isinstance(each, Mapping):
-            items = [(str(key), value) for key, value in each.items()]
+            items = list(each.items())
         elif isinstance(each, (list, tuple)):
-            items = [(str(number), value) for number, value in enumerate(each)]
+            items = list(enumerate(each))
         else:
             continue
-        tensors = {name: value.detach() for name, value in items if isinstance(value, Tensor)}
+        tensors = {str(key): value.detach() for key, value in items if isinstance(value, Tensor)}
         if tensors:
-            yield _folded(path, tensors)
-        nested = [(name, value) for name, value in items if isinstance(value, (Mapping, list, tuple))]
-        waiting.extend((f"{path}.{name}" if path else name, value) for name, value in nested)
+            yield _folded(keys, tensors)
+        waiting.extend(((*keys, key), value) for key, value in items if isinstance(value, (Mapping, list, tuple)))
 
 
 def is_stretched(tensor: Tensor) -> bool:
@@ -61,7 +69,7 @@ _PARAMETRIZED = re.compile(r"(.*\.)?parametrizations\.([^.]+)\.(original\d?)")
 _NORMED = re.compile(r"(.+)_(g|v|orig|u)")
 
 
-def _folded(container: str, tensors: dict[str, Tensor]) -> StateDict:
+def _folded(keys: tuple[Any, ...], tensors: dict[str, Tensor]) -> StateDict:
     """Weights for the magnitudes and directions into which weight norm splits them, in its old and its new form."""
     plain: dict[str, Tensor] = {}
     parts: dict[str, dict[str, Tensor]] = {}
@@ -81,7 +89,7 @@ def _folded(container: str, tensors: dict[str, Tensor]) -> StateDict:
         else:
             plain[name] = weight
             folded.add(name)
-    return StateDict(container, plain, frozenset(folded), odd)
+    return StateDict(keys, plain, frozenset(folded), odd)
 
 
 def _weight_normed(magnitude: Tensor, direction: Tensor) -> Tensor | None:

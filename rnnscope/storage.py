@@ -5,7 +5,7 @@ They are gathered in checkpoints.py and conversion.py.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rnnscope.shapes import parameter_count
 from rnnscope.shown import Shown
@@ -29,6 +29,8 @@ class Rnn:
         names: in the state_dict, by torch's names.
         weights: by torch's names, in the dtype of the file.
         notes: what else was seen.
+        keys: through which the dict with these very weights is reached in the file; None where they were put together
+            from others.
     """
 
     prefix: str
@@ -38,6 +40,7 @@ class Rnn:
     names: dict[str, str]
     weights: "Weights"
     notes: tuple[str, ...] = ()
+    keys: tuple[Any, ...] | None = ()
 
     @property
     def parameter_count(self) -> int:

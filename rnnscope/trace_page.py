@@ -145,7 +145,7 @@ def _gates(trace: Trace) -> Page:
 def _gate(walked: Walked, gate: str, step: int) -> tuple[str, ...]:
     values = walked.gates[gate][step].double()
     figures = (f"{float(each):.3g}" for each in (values.min(), values.mean(), values.max()))
-    return *figures, f"{walked.saturated(gate, step)} of {thousands(len(values))}"
+    return *figures, f"{walked.saturated(gate)[step]} of {thousands(len(values))}"
 
 
 def _findings(trace: Trace) -> list[Sentence]:
@@ -192,4 +192,4 @@ def _steps(trace: Trace) -> list[int | None]:
 def _state_rows(spec: Spec) -> list[int]:
     """The rows of h0 and c0 that are shown."""
     layers = [layer for layer in shown_layers(spec) if layer is not None]
-    return [layer * spec.directions + direction for layer in layers for direction in range(spec.directions)]
+    return [spec.row_of(layer, direction) for layer in layers for direction in range(spec.directions)]

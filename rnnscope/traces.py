@@ -60,11 +60,12 @@ class Walked:
     states: "Mapping[str, Tensor]"
     gates: "Mapping[str, Tensor]"
 
-    def saturated(self, gate: str, step: int) -> int:
-        """How many units of a gate are within SATURATED of an end of its range."""
-        values = self.gates[gate][step].double()
+    def saturated(self, gate: str) -> list[int]:
+        """How many units of a gate are within SATURATED of an end of its range, at each step."""
+        values = self.gates[gate].double()
         ends = (-1.0, 1.0) if gate in "gn" else (0.0, 1.0)
-        return int(((values - ends[0] < SATURATED) | (ends[1] - values < SATURATED)).sum())
+        counts: list[int] = ((values - ends[0] < SATURATED) | (ends[1] - values < SATURATED)).sum(-1).tolist()
+        return counts
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -59,9 +59,7 @@ def trace(
             *equalities(placed, run),
             _on_cpu(of_item),
             {
-                (layer, way): _walked(
-                    placed, weights, (layer, way), steps, of_item["h0"][layer * spec.directions + way]
-                )
+                (layer, way): _walked(placed, weights, (layer, way), steps, of_item["h0"][spec.row_of(layer, way)])
                 for (layer, way), steps in noted.steps.items()
             },
             float(torch.where(same(y, run.y), 0.0, (y.double() - run.y.double()).abs()).max()),

@@ -71,7 +71,7 @@ def _layer(spec: Spec, layer: int) -> Iterator[_Row]:
     border = f"layer {thousands(layer)}" if spec.bidirectional else ""
     yield _Row(left=border, cell=lambda step, width: f"┌{'─' * (width - 2)}┐")
     for direction in reversed(range(spec.directions)):
-        row = layer * spec.directions + direction
+        row = spec.row_of(layer, direction)
         name = ("forward", "backward")[direction] if spec.bidirectional else f"layer {thousands(layer)}"
         for state, text in zip(("h", "c") if spec.kind == "lstm" else ("h",), (name, ""), strict=False):
             dims = _dims(spec, "H" if state == "c" else "H_out")

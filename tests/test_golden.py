@@ -244,7 +244,8 @@ def traces() -> Iterator[tuple[str, Trace]]:
     yield "trace-long", trace(Spec(num_layers=6, seq_len=1000, lengths=tuple(range(991, 1001))))
     weights = {each.name: torch.full(each.shape, 100.0) for each in parameters(Spec(num_layers=1))}
     growing = Spec(nonlinearity="relu", dtype="float16", num_layers=1)
-    yield "trace-infinity", trace(growing, loaded=Loaded(NO_FILES, growing, weights=weights))
+    loaded = Loaded(NO_FILES, growing, Rnn("", "", "module", growing, {}, weights))
+    yield "trace-infinity", trace(growing, loaded=loaded)
 
 
 def trace_by_hand() -> Trace:

@@ -12,17 +12,19 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from conftest import Answer
 from torch import Tensor, nn
 
-from rnnscope import RnnscopeError, Spec, StackedCells, compare, shapes_of
-from rnnscope.checkpoints import find_rnn
+from rnnscope import RnnscopeError, Spec, StackedCells, compare, load, shapes_of
 from rnnscope.loaded import Loaded
 from rnnscope.scripts import Script, code
 from rnnscope.sources import NO_FILES, Sources
-from rnnscope.tensor_files import read_file, writing
+from rnnscope.storage import Rnn
+from rnnscope.tensor_files import writing
 from rnnscope.weights import Input
 
 SAME, OTHER = "the same network", "not the same network"
@@ -166,7 +168,7 @@ def test_the_differences_are_within_what_compare_measures_of_the_same_numbers(na
         spec,
         "module",
         "equations" if spec.proj_size else "cells",
-        loaded=Loaded(NO_FILES, spec, weights, None, None, given),
+        loaded=Loaded(NO_FILES, spec, Rnn("", "", "module", spec, {}, weights), given=given),
     )
     reference = comparison.reference
     assert reference is not None
@@ -361,8 +363,8 @@ def loading(file: str, content: dict[str, Any] | None = None, prefix: str | None
     if content is not None:
         torch.save(content, "new.pt")  # torch itself takes a backslash for the end of a folder
         Path("new.pt").replace(file)
-    rnn = find_rnn(file, read_file(file), prefix)
-    return code(replace(rnn.spec, **fields), Sources(weights=file, prefix=prefix))
+    loaded = load(Sources(weights=file, prefix=prefix), {})
+    return code(replace(loaded.spec, **fields), loaded=loaded)
 
 
 def check_weights(result: Ran, module: nn.Module) -> None:
@@ -482,11 +484,26 @@ def test_the_file_is_in_the_rerun_line_with_its_dtype() -> None:
 
 
 @pytest.mark.usefixtures("in_folder")
-def test_a_file_is_read_where_its_content_is_not_given() -> None:
-    torch.save({"model": module_of().state_dict()}, "model.pt")
-    rnn = find_rnn("model.pt", read_file("model.pt"))
-    script = code(rnn.spec, Sources(weights="model.pt"))
+def test_the_way_to_the_weights_is_the_files_own() -> None:
+    script = loading("model.pt", {"model": module_of().state_dict()})
     assert 'weights = weights["model"]' in script.text
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_file_of_another_network_is_refused() -> None:
+    torch.save(module_of().state_dict(), "model.pt")
+    loaded = load(Sources(weights="model.pt"), {})
+    with pytest.raises(RnnscopeError, match=r"^model\.pt holds another network than the Spec; take"):
+        code(Spec(kind="gru"), loaded=loaded)
+
+
+@pytest.mark.usefixtures("in_folder")
+def test_a_file_is_read_once(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(module_of().state_dict(), "model.pt")
+    counted = Mock(side_effect=torch.load)
+    monkeypatch.setattr(torch, "load", counted)
+    assert cli("code", "--with-weights", "model.pt").code == 0
+    assert counted.call_count == 1
 
 
 @pytest.mark.parametrize(
