@@ -40,7 +40,7 @@ _GATE_NAMES = {
     "gru": {"r": "reset", "z": "update", "n": "new"},
 }
 _WHAT_GATES_DO = {
-    "lstm": "c = f·c + i·g and h = o·tanh(c): f keeps the old c, i lets g in, o lets c out",
+    "lstm": "c = f·c + i·g and h = {h}: f keeps the old c, i lets g in, o lets c out",
     "gru": "h = (1 - z)·n + z·h: z keeps the old h, r lets it into n",
 }
 
@@ -48,7 +48,7 @@ _WHAT_GATES_DO = {
 def page_of_trace(trace: Trace) -> Page:
     """The drawing, the tables and the sentences of `rnnscope trace`."""
     spec = trace.spec
-    page: Page = [unrolled(spec), Sentence("Sizes", sizes_in_words(spec))]
+    page: Page = [unrolled(spec), *_items(spec), Sentence("Sizes", sizes_in_words(spec))]
     page += _equalities(trace)
     if trace.values:
         page.append(_values(trace))
@@ -58,6 +58,14 @@ def page_of_trace(trace: Trace) -> Page:
         page += _gates(trace)
     page += _findings(trace)
     return [*page, Sentence("Run", where_it_ran(trace)), Sentence("Rerun", trace.rerun, verbatim=True)]
+
+
+def _items(spec: Spec) -> Page:
+    """What the drawing, which is of the longest item, leaves out of a packed input."""
+    if spec.lengths is None:
+        return []
+    starts = ", and each backward direction starts," if spec.bidirectional else ""
+    return [Sentence("Items", f"so many have the step; each h leaves{starts} at its own last one.")]
 
 
 def _equalities(trace: Trace) -> Page:
@@ -134,11 +142,12 @@ def _gates(trace: Trace) -> Page:
                 rows.append((layer_in_words(spec, layer, direction), f"{gate} ({name})", *figures))
     columns = [Column(each, number=True) for each in ("least", "mean", "greatest", "saturated")]
     title = f"Gates at step {trace.step}" + ("" if spec.unbatched else f" of item {trace.item}")
+    h = "W_hr·(o·tanh(c))" if spec.proj_size else "o·tanh(c)"
     near = f"within {SATURATED} of an end: of 0 or 1, and of -1 or 1 where tanh made it"
     return [
         Grid(title, (Column("layer"), Column("gate"), *columns), tuple(rows)),
-        Sentence("Gates", f"{_WHAT_GATES_DO[spec.kind]}."),
-        Sentence("Saturated", f"{near}. There hardly any gradient comes through."),
+        Sentence("Gates", f"{_WHAT_GATES_DO[spec.kind].format(h=h)}."),
+        Sentence("Saturated", f"{near}; what the gate is computed from hardly gets any gradient there."),
     ]
 
 

@@ -196,6 +196,31 @@ def test_the_gates_of_a_gru_give_the_states() -> None:
     torch.testing.assert_close(h, (1 - z) * n + z * after, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("flags", "formula"), [((), "h = o·tanh(c)"), (("--proj-size", "3"), "h = W_hr·(o·tanh(c))")])
+def test_the_formula_is_that_of_the_network(cli: Cli, flags: tuple[str, ...], formula: str) -> None:
+    answer = cli("trace", "--kind", "lstm", "--values", *flags)
+    assert f"Gates: c = f·c + i·g and {formula}: " in " ".join(answer.out.split())
+
+
+def test_saturation_is_said_of_the_gate_and_not_of_the_state(cli: Cli) -> None:
+    """f = 1 passes the gradient of c on as it is: only what the gate itself could learn is lost."""
+    answer = cli("trace", "--kind", "lstm", "--values")
+    assert "what the gate is computed from hardly gets any gradient there" in " ".join(answer.out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ((), "each h leaves at its own last one."),
+        (("--bidirectional",), "each h leaves, and each backward direction starts, at its own last one."),
+    ],
+    ids=["forward", "both"],
+)
+def test_where_packed_items_end_is_said_under_the_drawing(cli: Cli, flags: tuple[str, ...], words: str) -> None:
+    answer = cli("trace", "--lengths", "3,1", *flags)
+    assert f"Items: so many have the step; {words}" in " ".join(answer.out.split())
+
+
 def one_unit(tmp_path: Path, kind: str, **rows: list[float]) -> str:
     """A network of one unit that reads nothing but its biases."""
     gates = {"lstm": 4, "gru": 3}[kind]
