@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Number, Switch
+from rnnscope.flags import Flag, Number, Switch
 from rnnscope.sides import LEFT, RECORDED, RIGHT, side_spec
 from rnnscope.spec import Spec
 
@@ -93,15 +93,27 @@ class Question:
     map: bool = False
 
     def __post_init__(self) -> None:
-        switches = {"grad": GRAD, "reference": REFERENCE, "resync": RESYNC, "power": POWER, "map": MAP}
-        for name, flag in switches.items():
-            flag.check(getattr(self, name))
+        for name, flag in QUESTION_FLAGS.items():
+            if isinstance(flag, Switch):
+                flag.check(getattr(self, name))
         if self.resync and not self.reference:
             raise RnnscopeError(
                 f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
                 "give one of the two",
             )
         chosen_tolerance(("float32",), self.rtol, self.atol)
+
+
+QUESTION_FLAGS: dict[str, Flag] = {
+    "rtol": RTOL,
+    "atol": ATOL,
+    "grad": GRAD,
+    "reference": REFERENCE,
+    "resync": RESYNC,
+    "power": POWER,
+    "map": MAP,
+}
+"""The flag of each field."""
 
 
 def check_comparable(spec: Spec, left: str, right: str, question: Question = Question()) -> None:
