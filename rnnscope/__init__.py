@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rnnscope.scripts import code
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
+    from rnnscope.sweeps import sweep
     from rnnscope.tracing import trace
     from rnnscope.verdicts import Comparison
 
@@ -44,6 +45,7 @@ _HOME = {
     "load": "loading",
     "observed_shapes": "observation",
     "shapes_of": "shapes",
+    "sweep": "sweeps",
     "trace": "tracing",
 }
 
@@ -65,6 +67,7 @@ __all__ = [
     "load",
     "observed_shapes",
     "shapes_of",
+    "sweep",
     "trace",
 ]
 

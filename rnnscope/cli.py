@@ -22,11 +22,14 @@ from rnnscope.comparability import (
     Question,
     check_comparable,
 )
+from rnnscope.configurations import AXES
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
+from rnnscope.plans import CONFIGS, RANDOM, REPORT, RESUME, ROWS, Axes, check_flags
 from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, shapes_of
 from rnnscope.sides import LEFT, RIGHT
 from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO
+from rnnscope.summaries import reported
 from rnnscope.traces import ITEM, STEP, VALUES
 
 if TYPE_CHECKING:
@@ -94,6 +97,26 @@ def trace(
 def code(loaded: Annotated[Loaded, ("weights", "prefix")]) -> "Result":
     """How is this network written by hand? Prints a complete script: torch's module, a loop of cells, and the check."""
     return rnnscope.code(loaded.spec, loaded=loaded)
+
+
+@command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")
+def sweep(
+    axes: Annotated[Axes, AXES],
+    random: Annotated[int | None, RANDOM],
+    configs: Annotated[str | None, CONFIGS],
+    out: Annotated[str | None, ROWS],
+    resume: Annotated[bool, RESUME],
+    force: Annotated[bool, FORCE],
+    report: Annotated[str | None, REPORT],
+) -> "Result":
+    """Do many configurations agree, and which do not? Each flag takes a list; every combination is compared."""
+    check_flags(axes, random, configs, out, resume, report)
+    if report is not None:
+        return reported(report)
+    found = rnnscope.sweep(axes, random, configs, out, resume, force)
+    if found is None:  # this process only helped the one that tells
+        raise typer.Exit
+    return found
 
 
 @command("model.pt", "model.pt --json")

@@ -84,9 +84,9 @@ def _parser(function: Callable[..., "Result"], runs: bool) -> Callable[..., Outc
     parameters = inspect.signature(function).parameters
     own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
     needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
-    files = own.pop("loaded", None)
+    files, axes = own.pop("loaded", None), own.pop("axes", {})
     of_spec = {} if files is None else SPEC_FLAGS
-    every = own | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
+    every = own | axes | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
         values = {name: _value(flag, typed[name]) for name, flag in every.items()}
@@ -100,6 +100,10 @@ def _parser(function: Callable[..., "Result"], runs: bool) -> Callable[..., Outc
             check_ending(export, EXPORTS)
             check_place(export, force)
         options = {name: values[name] for name in own}
+        if axes:
+            options["axes"] = listed = {name: values[name] for name in axes if typed[name] is not None}
+            for name, several in listed.items():
+                axes[name].check(several)
         if files is not None:
             given = {name: values[name] for name in of_spec if typed[name] is not None}
             options["loaded"] = loaded = _loaded(given, values)

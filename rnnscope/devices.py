@@ -141,13 +141,14 @@ def arithmetic(spec: Spec, fused: bool) -> str:
 def _definite_device(device: str) -> str:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if device == "auto":
-        return "cuda:0" if count else "cpu"
+        device = "cuda" if count else "cpu"
     if device == "cpu":
         return device
     if not count:
         why = "finds no CUDA device on this machine" if torch.version.cuda else "is a build without CUDA"
         raise RnnscopeError(f"--device {device}: torch {torch.__version__} {why}", "use --device cpu")
-    number = int(device.partition(":")[2] or 0)
+    # Bare "cuda" is the current device, as everywhere in torch; a process among several may have chosen its own.
+    number = int(device.partition(":")[2] or torch.cuda.current_device())
     if number >= count:
         there = "1 CUDA device, cuda:0" if count == 1 else f"{count} CUDA devices, cuda:0 to cuda:{count - 1}"
         raise RnnscopeError(f"--device {device}: this machine has {there}", "use --device cuda")

@@ -14,10 +14,11 @@ from rnnscope.parts import all_parts, notes
 from rnnscope.scripts import Script
 from rnnscope.shapes import Shapes, check_rows
 from rnnscope.storage import Checkpoint, Conversion, Rnn
+from rnnscope.summaries import Finding, Sweep
 from rnnscope.traces import Trace
 from rnnscope.verdicts import Comparison, Reference
 
-Result = Shapes | Comparison | Trace | Script | Checkpoint | Conversion
+Result = Shapes | Comparison | Trace | Script | Checkpoint | Conversion | Sweep
 
 
 def document(result: Result) -> dict[str, Any]:
@@ -37,6 +38,8 @@ def document(result: Result) -> dict[str, Any]:
         return head | {"file": result.file, "rnns": [_rnn(each) for each in result.rnns]}
     if isinstance(result, Conversion):
         return head | _conversion_document(result)
+    if isinstance(result, Sweep):
+        return head | _sweep_document(result)
     spec = asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {})
     head |= {"spec": spec, "sources": asdict(result.sources)}
     if isinstance(result, Script):
@@ -54,6 +57,8 @@ def records(result: Result) -> Iterator[dict[str, Any]]:
         return ({"old": old, "new": new} for old, new in result.names.items())
     if isinstance(result, Script):
         return ({"line": number, "text": line} for number, line in enumerate(result.text.splitlines(), 1))
+    if isinstance(result, Sweep):
+        return map(_finding, result.findings)
     if isinstance(result, Trace):
         return (asdict(each) for each in result.equalities)
     return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)
@@ -69,6 +74,32 @@ def _rnn(rnn: Rnn) -> dict[str, Any]:
         **{name: getattr(spec, name) for name in network},
         "parameter_count": rnn.parameter_count,
         "notes": list(rnn.notes),
+    }
+
+
+def _sweep_document(sweep: Sweep) -> dict[str, Any]:
+    first = sweep.first_different
+    return {
+        "verdict": sweep.verdict,
+        "counts": dict(sweep.total.counts),
+        "max_abs": sweep.total.max_abs,
+        "axes": [asdict(each) for each in sweep.tallies],
+        "messages": [
+            {"status": status, "message": message, "count": count} for status, message, count in sweep.messages
+        ],
+        "first_different": first and first.rerun,
+        "smallest_different": sweep.smallest,
+        "configurations": [_finding(each) for each in sweep.findings],
+    }
+
+
+def _finding(found: Finding) -> dict[str, Any]:
+    return {
+        "outcome": found.outcome,
+        "cause": found.cause,
+        "max_abs": found.max_abs,
+        "rerun": found.rerun,
+        "message": found.message,
     }
 
 

@@ -4,14 +4,13 @@ Computes nothing; the text that comes out is complete and may be written as it i
 rich_pages.py.
 """
 
-import json
-import math
 from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rnnscope.pages import Drawing, Grid, Listing, Page, printable
+from rnnscope.strict_json import json_text
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -23,6 +22,7 @@ _PAGES = {
     "shapes": "shapes_page.page_of_shapes",
     "compare": "comparison_page.page_of_comparison",
     "trace": "trace_page.page_of_trace",
+    "sweep": "sweep_page.page_of_sweep",
     "code": "files_page.page_of_script",
     "weights": "files_page.page_of_checkpoint",
     "convert": "files_page.page_of_conversion",
@@ -81,24 +81,9 @@ def page(result: "Result") -> Page:
     return made
 
 
-def json_text(facts: dict[str, Any]) -> str:
-    """One strict JSON document in ASCII: NaN and infinities are the strings "nan", "inf" and "-inf"."""
-    return json.dumps(_strict(facts), indent=2, allow_nan=False) + "\n"
-
-
 def plain(text: str) -> str:
     """The same text in ASCII, each sign as wide as before."""
     return text.translate(_PLAIN).encode("ascii", "replace").decode()
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def _tsv(rows: Iterable[dict[str, Any]]) -> str:

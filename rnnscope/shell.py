@@ -22,6 +22,7 @@ from rnnscope.cli import app
 from rnnscope.command_line import COMMANDS, Outcome
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages import printable
+from rnnscope.strict_json import json_text
 from rnnscope.targets import whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
@@ -80,11 +81,18 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
     except Exception as error:
         message, hint = _reason(error, words)
         message, hint = printable(message), hint and printable(hint)
-        if not quiet:
+        if not (quiet or _is_said_elsewhere(error)):
             if "--debug" in words:
                 _complain(traceback.format_exc())
             _complain(_line(message, hint))
         return 2, _error_document(words, message, hint) if _wants_json(words) else ""
+
+
+def _is_said_elsewhere(error: Exception) -> bool:
+    """Under torchrun every process finds the same fault in the same command line, and one of them says so."""
+    from rnnscope.workers import is_follower
+
+    return is_follower() and isinstance(error, (RnnscopeError, UsageError))
 
 
 def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
@@ -135,7 +143,7 @@ def _usage(error: Any, words: list[str]) -> tuple[str, str]:
 
 
 def _error_document(words: list[str], message: str, hint: str | None) -> str:
-    return render.json_text({"schema": 1, "command": _command(words), "error": {"message": message, "hint": hint}})
+    return json_text({"schema": 1, "command": _command(words), "error": {"message": message, "hint": hint}})
 
 
 def _command(words: list[str]) -> str | None:

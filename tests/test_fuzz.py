@@ -66,12 +66,13 @@ TAKES_VALUE = [
     *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
     *("--lengths", "--dropout", "--proj-size", "--item", "--step", "--export"),
     *("--weights", "--prefix", "--right-weights", "--right-prefix", "--inputs", "--record", "--to", "--out"),
+    *("--random", "--configs", "--report"),
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
     *("--debug=1", "--no-json", "-z", "--memory-check"),
     *("--bidirectional", "--unbatched", "--train", "--grad", "--power", "--resync", "--no-reference"),
-    *("--values", "--map", "--force", "--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
+    *("--values", "--map", "--force", "--resume", "--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
 ]
 WORDS = st.one_of(
     st.tuples(st.sampled_from(TAKES_VALUE), VALUES),
@@ -90,6 +91,8 @@ COMMANDS = st.sampled_from(
         ("weights", GRU),
         ("convert", GRU),
         ("weights",),
+        ("sweep",),
+        ("sweep", "--random", "2"),
         ("compare", "--weights", GRU),
         (),
     ]

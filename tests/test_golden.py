@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, code, shapes_of, trace
+from rnnscope.configurations import Configuration
 from rnnscope.diagnosis import Dependence, Explanation, Power
 from rnnscope.dims import parameters
 from rnnscope.documents import Result
@@ -29,6 +30,7 @@ from rnnscope.render import page, plain, render
 from rnnscope.shapes import PATHS, Mismatch, Shapes
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.storage import Checkpoint, Conversion, Rnn
+from rnnscope.summaries import Finding, Sweep
 from rnnscope.traces import Equality, Trace, Walked
 from rnnscope.verdicts import Reference
 
@@ -260,7 +262,32 @@ def trace_by_hand() -> Trace:
     return Trace(spec, 0, 1, True, (equal, taken), 0, given, walked, 2.0**-24, place, "cpu", "2.13.0")
 
 
+def sweep() -> Sweep:
+    """Each outcome, a flag with many numbers, and more lines and reasons than are shown."""
+
+    def found(outcome: str, max_abs: float | None = None, cause: str | None = None, **values: Any) -> Finding:
+        line, message = Configuration(values).rerun, None
+        if outcome in ("not_comparable", "failed"):
+            message = f"--proj-size is {values.get('proj_size')}, but nn.GRU has no projection; use --kind lstm"
+            message = "out of memory on cuda:0" if outcome == "failed" else message
+        return Finding(line, values, outcome, cause, max_abs, message, values["hidden_size"])
+
+    same = [found("identical", 0.0, hidden_size=size, kind="rnn") for size in range(1, 18)]
+    different = [found("different", math.nan, "function", hidden_size=size, kind="lstm") for size in range(1, 6)]
+    several = [found("not_comparable", hidden_size=9, kind="gru", proj_size=size) for size in (1, 1, 2, 3, 4)]
+    others = (
+        found("equivalent", 2.0**-23, "rounding", hidden_size=17, kind="gru", bidirectional=True, lengths=(3, 2)),
+        found("different", 0.5, "precision", hidden_size=3, kind="gru"),
+        found("undecided", 0.25, hidden_size=3, kind="gru", bias=False),
+        found("failed", hidden_size=3, kind="gru", device="cuda"),
+    )
+    rerun = "rnnscope sweep --configs configs.jsonl"
+    smallest = "rnnscope compare --kind lstm --hidden-size 1"
+    return Sweep((*same, *different, *several, *others), rerun, smallest, 4, "2.13.0")
+
+
 RESULTS: dict[str, Result] = {
+    "sweep": sweep(),
     "trace-by-hand": trace_by_hand(),
     "shapes": shapes(Spec()),
     "shapes-batch-first-no-bias-relu": shapes(Spec(batch_first=True, bias=False, nonlinearity="relu", num_layers=1)),
@@ -313,6 +340,7 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "trace-by-hand",
         "compare-map",
         "compare-weights",
+        "sweep",
     ):
         for form, extension in EXTENSIONS.items():
             yield f"{name}.{extension}", name, form, "80"

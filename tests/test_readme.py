@@ -40,6 +40,9 @@ def masked(text: str) -> str:
     text = re.sub(r"torch \d[\w.+]*", "torch V", text)
     text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
     figure = r"\d[\d.]*(e[-+]\d+)?"
+    text = re.sub(
+        rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{figure}$", r"\1 N N - \2 F", text, flags=re.M
+    )
     text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure}\n", ") F [I] F F\n", text)
     text = re.sub(rf"((?:float|bfloat)\d\d) +{figure} +{figure} +((?:grad of )?\w+\[[\d, ]+\]|-)", r"\1 F F [I]", text)
     return re.sub(r"[ ─]+", " ", text)
