@@ -21,10 +21,10 @@ FACTS = ("rerun", "status", "left", "right", "spec")
 
 
 class RowFile:
-    """A file that is open for one writer."""
+    """A file that is open for one writer; or a pipe, or a device, where nothing can be cut off."""
 
-    def __init__(self, path: str, stream: IO[bytes]) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: str, stream: IO[bytes], is_regular: bool) -> None:
+        self._path, self._stream, self._is_regular = path, stream, is_regular
 
     def append(self, row: Row) -> None:
         """Write a row behind the others.
@@ -32,15 +32,14 @@ class RowFile:
         Raises:
             RnnscopeError: the disk is full, or the like; the file then ends with the row before it.
         """
-        before = self._stream.seek(0, os.SEEK_END) if self._stream.seekable() else None
-        line = line_of(row)
+        whole, line = self._stream.seek(0, os.SEEK_END) if self._is_regular else None, line_of(row)
         try:
             while line:  # a disk that is nearly full takes a part of it
                 line = line[self._stream.write(line) :]
         except OSError as error:
             with suppress(OSError):
-                if before is not None:
-                    self._stream.truncate(before)
+                if whole is not None:
+                    self._stream.truncate(whole)
             raise RnnscopeError(
                 f"cannot write {self._path} ({error.strerror or error})",
                 "the rows in it are whole: make room, and add --resume",
@@ -72,10 +71,11 @@ def rows_added_to(path: str, resume: bool, force: bool, seen: Callable[[Row], ob
             )
         with open(path, "ab", buffering=0) as stream:
             _lock(path, stream)
-            if stream.seekable():
+            is_regular = Path(path).is_file()
+            if is_regular:
                 stream.truncate(_seen(path, seen) if resume else 0)
-            yield RowFile(path, stream)
-            if stream.seekable():
+            yield RowFile(path, stream, is_regular)
+            if is_regular:
                 os.fsync(stream.fileno())
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Answer
 
 from rnnscope import RnnscopeError
 from rnnscope.row_files import line_of, read_rows, rows_added_to
@@ -142,6 +143,17 @@ def test_where_there_is_no_more_room_the_file_ends_with_a_whole_row(tmp_path: Pa
     assert 500 < os.path.getsize(path) <= 1000
     assert numbers_in(path) == list(range(1000 // len(line_of(row(1)))))
     assert path.read_bytes().endswith(b"\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no such device")
+def test_a_full_disk_is_told_and_ends_the_sweep(cli: Callable[..., Answer]) -> None:
+    answer = cli("sweep", "--layers", "1..1000", "--out", "/dev/full")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("rnnscope: cannot write /dev/full (No space left on device); ")
+
+
+def test_rows_can_be_sent_on(bash: Callable[..., Answer]) -> None:
+    assert bash("rnnscope sweep --layers 1,2 --out /dev/stdout -q | wc -l").out.strip() == "2"
 
 
 @pytest.mark.parametrize("name", ["", "no/folder/f"])
