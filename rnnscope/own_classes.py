@@ -6,7 +6,8 @@ own_code.py.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,32 @@ from rnnscope.own_code import guarded
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.subjects import Run, call
 from rnnscope.weights import Input, Weights, dtype_name
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A network of the user's that has its weights, and what it is to be called with.
+
+    Args:
+        network: the module itself.
+        spec: in the network's own layout.
+        given: laid out likewise.
+        parameters: by torch's names.
+        takes_state: whether it is called with hx.
+        state: the argument of its forward that is hx, where it has one.
+    """
+
+    network: nn.Module
+    spec: Spec
+    given: Input
+    parameters: Weights
+    takes_state: bool
+    state: inspect.Parameter | None
+
+    def __call__(self, x: Tensor | PackedSequence, *hx: Any) -> Any:
+        if hx and self.state is not None and self.state is not _ANY:
+            return self.network(x, **{self.state.name: hx[0]})
+        return self.network(x, *hx)
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,40 +79,52 @@ class OwnNetwork:
         Raises:
             RnnscopeError: whatever is wrong with it, or an error of the user's.
         """
-        with guarded(self.name):
-            if spec.dtype == "float64":  # asked for by the verdict: a state that the class makes must be float64 too
-                torch.set_default_dtype(torch.float64)
-            network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
-            # Copies, or a class that changes what it is given would change it for the other side too.
-            given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
-            if self.gets_weights:
-                self._load(network, spec, {name: each.clone() for name, each in weights.items()})
-            _set_mode(network, spec)
-            state = state_parameter(network)
-            if state is None and spec.h0 == "random":
-                raise RnnscopeError(
-                    f"{self.name}: its forward takes no hx",
-                    "name an argument hx, or leave hx out (--h0 zeros, and no --resync)",
-                )
-            with_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
-            layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
-            swap = not spec.unbatched and layout is (not spec.batch_first)
-            placed = replace(spec, batch_first=layout) if swap else spec
-            laid_out = Input(given.x.transpose(0, 1), given.state) if swap else given
-            own = parameters_by_name(network, spec)
+        with self.entered(spec):
+            ready = self.ready(spec, weights, given)
 
             def called(x: Tensor | PackedSequence, *hx: Any) -> Any:
-                if hx and state is not None and state is not _ANY:
-                    return self._checked(network(x, **{state.name: hx[0]}), x, spec)
-                return self._checked(network(x, *hx), x, spec)
+                return self.checked(ready(x, *hx), x, spec)
 
             if spec.dtype == "float64":  # or what a class keeps from one call to the next would never show
                 with torch.no_grad():
-                    call(called, placed, _zeros(laid_out), {}, with_state)
-            run = call(called, placed, laid_out, own, with_state)
+                    call(called, ready.spec, _zeros(ready.given), {}, ready.takes_state)
+            run = call(called, ready.spec, ready.given, ready.parameters, ready.takes_state)
             # Copies here too: a class may give out a buffer that it writes into again.
-            y = (run.y.transpose(0, 1) if swap else run.y).clone()
-            return replace(run, y=y, state=tuple(each.clone() for each in run.state), takes_state=with_state)
+            y = (run.y.transpose(0, 1) if ready.spec.batch_first is not spec.batch_first else run.y).clone()
+            return replace(run, y=y, state=tuple(each.clone() for each in run.state), takes_state=ready.takes_state)
+
+    @contextmanager
+    def entered(self, spec: Spec) -> Iterator[None]:
+        """Where the user's code runs: see own_code.py."""
+        with guarded(self.name):
+            if spec.dtype == "float64":  # asked for by the verdict: a state that the class makes must be float64 too
+                torch.set_default_dtype(torch.float64)
+            yield
+
+    def ready(self, spec: Spec, weights: Weights, given: Input) -> Ready:
+        """Build it and give it the weights.
+
+        Raises:
+            RnnscopeError: parameters that are not named or shaped as torch's are, or no argument that takes hx.
+        """
+        network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
+        # Copies, or a class that changes what it is given would change it for the other side too.
+        given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
+        if self.gets_weights:
+            self._load(network, spec, {name: each.clone() for name, each in weights.items()})
+        _set_mode(network, spec)
+        state = state_parameter(network)
+        if state is None and spec.h0 == "random":
+            raise RnnscopeError(
+                f"{self.name}: its forward takes no hx",
+                "name an argument hx, or leave hx out (--h0 zeros, and no --resync)",
+            )
+        takes_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
+        layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
+        swap = not spec.unbatched and layout is (not spec.batch_first)
+        placed = replace(spec, batch_first=layout) if swap else spec
+        laid_out = Input(given.x.transpose(0, 1), given.state) if swap else given
+        return Ready(network, placed, laid_out, parameters_by_name(network, spec), takes_state, state)
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
         if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
@@ -109,7 +148,7 @@ class OwnNetwork:
                 )
         network.load_state_dict({own: weights[name] for own, name in names.items()}, strict=False)
 
-    def _checked(self, result: Any, x: Tensor | PackedSequence, spec: Spec) -> Any:
+    def checked(self, result: Any, x: Tensor | PackedSequence, spec: Spec) -> Any:
         """What came out, which must have torch's form."""
         is_pair = isinstance(result, (tuple, list)) and len(result) == 2
         if is_pair and isinstance(result[0], type(x) if isinstance(x, PackedSequence) else Tensor):

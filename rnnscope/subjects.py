@@ -70,13 +70,19 @@ def run_items(spec: Spec, weights: Weights, given: Input) -> Run:
 
 def _run_item(module: nn.Module, spec: Spec, given: Input, item: int) -> Run:
     """y is 0 behind the item's end."""
+    alone, own = item_alone(spec, given, item)
+    run = call(module, alone, own, {})
+    behind = (0, 0) * (1 if spec.batch_first else 2) + (0, spec.seq_len - alone.seq_len)
+    return replace(run, y=nn.functional.pad(run.y, behind))
+
+
+def item_alone(spec: Spec, given: Input, item: int) -> tuple[Spec, Input]:
+    """An item as a batch of one, for as many steps as it has."""
     length = spec.length_of(item)
     time, items = (1, 0) if spec.batch_first else (0, 1)
     x = given.x.narrow(items, item, 1).narrow(time, 0, length)
     alone = replace(spec, seq_len=length, batch_size=1, lengths=None)
-    run = call(module, alone, Input(x, tuple(each.narrow(1, item, 1).contiguous() for each in given.state)), {})
-    behind = (0, 0) * (2 if time == 0 else 1) + (0, spec.seq_len - length)
-    return replace(run, y=nn.functional.pad(run.y, behind))
+    return alone, Input(x, tuple(each.narrow(1, item, 1).contiguous() for each in given.state))
 
 
 def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
@@ -118,20 +124,31 @@ def run_equations(
         walker: walks them instead of `walk`.
     """
     own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
-    batched = not spec.unbatched
-    swapped = batched and spec.batch_first
-    x, state = given.x.transpose(0, 1) if swapped else given.x, given.state
-    if not batched:
-        x, state = x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state)
-    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(x.device)
+    return Run(*loaded_equations(spec, own, formula, around, walker)(given.x, given.state), own)
+
+
+def loaded_equations(
+    spec: Spec,
+    weights: Weights,
+    formula: Formula | None = None,
+    around: Around | None = None,
+    walker: Callable[..., tuple[Tensor, State]] = walk,
+) -> Callable[[Tensor, State], tuple[Tensor, State]]:
+    """The formulas with these very weights as a network: given x, laid out as the Spec says, and the initial state."""
+    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(next(iter(weights.values())).device)
     dropout = partial(nn.functional.dropout, p=spec.dropout, training=spec.train) if spec.dropout else None
-    steps = _steps(spec, own, formula or formula_of(spec))
+    steps = _steps(spec, weights, formula or formula_of(spec))
     if around is not None:
         steps = [[around(k, d, step) for d, step in enumerate(layer)] for k, layer in enumerate(steps)]
-    y, last = walker(steps, x, state, real, dropout)
-    if not batched:
-        y, last = y.squeeze(1), tuple(each.squeeze(1) for each in last)
-    return Run(y.transpose(0, 1) if swapped else y, last, own)
+
+    def network(x: Tensor, state: State) -> tuple[Tensor, State]:
+        if spec.unbatched:
+            y, last = walker(steps, x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state), real, dropout)
+            return y.squeeze(1), tuple(each.squeeze(1) for each in last)
+        y, last = walker(steps, x.transpose(0, 1) if spec.batch_first else x, state, real, dropout)
+        return (y.transpose(0, 1) if spec.batch_first else y), last
+
+    return network
 
 
 def formula_of(spec: Spec) -> Formula:
