@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rnnscope.shapes import Shapes, shapes_of
     from rnnscope.spec import Spec
     from rnnscope.sweeps import sweep
+    from rnnscope.timing import bench
     from rnnscope.tracing import trace
     from rnnscope.verdicts import Comparison
 
@@ -38,6 +39,7 @@ _HOME = {
     "Tolerance": "comparability",
     "assert_equivalent": "assertion",
     "check_memory": "memory",
+    "bench": "timing",
     "checkpoint": "checkpoints",
     "code": "scripts",
     "compare": "comparison",
@@ -59,6 +61,7 @@ __all__ = [
     "Tolerance",
     "__version__",
     "assert_equivalent",
+    "bench",
     "check_memory",
     "checkpoint",
     "code",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import rnnscope
+from rnnscope.benches import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD, bench_specs
 from rnnscope.command_line import COMMANDS, app, command
 from rnnscope.comparability import (
     ATOL,
@@ -25,6 +26,7 @@ from rnnscope.comparability import (
 from rnnscope.configurations import AXES
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
+from rnnscope.memory import check_memory
 from rnnscope.plans import CONFIGS, RANDOM, REPORT, RESUME, ROWS, Axes, check_flags
 from rnnscope.shapes import DRY_RUN, PATH, PATHS, Shapes, shapes_of
 from rnnscope.sides import LEFT, RIGHT
@@ -82,23 +84,6 @@ def compare(
     return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, force=force, **asdict(question))
 
 
-@command("--bidirectional", "--kind lstm --values --item 2 --step 0")
-def trace(
-    loaded: Annotated[Loaded, ("weights", "prefix", "inputs")],
-    values: Annotated[bool, VALUES],
-    item: Annotated[int, ITEM],
-    step: Annotated[int | None, STEP],
-) -> "Result":
-    """What happens at which step, and which slice of y is which row of h? Draws the network unrolled over its steps."""
-    return rnnscope.trace(loaded.spec, values, item, step, loaded=loaded)
-
-
-@command("--kind gru --bidirectional", "--kind lstm --lengths 3,2,1 --batch-first", runs=False)
-def code(loaded: Annotated[Loaded, ("weights", "prefix")]) -> "Result":
-    """How is this network written by hand? Prints a complete script: torch's module, a loop of cells, and the check."""
-    return rnnscope.code(loaded.spec, loaded=loaded)
-
-
 @command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")
 def sweep(
     axes: Annotated[Axes, AXES],
@@ -117,6 +102,42 @@ def sweep(
     if found is None:  # this process only helped the one that tells
         raise typer.Exit
     return found
+
+
+@command("--bidirectional", "--kind lstm --values --item 2 --step 0")
+def trace(
+    loaded: Annotated[Loaded, ("weights", "prefix", "inputs")],
+    values: Annotated[bool, VALUES],
+    item: Annotated[int, ITEM],
+    step: Annotated[int | None, STEP],
+) -> "Result":
+    """What happens at which step, and which slice of y is which row of h? Draws the network unrolled over its steps."""
+    return rnnscope.trace(loaded.spec, values, item, step, loaded=loaded)
+
+
+@command(
+    "--seq-len 10,100,1000 --subjects module,cells --threads 1",
+    "--kind gru --subjects module,items --grad",
+    runs=False,
+)
+def bench(
+    loaded: Annotated[Loaded, ("weights", "prefix")],
+    subjects: Annotated[tuple[str, ...], SUBJECTS],
+    seq_len: Annotated[tuple[int, ...] | None, SEQ_LENS],
+    grad: Annotated[bool, TIME_GRAD],
+    min_time: Annotated[float, MIN_TIME],
+) -> "Result":
+    """What does it cost to loop by hand? Times each way of computing in turns, and says what noise leaves open."""
+    specs = bench_specs(loaded.spec, subjects, seq_len, min_time)  # refused, as all above, before torch is imported
+    if loaded.spec.memory_check:
+        check_memory(specs[-1], grad=grad, reference=False)
+    return rnnscope.bench(loaded.spec, subjects, seq_len, grad, min_time, loaded=loaded)
+
+
+@command("--kind gru --bidirectional", "--kind lstm --lengths 3,2,1 --batch-first", runs=False)
+def code(loaded: Annotated[Loaded, ("weights", "prefix")]) -> "Result":
+    """How is this network written by hand? Prints a complete script: torch's module, a loop of cells, and the check."""
+    return rnnscope.code(loaded.spec, loaded=loaded)
 
 
 @command("model.pt", "model.pt --json")

@@ -85,8 +85,12 @@ def _parser(function: Callable[..., "Result"], runs: bool) -> Callable[..., Outc
     own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
     needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
     files, axes = own.pop("loaded", None), own.pop("axes", {})
-    of_spec = {} if files is None else SPEC_FLAGS
-    every = own | axes | {name: SOURCE_FLAGS[name] for name in files or ()} | of_spec | OUTPUT_FLAGS
+    # Of a flag of the Spec a command may take several values: that one is its own, and stands where the other would.
+    of_spec = {} if files is None else {name: each for name, each in SPEC_FLAGS.items() if name not in own}
+    every = {name: each for name, each in own.items() if name not in SPEC_FLAGS} | axes
+    every |= {name: SOURCE_FLAGS[name] for name in files or ()}
+    every |= {} if files is None else {name: own.get(name, each) for name, each in SPEC_FLAGS.items()}
+    every |= OUTPUT_FLAGS
 
     def parsed(**typed: Any) -> Outcome:
         values = {name: _value(flag, typed[name]) for name, flag in every.items()}

@@ -3,7 +3,18 @@
 from typing import TYPE_CHECKING
 
 from rnnscope.heat_page import heat_page
-from rnnscope.pages import Column, Grid, Page, Sentence, as_tuple, counted, network, place_in_words, thousands
+from rnnscope.pages import (
+    Column,
+    Grid,
+    Page,
+    Sentence,
+    as_tuple,
+    back_ends_in_words,
+    counted,
+    network,
+    place_in_words,
+    thousands,
+)
 from rnnscope.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
 
 if TYPE_CHECKING:  # their modules import torch
@@ -162,6 +173,5 @@ def _power(comparison: "Comparison") -> Page:
 
 def _run(comparison: "Comparison") -> str:
     dtypes = " and ".join(dict.fromkeys(comparison.dtypes))
-    words = {"onednn": "oneDNN", "cudnn": "cuDNN", "tf32_in_cudnn": "TF32 in cuDNN", "tf32_in_cublas": "TF32 in cuBLAS"}
-    on = [f"{words[name]} {'on' if state else 'off'}" for name, state in comparison.back_ends]
-    return f"on {comparison.device_name} in {dtypes}, {', '.join(on)}, torch {comparison.torch_version}."
+    on = back_ends_in_words(comparison.back_ends)
+    return f"on {comparison.device_name} in {dtypes}, {on}, torch {comparison.torch_version}."

@@ -36,6 +36,13 @@ class CompiledCells(StackedCells):
         return lambda x, state: function(x, state, *weights)
 
 
+def compilations() -> int:
+    """How many graphs torch.compile has made in this process."""
+    from torch._dynamo.utils import counters
+
+    return int(counters["stats"]["unique_graphs"])
+
+
 @cache
 def _compiled(name: str) -> Any:
     """torch's function behind a cell, compiled."""

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rnnscope import __version__
+from rnnscope.benches import Bench, Timing
+from rnnscope.comparison_document import comparison_document, comparison_records
 from rnnscope.dims import Shape, parameters
 from rnnscope.parts import all_parts, notes
 from rnnscope.scripts import Script
@@ -16,9 +18,9 @@ from rnnscope.shapes import Shapes, check_rows
 from rnnscope.storage import Checkpoint, Conversion, Rnn
 from rnnscope.summaries import Finding, Sweep
 from rnnscope.traces import Trace
-from rnnscope.verdicts import Comparison, Reference
+from rnnscope.verdicts import Comparison
 
-Result = Shapes | Comparison | Trace | Script | Checkpoint | Conversion | Sweep
+Result = Shapes | Comparison | Trace | Sweep | Bench | Script | Checkpoint | Conversion
 
 
 def document(result: Result) -> dict[str, Any]:
@@ -46,7 +48,9 @@ def document(result: Result) -> dict[str, Any]:
         return head | {"script": result.text}
     if isinstance(result, Trace):
         return head | _trace_document(result)
-    return head | (_shapes_document(result) if isinstance(result, Shapes) else _comparison_document(result))
+    if isinstance(result, Bench):
+        return head | _bench_document(result)
+    return head | (_shapes_document(result) if isinstance(result, Shapes) else comparison_document(result))
 
 
 def records(result: Result) -> Iterator[dict[str, Any]]:
@@ -61,7 +65,9 @@ def records(result: Result) -> Iterator[dict[str, Any]]:
         return map(_finding, result.findings)
     if isinstance(result, Trace):
         return (asdict(each) for each in result.equalities)
-    return _shapes_records(result) if isinstance(result, Shapes) else _comparison_records(result)
+    if isinstance(result, Bench):
+        return (_timing(result, each) for each in result.timings)
+    return _shapes_records(result) if isinstance(result, Shapes) else comparison_records(result)
 
 
 def _rnn(rnn: Rnn) -> dict[str, Any]:
@@ -179,53 +185,44 @@ def _steps(trace: Trace) -> Iterator[dict[str, Any]]:
             yield found
 
 
-def _comparison_document(comparison: Comparison) -> dict[str, Any]:
-    reference, place, power = comparison.reference, comparison.first_divergence, comparison.power
+def _bench_document(bench: Bench) -> dict[str, Any]:
     return {
-        "left": comparison.left,
-        "right": comparison.right,
-        "outputs": [asdict(each) for each in comparison.outputs],
-        **({} if comparison.gradients is None else {"gradients": [asdict(each) for each in comparison.gradients]}),
-        "tolerance": asdict(comparison.tolerance),
-        "reference": None if reference is None else _reference_document(reference),
-        "verdict": comparison.verdict,
-        "cause": comparison.cause,
-        "side": comparison.side,
-        "first_divergence": place and asdict(place),
-        "explanations": [asdict(each) for each in comparison.explanations],
-        "power": power and asdict(power),
-        **({} if comparison.heat_map is None else {"map": asdict(comparison.heat_map)}),
-        "blind_spots": list(comparison.blind_spots),
-        "back_ends": dict(comparison.back_ends),
-        "dtypes": list(comparison.dtypes),
-        "resync": comparison.resync,
-        "weight_differences": [asdict(each) for each in comparison.weights],
-        "dependences": [asdict(each) for each in comparison.dependences],
-        "recorded": comparison.recorded,
-        "returned": dict(comparison.returned),
-        "ungraded": {role: list(names) for role, names in comparison.ungraded},
+        "rows": [_timing(bench, each) for each in bench.timings],
+        "seq_lens": list(bench.seq_lens),
+        "yardstick": bench.yardstick,
+        "grad": bench.grad,
+        "min_time_s": bench.min_time,
+        "threads": bench.threads,
+        "cpus": bench.cpus,
+        "load": bench.load,
+        "back_ends": dict(bench.back_ends),
+        "verdict": bench.verdict,
     }
 
 
-def _reference_document(reference: Reference) -> dict[str, Any]:
-    """The figures of each check: the greatest of all tensors, and then tensor by tensor."""
-    checks = {"function": reference.function, "left": reference.left, "right": reference.right}
+def _timing(bench: Bench, timing: Timing) -> dict[str, Any]:
+    """One row; null where it was not measured."""
+    measured, ratio, growth = timing.measured, bench.ratio(timing), bench.growth(timing)
     return {
-        "dtype": "float64",
-        "function_max_abs": reference.function.max_abs,
-        "left_max_abs": reference.left.max_abs,
-        "right_max_abs": reference.right.max_abs,
-        "bound": reference.function.worst.bound,
-        "without_tf32_max_abs": reference.without_tf32,
-        "other": list(reference.other),
-        "about_float32": list(reference.about_float32),
-        "about_coarser": reference.about_coarser,
-        "checks": {
-            name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
-        },
+        "subject": timing.subject,
+        "device": timing.device,
+        "dtype": timing.dtype,
+        "seq_len": timing.seq_len,
+        "median_s": timing.median if measured else None,
+        "iqr_s": timing.iqr if measured else None,
+        "p25_s": timing.p25 if measured else None,
+        "p75_s": timing.p75 if measured else None,
+        "noisy": timing.noisy if measured else None,
+        "blocks": len(timing.times),
+        "runs": timing.runs,
+        "steps_per_s": timing.steps_per_s if measured else None,
+        "ratio": ratio and ratio.value,
+        "ratio_least": ratio and ratio.least,
+        "ratio_greatest": ratio and ratio.greatest,
+        "told": ratio and ratio.told,
+        "growth": growth and growth.times,
+        "growth_of_steps": growth and growth.steps,
+        "peak_bytes": timing.peak_bytes,
+        "compile_s": timing.compile_s,
+        "message": timing.message,
     }
-
-
-def _comparison_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
-    for each in comparison.differences:
-        yield asdict(each) | {"verdict": comparison.verdict}

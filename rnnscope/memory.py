@@ -28,6 +28,10 @@ Where every operation is rounded at random, it is twice as many: 16,300, 9,300 a
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
 
+MOST_WATCHED_STEPS = 10_000
+"""Of more steps, in all layers and directions, torch's profiler would keep more than is to be measured: some 60 records
+of each were counted."""
+
 COPIES_OF_STATES = 9
 """How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
 

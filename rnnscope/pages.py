@@ -92,15 +92,19 @@ def network(spec: Spec) -> str:
     return f"{spec.module_name} ({', '.join(facts)})"
 
 
-def sizes_in_words(spec: Spec) -> str:
-    """The sizes behind the names of the dims."""
+def sizes_in_words(spec: Spec, steps: str | None = None) -> str:
+    """The sizes behind the names of the dims.
+
+    Args:
+        steps: said of L instead of the Spec's own, where there are several lengths.
+    """
     sizes = dim_sizes(spec)
     batch = "one sequence without N" if spec.unbatched else f"N = {counted(sizes['N'], 'sequence')}"
     hidden = f"H = H_out = {thousands(sizes['H'])}"
     if spec.proj_size:
         hidden = f"H = {thousands(sizes['H'])}, P = H_out = {thousands(sizes['P'])}"
     return (
-        f"L = {counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
+        f"L = {steps or counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
         f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
     )
 
@@ -133,6 +137,12 @@ def where_it_ran(result: Shapes | Trace) -> str:
     if result.torch_version is None:
         return "not run; torch was not imported."
     return f"on {result.device_name} in {result.spec.dtype}, torch {result.torch_version}."
+
+
+def back_ends_in_words(back_ends: tuple[tuple[str, bool], ...]) -> str:
+    """Which of torch's back ends may have computed."""
+    words = {"onednn": "oneDNN", "cudnn": "cuDNN", "tf32_in_cudnn": "TF32 in cuDNN", "tf32_in_cublas": "TF32 in cuBLAS"}
+    return ", ".join(f"{words[name]} {'on' if state else 'off'}" for name, state in back_ends)
 
 
 def as_tuple(shape: Shape) -> str:

@@ -23,6 +23,7 @@ _PAGES = {
     "compare": "comparison_page.page_of_comparison",
     "trace": "trace_page.page_of_trace",
     "sweep": "sweep_page.page_of_sweep",
+    "bench": "bench_page.page_of_bench",
     "code": "files_page.page_of_script",
     "weights": "files_page.page_of_checkpoint",
     "convert": "files_page.page_of_conversion",
@@ -36,7 +37,9 @@ _PLAIN = str.maketrans(
     {chr(code): "+" for code in range(0x2500, 0x2580)}  # box drawing
     | dict.fromkeys("─━═╴╶╸╺", "-")
     | dict.fromkeys("│┃║", "|")
-    | {"·": "*", "×": "x", "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v"}
+    | dict.fromkeys("▏▎▍", "-")  # what a bar ends with: less than half of a block, or more
+    | dict.fromkeys("▌▋▊▉", "=")
+    | {"█": "#", "·": "*", "×": "x", "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v"}
 )
 """A sign for each sign that the tables and the help use, so that columns stay where they are."""
 

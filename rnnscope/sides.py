@@ -41,7 +41,7 @@ class _Side(Flag):
             )
         if _OWN.fullmatch(_parted(text)[0]):
             return None
-        return f"one of {', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {RECORDED}FILE"
+        return f"one of {_RUN}, {RECORDED}FILE"
 
     def mend(self, value: object) -> str | None:
         text = str(value)
@@ -54,16 +54,35 @@ class _Side(Flag):
         return f"did you mean {self.name} {near[0]}?" if near else super().mend(value)
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class _Subject(_Side):
+    """A side that is run, as a recorded one is not."""
+
+    @property
+    def metavar(self) -> str:
+        return "SUBJECT"
+
+    def must_be(self, value: object) -> str | None:
+        if str(value).startswith(RECORDED):
+            return f"one of {_RUN}"
+        must_be = super().must_be(value)
+        return must_be and must_be.removesuffix(f", {RECORDED}FILE")
+
+
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype of a class, whose file may have an @ in its name."""
     found = _PLACE.fullmatch(text)
     return (found[1], found[2], found[5] or "") if found else (text, "", "")
 
 
-_WHICH = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class or {RECORDED}FILE"
+_RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class"
+_WHICH = f"{_RUN} or {RECORDED}FILE"
 
 LEFT = _Side(("--left",), f"What is expected, where @DEVICE or @DEVICE/DTYPE may follow: {_WHICH}.", "Sides", "module")
 RIGHT = _Side(("--right",), "What is judged, likewise.", "Sides", "cells")
+SUBJECT = _Subject(
+    ("--subjects",), f"What is timed, where @DEVICE or @DEVICE/DTYPE may follow: {_RUN}.", "Benchmark", "cells"
+)
 
 
 def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:

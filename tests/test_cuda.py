@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import Answer
 
-from rnnscope import Spec, compare, observed_shapes, trace
+from rnnscope import Spec, bench, compare, observed_shapes, trace
 from rnnscope.weights import draw_input, draw_weights
 
 pytestmark = [
@@ -67,6 +67,18 @@ def test_a_trace_runs_there(kind: str) -> None:
 def test_a_script_runs_there(kind: str, bash: Cli) -> None:
     answer = bash(f"rnnscope code --kind {kind} --device cuda --bidirectional | python -")
     assert answer.out.endswith("the same network\n")
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["forward", "grad"])
+def test_a_benchmark_runs_there(grad: bool) -> None:
+    found = bench(Spec(kind="lstm", device="cuda"), ("module", "cells", "module@cpu"), (3, 30), grad, 0.01)
+    assert [each.message for each in found.timings] == [None] * 6
+    assert [each.device for each in found.timings] == ["cuda:0"] * 4 + ["cpu"] * 2
+    for each in found.timings[:4]:
+        assert each.peak_bytes is not None
+        assert each.peak_bytes >= each.seq_len * 5 * 20 * 4  # y
+    assert torch.cuda.get_device_name(0) in found.device_name
+    assert {"cudnn", "onednn"} <= dict(found.back_ends).keys()
 
 
 def test_a_seed_means_the_same_network_on_cpu_and_gpu() -> None:

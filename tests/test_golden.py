@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, code, shapes_of, trace
+from rnnscope.benches import Bench, Timing
 from rnnscope.configurations import Configuration
 from rnnscope.diagnosis import Dependence, Explanation, Power
 from rnnscope.dims import parameters
@@ -250,6 +251,44 @@ def traces() -> Iterator[tuple[str, Trace]]:
     yield "trace-infinity", trace(growing, loaded=loaded)
 
 
+def timing(typed: str, seq_len: int, seconds: float, spread: float, peak: int | None, **facts: Any) -> Timing:
+    """Five rounds of one block, with an interquartile range of so much of the median."""
+    rounds = tuple((seconds * (1 + spread * place),) for place in (-1, -0.5, 0, 0.5, 1))
+    subject, _, place = typed.partition("@")
+    return Timing(typed, subject, place or "cpu", "float32", seq_len, rounds, 500, peak, **facts)
+
+
+def benches() -> Iterator[tuple[str, Bench]]:
+    """One length, several, and what could not be timed."""
+    names: tuple[str, ...] = ("module", "cells", "equations", "compiled")
+    known: Facts = {"threads": 2, "cpus": 2, "load": 0.0, "back_ends": (("onednn", True),), "torch_version": "2.13.0"}
+    rows: tuple[Timing, ...] = (
+        timing("module", 3, 77.8e-6, 0.031, 5200),
+        timing("cells", 3, 138e-6, 0.058, 3600),
+        timing("equations", 3, 117e-6, 0.048, 3600),
+        timing("compiled", 3, 366e-6, 0.068, 3600, compile_s=2.15),
+    )
+    yield "bench", Bench(Spec(), names, (3,), rows, "module", False, 0.5, device_name="cpu", **known)
+    lengths = (10, 100, 1000)
+    growing = {"module": (188e-6, 682e-6, 5.53e-3), "cells": (596e-6, 5.56e-3, 55.4e-3)}
+    rows = tuple(
+        timing(name, length, seconds, 0.3 if (name, length) == ("cells", 10) else 0.02, 800 * length)
+        for name, times in growing.items()
+        for length, seconds in zip(lengths, times, strict=True)
+    )
+    busy = known | {"load": 1.7}
+    spec, names = Spec(kind="lstm", seq_len=10, batch_first=True), ("module", "cells")
+    yield "bench-lengths", Bench(spec, names, lengths, rows, "module", True, 0.1, device_name="cpu", **busy)
+    spec, names = Spec(kind="lstm", proj_size=3, seq_len=2), ("module@cuda:0", "cells", "my_lstm.py:MyLSTM")
+    both = known | {"back_ends": (*ON_GPU["back_ends"], ("onednn", True))}
+    unknown = Timing("cells", "cells", "cpu", "float32", 2, message="nn.LSTMCell knows no projection")
+    rows = (timing("module@cuda:0", 2, 1.5e-3, 0.0, None), unknown, timing(names[2], 2, 1.6e-3, 0.4, 10**6))
+    device = f"{ON_GPU['device']} and cpu"
+    yield "bench-noisy", Bench(spec, names, (2,), rows, names[0], False, 2.0, device_name=device, **both)
+    rows = (replace(unknown, typed="module", subject="module", message="out of memory on cpu"), unknown)
+    yield "bench-failed", Bench(spec, ("cells",), (2,), rows, "module", False, 0.5, device_name="cpu", **known)
+
+
 def trace_by_hand() -> Trace:
     """Numbers that every machine writes alike."""
     spec = Spec(kind="gru", num_layers=1, input_size=1, hidden_size=2, seq_len=2, batch_size=1)
@@ -313,6 +352,7 @@ RESULTS: dict[str, Result] = {
     "convert": conversion(),
     **dict(comparisons()),
     **{name: replace(each, torch_version="2.13.0") for name, each in traces()},
+    **dict(benches()),
     "code": code(Spec(kind="gru", bidirectional=True)),
 }
 
@@ -341,6 +381,8 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         "compare-map",
         "compare-weights",
         "sweep",
+        "bench-lengths",
+        "bench-noisy",
     ):
         for form, extension in EXTENSIONS.items():
             yield f"{name}.{extension}", name, form, "80"
