@@ -33,6 +33,7 @@ from rnnscope.sides import LEFT, RIGHT
 from rnnscope.sources import FILE, FORCE, OUT, RECORD, SOURCE_FLAGS, TO
 from rnnscope.summaries import reported
 from rnnscope.traces import ITEM, STEP, VALUES
+from rnnscope.workers import is_follower
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -96,12 +97,10 @@ def sweep(
 ) -> "Result":
     """Do many configurations agree, and which do not? Each flag takes a list; every combination is compared."""
     check_flags(axes, random, configs, out, resume, report)
-    if report is not None:
-        return reported(report)
-    found = rnnscope.sweep(axes, random, configs, out, resume, force)
-    if found is None:  # this process only helped the one that tells
+    told = reported(report) if report else rnnscope.sweep(axes, random, configs, out, resume, force)
+    if told is None or is_follower():  # another process tells
         raise typer.Exit
-    return found
+    return told
 
 
 @command("--bidirectional", "--kind lstm --values --item 2 --step 0")

@@ -22,6 +22,7 @@ from rnnscope.sides import RECORDED
 from rnnscope.sources import FORCE, SOURCE_FLAGS, Sources
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.targets import check_ending, check_place
+from rnnscope.workers import is_follower
 
 if TYPE_CHECKING:
     from rnnscope.documents import Result
@@ -100,7 +101,7 @@ def _parser(function: Callable[..., "Result"], runs: bool) -> Callable[..., Outc
             elif name in needed:
                 raise RnnscopeError(f"{flag.name} is missing", flag.mend(None))
         form, export, force = _format(values["format"], values["json"]), values["export"], values["force"]
-        if export is not None:
+        if export is not None and not is_follower():
             check_ending(export, EXPORTS)
             check_place(export, force)
         options = {name: values[name] for name in own}

@@ -28,7 +28,13 @@ class CompiledCells(StackedCells):
         with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=_SHAPES):
             # dynamo looks at .grad of everything that it traces.
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
-            return super().forward(input, hx)
+            try:
+                return super().forward(input, hx)
+            except Exception as error:
+                if type(error).__name__ != "FailOnRecompileLimitHit":  # which older releases of torch do not have
+                    raise
+                torch._dynamo.reset()  # what was compiled before must not matter
+                return super().forward(input, hx)
 
     def _step(self, cell: nn.Module) -> Step:
         function = _compiled(self.nonlinearity if self.kind == "rnn" else self.kind)

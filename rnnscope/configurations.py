@@ -15,7 +15,7 @@ from typing import Any
 
 from rnnscope.comparability import QUESTION_FLAGS, Question
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag, Switch, shown
+from rnnscope.flags import Default, Flag, Switch, shown
 from rnnscope.listed import listed
 from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import SOURCE_FLAGS, Sources
@@ -26,6 +26,8 @@ FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": 
 
 AXES = {name: listed(flag) for name, flag in FIELDS.items()}
 """The same as a sweep takes them: several values each."""
+
+_FORM = 'write one object a line: {"kind": "lstm"}'
 
 Values = Mapping[str, Any]
 """Values by the names of FIELDS: those that were given."""
@@ -76,19 +78,21 @@ class Configuration:
 
     @cached_property
     def rerun(self) -> str:
-        """The command line that compares it. Where it has files a flag at its default says something, too.
+        """The command line that compares it.
 
-        But a switch that is off by default has no word for it.
+        A flag at its default is left out where it says nothing: not where files say something else, nor where a size
+        that was given contradicts what it must follow. A switch that is off by default has no word for it.
         """
-        values = dict(self.given)
+        values, makes_sense = dict(self.given), False
         if not self.has_files:
-            with suppress(RnnscopeError):  # or it contradicts itself, and is known by what was given
+            with suppress(RnnscopeError):
                 values |= vars(Spec(**self.of_spec))
+                makes_sense = True
         words = ["rnnscope", "compare"]
         for name, flag in FIELDS.items():
             value = values.get(name)
-            is_silent = value == flag.default and (value is False or not self.has_files)
-            if value is not None and not is_silent:
+            says = self.has_files or (isinstance(flag.default, Default) and not makes_sense)
+            if value is not None and (value != flag.default or (says and value is not False)):
                 words += flag.words(value)
         return shlex.join(words)
 
@@ -106,14 +110,14 @@ def read_lines(text: str, source: str) -> list[Values]:
         RnnscopeError: a line that is no such object, with its number, or no line at all.
     """
     found = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 found.append(_read_line(line))
             except RnnscopeError as error:
                 raise RnnscopeError(f"{source}, line {number}: {error.message}", error.hint) from error
     if not found:
-        raise RnnscopeError(f"{source} has no configuration in it", 'write one a line: {"kind": "lstm"}')
+        raise RnnscopeError(f"{source} has no configuration in it", _FORM)
     return found
 
 
@@ -121,16 +125,18 @@ def _read_line(line: str) -> Values:
     try:
         facts = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RnnscopeError(f"no JSON ({error})", 'write one object a line: {"kind": "lstm"}') from error
+        why = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, or a number too long"
+        raise RnnscopeError(f"no JSON ({why})", _FORM) from error
     if not isinstance(facts, dict):
-        raise RnnscopeError(f"{shown(line)} is no object", 'write one a line: {"kind": "lstm"}')
-    if isinstance(facts.get("rerun"), str):
+        raise RnnscopeError(f"{shown(line)} is no object", _FORM)
+    if "schema" in facts and isinstance(facts.get("rerun"), str):
         return read_rerun(facts["rerun"])
     found = {}
     for name, value in facts.items():
         if name not in FIELDS:
             near = get_close_matches(name, FIELDS, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"use {', '.join(list(FIELDS)[:6])}, ..."
+            hint = "give what is in it, or the whole row" if name == "spec" else hint
             raise RnnscopeError(f"there is no {shown(name)}", hint)
         if value is not None:
             found[name] = tuple(value) if isinstance(value, list) else value

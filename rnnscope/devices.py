@@ -64,7 +64,10 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
         explained = _explained(error, placed)
         if explained is None:
             raise
-        raise explained from error
+        try:
+            raise explained from error
+        finally:
+            del explained  # or it would hold this frame, and with it all tensors that are there, for longer than needed
     finally:
         if spec.threads is not None:
             torch.set_num_threads(threads)
@@ -74,16 +77,16 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
 def _switched(spec: Spec) -> Iterator[None]:
     """Torch's back ends as the Spec asks, where it does; afterwards as they were."""
     asked = [(place, getattr(spec, flag)) for flag, places in _SWITCHES.items() for place in places]
-    asked = [(place, value) for place, value in asked if value is not None]
-    places = [place for place, _ in asked] + list(_FINER if spec.tf32 is not None else ())
-    before = [(place, _setting(*place)) for place in places]
+    # All of them, since a class of the user's may set what was not asked for.
+    before = [(place, _setting(*place)) for place in (*(place for place, _ in asked), *_FINER)]
     try:
         for (owner, name), value in asked:
-            setattr(owner, name, value)
+            if value is not None:
+                setattr(owner, name, value)
         yield
     finally:
         for (owner, name), value in before:
-            if value is not None:
+            if value is not None and _setting(owner, name) != value:
                 setattr(owner, name, value)
 
 

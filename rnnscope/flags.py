@@ -8,6 +8,7 @@ themselves: without the methods for it their classes are made in half the time, 
 import contextlib
 import math
 import re
+import sys
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -164,7 +165,7 @@ class Number(Flag):
 
     def must_be(self, value: object) -> str | None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if is_number and 0 <= value <= self.maximum and value != math.inf:  # type: ignore[operator]
+        if is_number and 0 <= value <= min(self.maximum, sys.float_info.max):  # type: ignore[operator]
             return None
         return "a finite number of at least 0" if self.maximum == math.inf else f"a number from 0 to {self.maximum:g}"
 

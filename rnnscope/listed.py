@@ -18,7 +18,11 @@ from rnnscope.flags import Choice, Flag, Number, Switch, Whole, Wholes, shown
 MOST_VALUES = 1_000_000
 """A flag may list this many values."""
 
-_RANGE = re.compile(r"(\d{1,20}|\d*\.\d+|\d+e-?\d+)\.\.(\d{1,20}|\d*\.\d+|\d+e-?\d+)(?::(\d{1,20}))?")
+_NUMBER = r"((?:[0-9]{1,20}|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
+_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?::([0-9]{{1,20}}))?")
+
+LONG_RUN = 8
+"""Whole numbers that follow each other are written as a range from so many on."""
 
 _SETTINGS = {"off": (False,), "on": (True,), "both": (False, True)}
 
@@ -42,10 +46,14 @@ class Listed(Flag):
         if isinstance(self.each, Switch):
             setting = next(name for name, values in _SETTINGS.items() if set(values) == set(value))
             return [self.name, setting]
+        if isinstance(self.each, Whole):
+            return [self.name, ",".join(_runs(value))]
         return [self.name, ("/" if isinstance(self.each, Wholes) else ",").join(self.each.words(v)[-1] for v in value)]
 
     def check(self, value: object) -> None:
-        for each in value if isinstance(value, tuple) else (value,):
+        if not isinstance(value, tuple) or not value:
+            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be a tuple of values")
+        for each in value:
             if isinstance(self.each, Switch) and not isinstance(each, bool):
                 raise RnnscopeError(f"{self.name} is {shown(each)}, but it must be on, off or both")
             self.each.check(each)
@@ -85,9 +93,22 @@ class Listed(Flag):
             )
 
     def _no_range(self, part: str) -> RnnscopeError:
-        forms = "FIRST..LAST:COUNT with FIRST above 0, COUNT of at least 2"
-        forms += ", or FIRST..LAST" if isinstance(self.each, Whole) else ""
-        return RnnscopeError(f"{self.name} is {shown(part)}, but a range must be {forms}", f"try {self.name} 1..100:5")
+        whole = isinstance(self.each, Whole)
+        forms = "FIRST..LAST:COUNT with 0 < FIRST <= LAST and a COUNT of at least 2" + (
+            ", or FIRST..LAST" if whole else ""
+        )
+        example = "1..100:5" if whole else "0.001..0.1:3"
+        return RnnscopeError(f"{self.name} is {shown(part)}, but a range must be {forms}", f"try {self.name} {example}")
+
+
+def _runs(values: tuple[int, ...]) -> Iterator[str]:
+    """Whole numbers, of which those that follow each other are a range."""
+    start = 0
+    for place in range(1, len(values) + 1):
+        if place == len(values) or values[place] != values[place - 1] + 1:
+            run = values[start:place]
+            yield from (f"{run[0]}..{run[-1]}",) if len(run) >= LONG_RUN else map(str, run)
+            start = place
 
 
 def listed(flag: Flag) -> Listed:

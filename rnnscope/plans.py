@@ -4,7 +4,7 @@ Each has a number, by which it is made when it is its turn. Nothing is run here.
 """
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Protocol
@@ -46,13 +46,18 @@ class Plan(Protocol):
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Grid:
+class Combinations:
     """Every combination of the values of some axes; those of the last axis follow each other."""
 
     axes: Axes
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
+        """How many there are, which may be more than `len` can say."""
         return prod(map(len, self.axes.values()))
+
+    def __len__(self) -> int:
+        return self.count
 
     def __getitem__(self, number: int, /) -> Configuration:
         if not 0 <= number < len(self):
@@ -94,7 +99,7 @@ def plan_of(axes: Axes, count: int | None = None, lines: Iterable[Values] | None
     Args:
         axes: the values of each flag that was given.
         count: how many to draw at random; None for every combination.
-        lines: configurations that were read; the axes say what a line leaves open. None where none were.
+        lines: configurations that were read; what the axes say goes before what a line says. None where none were.
 
     Raises:
         RnnscopeError: a value that is not allowed, more configurations than can be kept, or several seeds to draw with.
@@ -106,21 +111,19 @@ def plan_of(axes: Axes, count: int | None = None, lines: Iterable[Values] | None
     if count is not None:
         seeds = axes.get("seed", (0,))
         if len(seeds) > 1:
-            raise RnnscopeError("--random draws with one --seed, and each Spec gets a seed of its own", "give one seed")
+            raise RnnscopeError(
+                "--random draws with one --seed, and each configuration gets a seed of its own", "give one"
+            )
         return Drawn({name: values for name, values in axes.items() if name != "seed"}, count, seeds[0])
     of_lines = ({name: (value,) for name, value in line.items()} for line in lines or ({},))
-    grids = [Grid({**axes, **own}) for own in of_lines]
-    many = sum(map(len, grids))
+    parts = [Combinations({**own, **axes}) for own in of_lines]
+    many = sum(part.count for part in parts)
     if many > MOST_CONFIGURATIONS:
         raise RnnscopeError(
             f"these lists make {many} configurations, but a sweep may have {MOST_CONFIGURATIONS}",
             "add --random 1000 to draw some of them",
         )
-    return grids[0] if len(grids) == 1 else [each for grid in grids for each in _all(grid)]
-
-
-def _all(grid: Grid) -> Iterator[Configuration]:
-    return (grid[number] for number in range(len(grid)))
+    return parts[0] if len(parts) == 1 else [part[number] for part in parts for number in range(len(part))]
 
 
 def check_flags(
@@ -141,6 +144,8 @@ def check_flags(
         raise RnnscopeError(
             f"{RANDOM.name} draws configurations, and {CONFIGS.name} brings them", "give one of the two"
         )
+    if out == "-":
+        raise RnnscopeError(f"{ROWS.name} is -, and stdout gets the summary", "name a file")
     if resume and out is None:
         raise RnnscopeError(f"{RESUME.name} is given without {ROWS.name}", f"add {ROWS.name} FILE")
     plan_of(axes, count)

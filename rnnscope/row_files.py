@@ -7,17 +7,21 @@ not known here.
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.flags import shown
 from rnnscope.strict_json import json_line
 
 Row = dict[str, Any]
 
-FACTS = ("rerun", "status", "left", "right", "spec")
-"""What every row has besides schema and command."""
+FACTS = ("schema", "rerun", "status", "message", "left", "right", "spec")
+"""What every row has besides command."""
+
+HEAD = b'{"schema":1,"command":"compare",'
+"""How every row begins."""
 
 
 class RowFile:
@@ -56,7 +60,7 @@ def rows_added_to(path: str, resume: bool, force: bool, seen: Callable[[Row], ob
     """Open a file to add rows to.
 
     Args:
-        seen: told each row that is there already.
+        seen: told each row that is there already, which it may refuse.
         resume: whether to go on with a file that is there already; a torn last line is cut off.
         force: whether to replace one.
 
@@ -64,65 +68,95 @@ def rows_added_to(path: str, resume: bool, force: bool, seen: Callable[[Row], ob
         RnnscopeError: a file that is there already, that another process writes, that cannot be written, or that is
             no file of rows.
     """
-    try:
-        if Path(path).is_file() and os.path.getsize(path) and not (resume or force):
-            raise RnnscopeError(
-                f"{path} is there already", "add --resume to go on with it, or --force to write it anew"
-            )
-        with open(path, "ab", buffering=0) as stream:
+    with ExitStack() as opened:
+        with _telling(path):
+            stream = opened.enter_context(open(path, "ab", buffering=0))
+        is_regular = Path(path).is_file()
+        with _telling(path):
             _lock(path, stream)
-            is_regular = Path(path).is_file()
             if is_regular:
-                stream.truncate(_seen(path, seen) if resume else 0)
-            yield RowFile(path, stream, is_regular)
-            if is_regular:
+                _prepare(path, stream, resume, force, seen)
+        yield RowFile(path, stream, is_regular)
+        if is_regular:
+            with _telling(path):
                 os.fsync(stream.fileno())
+
+
+@contextmanager
+def _telling(path: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
 
 
-def read_rows(path: str) -> Iterator[Row]:
-    """The rows of a file; a torn last line is passed over.
+def _prepare(path: str, stream: IO[bytes], resume: bool, force: bool, seen: Callable[[Row], object]) -> None:
+    """Leave in a file what is to stay there."""
+    if _is_stdout(stream):
+        raise RnnscopeError(f"{path} is where the summary goes, too", "send one of the two elsewhere")
+    if resume:
+        stream.truncate(_seen(path, seen))
+        if not _ends_with_a_line(path):
+            stream.write(b"\n")
+    elif force:
+        stream.truncate(0)
+    elif os.path.getsize(path):
+        raise RnnscopeError(f"{path} is there already", "add --resume to go on with it, or --force to write it anew")
+
+
+def _is_stdout(stream: IO[bytes]) -> bool:
+    """Whether what is written there would be written over by what is printed."""
+    with suppress(OSError):
+        return os.path.sameopenfile(stream.fileno(), 1)
+    return False
+
+
+def _ends_with_a_line(path: str) -> bool:
+    with open(path, "rb") as written:
+        size = written.seek(0, os.SEEK_END)
+        written.seek(max(size - 1, 0))
+        return written.read() in (b"", b"\n")
+
+
+def read_rows(path: str, seen: Callable[[Row], object]) -> None:
+    """Tell each row of a file; a torn last line is passed over.
 
     Raises:
-        RnnscopeError: a file that cannot be read, or a line that is no row, with its number.
+        RnnscopeError: a file that cannot be read, or a line that is no row or is refused, with its number.
     """
     try:
-        for _, row in _whole_lines(path):
-            yield row
+        _seen(path, seen)
     except OSError as error:
         raise RnnscopeError(f"cannot read {path} ({error.strerror or error})") from error
 
 
-def _whole_lines(path: str) -> Iterator[tuple[int, Row]]:
-    """Each row, after how many bytes of the file; a torn last line is none."""
+def _seen(path: str, seen: Callable[[Row], object]) -> int:
+    """Bytes of the whole lines, each of which was told."""
     size = 0
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
-            if line.endswith(b"\n"):
+            is_torn = not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
+            if not is_torn:
+                try:
+                    seen(_row(line))
+                except RnnscopeError as error:
+                    raise RnnscopeError(f"{path}, line {number}: {error.message}", error.hint) from error
                 size += len(line)
-                yield size, _row(path, number, line)
+    return size
 
 
-def _seen(path: str, seen: Callable[[Row], object]) -> int:
-    """Bytes of the whole lines, each of which was told."""
-    whole = 0
-    for size, row in _whole_lines(path):
-        seen(row)
-        whole = size
-    return whole
-
-
-def _row(path: str, number: int, line: bytes) -> Row:
-    where = f"{path}, line {number}"
+def _row(line: bytes) -> Row:
+    hint = "name a file that rnnscope sweep --out wrote"
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise RnnscopeError(f"{where}: no JSON ({error})", "name a file that rnnscope sweep --out wrote") from error
-    if isinstance(row, dict) and row.get("schema") not in (None, 1):
-        raise RnnscopeError(f"{where}: schema {row['schema']}, but this rnnscope knows schema 1", "name another file")
+        is_text = not isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
+        why = "too deep, or a number too long" if is_text else str(error)
+        raise RnnscopeError(f"no JSON ({why})", hint) from error
+    if isinstance(row, dict) and "schema" in row and row["schema"] != 1:
+        raise RnnscopeError(f"schema {shown(row['schema'])}, but this rnnscope knows schema 1", "name another file")
     if not isinstance(row, dict) or row.get("command") != "compare" or any(name not in row for name in FACTS):
-        raise RnnscopeError(f"{where}: no row of a sweep", "name a file that rnnscope sweep --out wrote")
+        raise RnnscopeError("no row of a sweep", hint)
     return row
 
 

@@ -1,62 +1,77 @@
 """The row of a configuration: what `rnnscope compare --json` would say of it, or why nothing could be compared.
 
 A row depends on its configuration alone: not on the rows before it, nor on who made it, nor where in a file it stands.
-What is a fact of a machine, the environment, is not in it.
+What is a fact of a machine or of a moment, the environment and how much memory is free, is not in it.
 """
 
 from dataclasses import asdict
-from typing import Any
 
 import rnnscope
 from rnnscope.comparability import check_comparable
-from rnnscope.configurations import Configuration
+from rnnscope.configurations import Configuration, read_rerun
 from rnnscope.documents import document
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
-from rnnscope.memory import check_memory
+from rnnscope.memory import check_memory, free_bytes
+from rnnscope.row_files import Row
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.verdicts import Comparison
+from rnnscope.workers import workers_here
 
-Row = dict[str, Any]
-"""schema, command, rerun, status (compared, not_comparable or failed), message, left, right, spec; and where it was
-compared all that the document of a comparison has but the environment."""
+TOO_LARGE = "there is too little memory for it; make --seq-len, --batch, --hidden-size or --layers smaller"
+"""How much is missing differs from one moment to the next."""
 
 
 def row_of(configuration: Configuration) -> Row:
-    """Compare what a configuration asks for.
+    """Compare what a configuration asks for: schema, command, rerun, status, message, spec, left, right, and the rest.
 
-    not_comparable: it contradicts itself, which is told from the flags alone. failed: it was tried, and no verdict came
-    out: no such device or file, too little memory, a class that is wrong, and whatever else nobody expected.
+    status: compared; not_comparable where it contradicts itself, which is told from the flags alone; failed where it
+    was tried and no verdict came out: no such device or file, too little memory, a class that is wrong, and whatever
+    else nobody expected. The rest, where it was compared, is the document of the comparison less its environment.
+
+    Raises:
+        Exception: a GPU that will compute nothing any more.
     """
-    row: Row = {"schema": 1, "command": "compare", "rerun": configuration.rerun, "status": "not_comparable"}
-    spec = {name: flag.default for name, flag in SPEC_FLAGS.items()} | configuration.of_spec
-    row |= {"message": None, "spec": spec, "left": configuration.left, "right": configuration.right}
+    asked = Configuration(read_rerun(configuration.rerun))  # or a row might be of more than its command line says
+    row: Row = {"schema": 1, "command": "compare", "rerun": asked.rerun, "status": "not_comparable", "message": None}
+    spec = {name: flag.default for name, flag in SPEC_FLAGS.items()} | asked.of_spec
+    row |= {"spec": spec, "left": asked.left, "right": asked.right}
     try:
-        question = configuration.question
-        loaded = None if configuration.has_files else Loaded(configuration.sources, Spec(**configuration.of_spec))
-        if loaded is not None:
-            check_comparable(loaded.spec, configuration.left, configuration.right, question)
-            row["spec"] = _spec_facts(loaded.spec)
-    except RnnscopeError as error:
-        return row | {"message": _sentence(error)}
-    try:
-        loaded = loaded or rnnscope.load(
-            configuration.sources, configuration.of_spec, configuration.left, configuration.right
-        )
-        row["spec"] = _spec_facts(loaded.spec)
-        return row | {"status": "compared"} | _facts(_compared(configuration, loaded))
-    except RnnscopeError as error:
-        return row | {"status": "failed", "message": _sentence(error)}
+        loaded = _checked(asked)
+        row |= {"status": "failed"}
+        loaded = loaded or rnnscope.load(asked.sources, asked.of_spec, asked.left, asked.right)
+        row |= {"spec": _spec_facts(loaded.spec)}
+        return row | {"status": "compared"} | _facts(_compared(asked, loaded))
     except Exception as error:  # one configuration is not the end of the others
-        return row | {"status": "failed", "message": f"unexpected {type(error).__name__}: {error}"}
+        return row | {"message": _reason(error)}
 
 
-def _compared(configuration: Configuration, loaded: Loaded) -> Comparison:
-    question = vars(configuration.question)
+def _checked(asked: Configuration) -> Loaded | None:
+    """What is compared, where flags alone say it: it makes sense.
+
+    Raises:
+        RnnscopeError: it does not.
+    """
+    question, sources = asked.question, asked.sources
+    if asked.has_files:
+        return None
+    spec = Spec(**asked.of_spec)
+    check_comparable(spec, asked.left, asked.right, question)
+    return Loaded(sources, spec)
+
+
+def _compared(asked: Configuration, loaded: Loaded) -> Comparison:
+    question = vars(asked.question)
     if loaded.spec.memory_check:
-        check_memory(loaded.spec, **{name: question[name] for name in ("grad", "reference", "resync", "map")})
-    left, right = configuration.left, configuration.right
-    return rnnscope.compare(loaded.spec, left, right, loaded=loaded, **question)
+        free = free_bytes()
+        share = None if free is None else free // workers_here()
+        try:
+            check_memory(
+                loaded.spec, share, **{name: question[name] for name in ("grad", "reference", "resync", "map")}
+            )
+        except RnnscopeError as error:
+            raise RnnscopeError(TOO_LARGE) from error
+    return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, **question)
 
 
 def _facts(comparison: Comparison) -> Row:
@@ -71,5 +86,14 @@ def _spec_facts(spec: Spec) -> Row:
     return asdict(spec) | ({"batch_size": None} if spec.unbatched else {})
 
 
-def _sentence(error: RnnscopeError) -> str:
-    return error.message if error.hint is None else f"{error.message}; {error.hint}"
+def _reason(error: Exception) -> str:
+    """What is told of an error."""
+    from rnnscope.devices import is_out_of_memory  # which imports torch, as all has that could raise it
+
+    if "CUDA error" in str(error):  # after which every call fails
+        raise error
+    if is_out_of_memory(error):
+        return TOO_LARGE
+    if isinstance(error, RnnscopeError):
+        return error.message if error.hint is None or "--debug" in error.hint else f"{error.message}; {error.hint}"
+    return f"unexpected {type(error).__name__}: {error}"

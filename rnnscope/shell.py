@@ -81,18 +81,20 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
     except Exception as error:
         message, hint = _reason(error, words)
         message, hint = printable(message), hint and printable(hint)
-        if not (quiet or _is_said_elsewhere(error)):
+        if _is_said_elsewhere(error, words):
+            return 2, ""
+        if not quiet:
             if "--debug" in words:
                 _complain(traceback.format_exc())
             _complain(_line(message, hint))
         return 2, _error_document(words, message, hint) if _wants_json(words) else ""
 
 
-def _is_said_elsewhere(error: Exception) -> bool:
+def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:
     """Under torchrun every process finds the same fault in the same command line, and one of them says so."""
     from rnnscope.workers import is_follower
 
-    return is_follower() and isinstance(error, (RnnscopeError, UsageError))
+    return _command(words) == "sweep" and is_follower() and isinstance(error, (RnnscopeError, UsageError))
 
 
 def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:

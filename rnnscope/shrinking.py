@@ -67,8 +67,9 @@ def _changes(spec: Spec) -> Iterator[dict[str, Any]]:
 
 
 def _smaller(size: int, least: int = 1) -> Iterator[int]:
-    """Sizes to try instead of one: the least ones, half of it, one less."""
-    found = dict.fromkeys((least, *_FEW, size // 2, size - 1))
+    """Sizes to try instead of one: the least ones, then half of it, a quarter less, an eighth less, … and one less."""
+    parts = (size >> shift for shift in range(1, size.bit_length()))
+    found = dict.fromkeys((least, *_FEW, *(size - part for part in parts)))
     return (each for each in found if least <= each < size)
 
 

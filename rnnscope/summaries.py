@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import Any, ClassVar
 
 from rnnscope.comparability import nan_last
 from rnnscope.configurations import FIELDS, Values, read_rerun
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Choice, Number, Switch, Whole
+from rnnscope.flags import Choice, Number, Switch, Whole, shown
 from rnnscope.plans import REPORT
 from rnnscope.row_files import read_rows
 from rnnscope.shown import Shown
@@ -26,13 +27,17 @@ MOST_GROUPS = 12
 
 GROUPS = 8
 
+_SIZES = ("seq_len", "batch_size")
+"""They follow where there are lengths, and are no values then."""
+
 
 @dataclass(frozen=True)
 class Finding:
     """What a row says, in short.
 
-    values: of the flags that were given. outcome: one of OUTCOMES. max_abs: the greatest difference in y, h and c.
-    size: how much there is to compute, for an order.
+    values: of the flags that were given; None of a size that follows from another flag. outcome: one of OUTCOMES.
+    max_abs: the greatest difference of all outputs, and gradients where they were compared. size: how much there is to
+    compute, for an order.
     """
 
     rerun: str
@@ -48,18 +53,29 @@ def finding(row: Mapping[str, Any]) -> Finding:
     """What a row says.
 
     Raises:
-        RnnscopeError: a row whose command line compares nothing that is known here.
+        RnnscopeError: what is no row.
     """
-    apart = [float(each["max_abs"]) for each in row.get("outputs", ()) if each["max_abs"] is not None]
-    return Finding(
-        rerun=row["rerun"],
-        values=read_rerun(row["rerun"]),
-        outcome=row.get("verdict") or row["status"],
-        cause=row.get("cause"),
-        max_abs=max(apart, key=nan_last, default=None),
-        message=row["message"],
-        size=_size(row["spec"]),
-    )
+    try:
+        values = read_rerun(row["rerun"])
+        follows = ("seq_len", "batch_size") if "lengths" in values else ("batch_size",) if "unbatched" in values else ()
+        differences = (*row.get("outputs", ()), *row.get("gradients", ()))
+        has_figures = differences and all(each["max_abs"] is not None for each in differences)
+        is_compared = row["status"] == "compared"
+        outcome = row["verdict"] if is_compared else row["status"]
+        found = Finding(
+            rerun=row["rerun"],
+            values={**values, **dict.fromkeys(follows)},
+            outcome=outcome,
+            cause=row.get("cause"),
+            max_abs=max((float(each["max_abs"]) for each in differences), key=nan_last) if has_figures else None,
+            message=row["message"],
+            size=_size(row["spec"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RnnscopeError(f"no row of a sweep ({type(error).__name__}: {shown(str(error))})") from error
+    if outcome not in (OUTCOMES[:4] if is_compared else OUTCOMES[4:]) or not isinstance(found.message, (str, NoneType)):
+        raise RnnscopeError(f"no row of a sweep (it ended as {shown(outcome)}, with message {shown(found.message)})")
+    return found
 
 
 def reported(path: str) -> "Sweep":
@@ -68,7 +84,8 @@ def reported(path: str) -> "Sweep":
     Raises:
         RnnscopeError: a file that cannot be read, or that is no file of rows.
     """
-    findings = {row["rerun"]: finding(row) for row in read_rows(path)}
+    findings: dict[str, Finding] = {}
+    read_rows(path, lambda row: findings.update({row["rerun"]: finding(row)}))
     if not findings:
         raise RnnscopeError(f"{path} has no rows in it", "name a file that rnnscope sweep --out wrote")
     return Sweep(tuple(findings.values()), shlex.join(["rnnscope", "sweep", *REPORT.words(path)]))
@@ -76,8 +93,10 @@ def reported(path: str) -> "Sweep":
 
 def _size(spec: Mapping[str, Any]) -> int:
     """Steps of all items, times layers, times what a step multiplies; of a Spec that may contradict itself."""
-    items = spec["seq_len"] * (spec["batch_size"] or 1)
-    return int(items * spec["num_layers"] * spec["hidden_size"] * (spec["hidden_size"] + spec["input_size"]))
+    layers, hidden, width, steps, items = (
+        int(spec[name] or 1) for name in ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")
+    )
+    return items * steps * layers * hidden * (hidden + width)
 
 
 @dataclass(frozen=True)
@@ -118,14 +137,22 @@ class Sweep(Shown):
     @property
     def tallies(self) -> Iterator[Tally]:
         """For each flag that has several values, and each of them."""
-        for name in FIELDS:
-            found: dict[Any, list[Finding]] = {}
-            for each in self.findings:
-                found.setdefault(each.values.get(name, FIELDS[name].default), []).append(each)
-            is_own_seed = name == "seed" and len(found) == len(self.findings)
-            if len(found) > 1 and not is_own_seed:
-                for value, findings in _grouped(name, found):
-                    yield _tally(FIELDS[name].name, value, findings)
+        axes = {
+            name: found
+            for name in FIELDS
+            if len(found := self._by_value(name)) > 1 + (None in found and name in _SIZES)
+        }
+        if len(axes) > 1 and len(axes.get("seed", ())) == len(self.findings):
+            del axes["seed"]  # each was drawn with its own
+        for name, found in axes.items():
+            for value, findings in _grouped(name, found):
+                yield _tally(FIELDS[name].name, value, findings)
+
+    def _by_value(self, name: str) -> dict[Any, list[Finding]]:
+        found: dict[Any, list[Finding]] = {}
+        for each in self.findings:
+            found.setdefault(each.values.get(name, FIELDS[name].default), []).append(each)
+        return found
 
     @property
     def first_different(self) -> Finding | None:

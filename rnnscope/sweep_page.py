@@ -7,6 +7,13 @@ from rnnscope.summaries import OUTCOMES, Finding, Sweep, Tally
 
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
 
+_CAUSES = {
+    "function": "Another function",
+    "precision": "Less precise",
+    "shape": "Other shapes",
+    "nonfinite": "NaN or infinity",
+}
+
 _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
 
@@ -51,22 +58,22 @@ def _verdict(sweep: Sweep) -> Page:
     compared = sum(counts[each] for each in ("identical", "equivalent", "different", "undecided"))
     left = [f"{thousands(counts[each])} {each}" for each in ("undecided", "failed") if counts[each]]
     if sweep.verdict == "different":
-        text = f"{thousands(counts['different'])} of {thousands(compared)} that were compared are different"
-        mood = "bad"
+        text = f"of {counted(compared, 'comparison')} {thousands(counts['different'])} found a difference"
     elif sweep.verdict == "same":
-        text, mood = f"all {thousands(compared)} that were compared are the same but for rounding", "good"
+        text = f"of {counted(compared, 'comparison')} none found more than rounding"
     elif not compared:
-        text, mood = "nothing was compared", "bad"
+        text = "nothing was compared"
     else:
-        text, mood = "none is different, but not all are told", "bad"
-    return [Sentence("Verdict", "; ".join((text, *left)) + ".", mood)]
+        text = f"of {counted(compared, 'comparison')} none found a difference, but not all can tell"
+    return [Sentence("Verdict", "; ".join((text, *left)) + ".", "good" if sweep.verdict == "same" else "bad")]
 
 
 def _different(sweep: Sweep) -> Page:
     """Those that differ, and the smallest command that shows it."""
     found = sorted((each for each in sweep.findings if each.outcome == "different"), key=_by_size)
     page: Page = [
-        Sentence(f"Different by {each.cause or 'tolerance'}", each.rerun, verbatim=True) for each in found[:_MOST]
+        Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True)
+        for each in found[:_MOST]
     ]
     if len(found) > _MOST:
         page.append(Sentence("More", f"{counted(len(found) - _MOST, 'line')} like these: --format tsv lists all."))
@@ -83,7 +90,7 @@ def _messages(sweep: Sweep) -> Page:
     """Why some were not compared."""
     labels = {"not_comparable": "Not comparable", "failed": "Failed"}
     page: Page = [
-        Sentence(labels[outcome], f"{counted(count, 'time')}: {message}.")
+        Sentence(labels[outcome], f"{thousands(count)}, since {message}{'' if message.endswith('?') else '.'}")
         for outcome, message, count in sweep.messages[:_MOST]
     ]
     if len(sweep.messages) > _MOST:

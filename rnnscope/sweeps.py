@@ -5,6 +5,7 @@ summaries.py.
 """
 
 import json
+import os
 import sys
 import threading
 from contextlib import nullcontext
@@ -14,7 +15,7 @@ import torch
 
 from rnnscope.configurations import Configuration, read_lines
 from rnnscope.errors import RnnscopeError
-from rnnscope.plans import Axes, Plan, plan_of, sweep_line
+from rnnscope.plans import CONFIGS, ROWS, Axes, Plan, plan_of, sweep_line
 from rnnscope.progress import Advance, progress
 from rnnscope.row_files import Row, RowFile, line_of, rows_added_to
 from rnnscope.rows import row_of
@@ -50,50 +51,59 @@ def sweep(
             that is no file of rows, or that cannot be read or written. What goes wrong with one configuration is told
             in its row.
     """
+    if configs is not None and out is not None and _are_one(configs, out):
+        raise RnnscopeError(f"{ROWS.name} {out} is what {CONFIGS.name} reads", "name another file")
     ranks = Ranks() if is_launched() else None
     lines = None
     if configs is not None:
-        text = ranks.told("configs", lambda: _read(configs)) if ranks else _read(configs)
+        text = ranks.shared("configs", lambda: _read(configs)) if ranks else _read(configs)
         lines = read_lines(text, "stdin" if configs == STDIN else configs)
     plan = plan_of(axes, random, lines)
     if ranks is not None and ranks.rank:
-        todo = json.loads(ranks.told("todo", str))
+        todo = json.loads(ranks.shared("todo", str))
         ranks.hand_over(line_of(row_of(plan[todo[number]])) for number in ranks.draw(len(todo)))
         return None
-    findings = _led(plan, ranks, out, resume, force)
-    found = Sweep(
+    findings = _lead(plan, ranks, out, resume, force)
+    told = Sweep(
         findings,
         sweep_line(axes, random, configs),
         workers=ranks.size if ranks else None,
         torch_version=str(torch.__version__),
     )
-    first = found.first_different
-    return found if first is None else replace(found, smallest=_smallest(first))
+    first = told.first_different
+    return told if first is None else replace(told, smallest=_smallest(first))
+
+
+def _are_one(configs: str, out: str) -> bool:
+    return os.path.exists(configs) and os.path.exists(out) and os.path.samefile(configs, out)
 
 
 def _read(configs: str) -> str:
+    if configs == STDIN and sys.stdin is None:
+        raise RnnscopeError("cannot read stdin (it is closed)")
     try:
-        if configs == STDIN:
-            return sys.stdin.read()
-        with open(configs, encoding="utf-8") as stream:
-            return stream.read()
-    except (OSError, UnicodeDecodeError, AttributeError) as error:  # stdin may be closed, and then is None
+        with nullcontext(sys.stdin) if configs == STDIN else open(configs, encoding="utf-8") as stream:
+            return stream.read().removeprefix("\ufeff")  # with which some systems begin their files
+    except (OSError, UnicodeDecodeError) as error:
         raise RnnscopeError(f"cannot read {configs} ({getattr(error, 'strerror', None) or error})") from error
 
 
-def _led(plan: Plan, ranks: Ranks | None, out: str | None, resume: bool, force: bool) -> tuple[Finding, ...]:
+def _lead(plan: Plan, ranks: Ranks | None, out: str | None, resume: bool, force: bool) -> tuple[Finding, ...]:
     """What is found by the process that leads, with the help of the others, in the order of the plan."""
     known = {plan[number].rerun: number for number in reversed(range(len(plan)))}
     found: dict[str, Finding] = {}
 
     def seen(row: Row) -> None:
-        if row["rerun"] in known:
-            found[row["rerun"]] = finding(row)
+        told = finding(row)
+        if told.rerun in known:
+            found[told.rerun] = told
 
     with rows_added_to(out, resume, force, seen) if out is not None else nullcontext() as file:
         todo = sorted(number for line, number in known.items() if line not in found)
         with progress(len(known), "configurations", done=len(found)) as advance:
             _run(plan, todo, ranks, _Taker(found, file, advance))
+    if len(found) < len(known):
+        raise RnnscopeError(f"{len(known) - len(found)} of {len(known)} configurations have no row", "add --resume")
     return tuple(found[line] for line in sorted(found, key=known.__getitem__))
 
 
@@ -117,7 +127,7 @@ def _run(plan: Plan, todo: list[int], ranks: Ranks | None, take: _Taker) -> None
         for number in todo:
             take(row_of(plan[number]))
         return
-    ranks.told("todo", lambda: json.dumps(todo))
+    ranks.shared("todo", lambda: json.dumps(todo))
     with ranks.taking(lambda piece: take(json.loads(piece))) as raise_errors:
         for number in ranks.draw(len(todo)):
             take(row_of(plan[todo[number]]))

@@ -9,12 +9,18 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 LAUNCHED = "TORCHELASTIC_RUN_ID"
 """The variable by which a process knows that torchrun started it."""
+
+_SWEEPS = count()
 
 PAUSE = 0.01
 """Seconds between two looks for what other ranks have handed over."""
@@ -33,6 +39,11 @@ def is_follower() -> bool:
     return is_launched() and os.environ.get("RANK", "0") != "0"
 
 
+def workers_here() -> int:
+    """How many processes share this machine and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if is_launched() else 1
+
+
 class Ranks:
     """This process among those that torchrun started, of which each takes its own CUDA device where there are some."""
 
@@ -42,22 +53,23 @@ class Ranks:
 
         store, self.rank, self.size = next(iter(rendezvous("env://")))
         store.set_timeout(PATIENCE)
-        # Where torchrun starts all anew after a crash, the counters start anew, too.
-        self._store = PrefixStore(f"rnnscope/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        # Counters of its own for each sweep of a process, and where torchrun starts all anew after a crash.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        self._store = PrefixStore(f"rnnscope/{attempt}/{next(_SWEEPS)}", store)
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
-    def told(self, name: str, text: Callable[[], str]) -> str:
-        """A text that rank 0 makes and all have."""
+    def shared(self, name: str, make: Callable[[], str]) -> str:
+        """A text that rank 0 makes and every rank gets."""
         if self.rank == 0:
-            made = text()
+            made = make()
             self._store.set(name, made)
             return made
         return str(self._store.get(name).decode())
 
-    def draw(self, count: int) -> Iterator[int]:
-        """Numbers below a count, each of which one rank draws."""
-        while (number := self._store.add("next", 1) - 1) < count:
+    def draw(self, many: int) -> Iterator[int]:
+        """The numbers below `many`, each of which one rank draws."""
+        while (number := self._store.add("next", 1) - 1) < many:
             yield number
 
     def hand_over(self, pieces: Iterator[bytes]) -> None:
@@ -72,6 +84,8 @@ class Ranks:
 
         Gives what raises an error of that thread, to be called now and then.
         """
+        from concurrent.futures import ThreadPoolExecutor  # here, since a command line is read without it
+
         stop = threading.Event()
         with ThreadPoolExecutor(1) as thread:
             taken = thread.submit(self._take_all, take, stop)

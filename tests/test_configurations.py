@@ -1,9 +1,11 @@
 """Configurations and plans: known by one command line each, listed, drawn, and read from lines of JSON."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,6 +51,12 @@ def test_a_command_line_makes_the_same_spec(values: dict[str, Any]) -> None:
 def test_two_ways_to_say_the_same_have_one_line() -> None:
     one, other = Configuration({"lengths": (4, 2)}), Configuration({"batch_size": 2, "lengths": (4, 2), "seq_len": 4})
     assert one.rerun == other.rerun == "rnnscope compare --seq-len 4 --batch 2 --lengths 4,2"
+
+
+def test_a_size_that_contradicts_is_said_though_it_is_the_default(cli: Callable[..., Answer]) -> None:
+    line = Configuration({"lengths": (3, 2, 2), "batch_size": 5}).rerun
+    assert line == "rnnscope compare --batch 5 --lengths 3,2,2"
+    assert cli(*line.split()[1:]).err == "rnnscope: --batch is 5, but --lengths has 3 sequences; leave --batch out\n"
 
 
 def test_it_is_the_line_of_the_comparison() -> None:
@@ -109,12 +117,20 @@ def test_another_seed_draws_others() -> None:
 
 
 def test_a_line_keeps_what_it_says_and_gets_what_it_leaves_open() -> None:
-    lines = read_lines('{"kind": "lstm", "batch_size": null}\n\n{"num_layers": 3, "lengths": [3, 1]}\n', "f")
-    assert lines_of({"kind": ("gru",), "bias": (True, False)}, lines=lines) == [
-        "rnnscope compare --kind lstm --threads 1",
-        "rnnscope compare --kind lstm --no-bias --threads 1",
-        "rnnscope compare --kind gru --layers 3 --batch 2 --lengths 3,1 --threads 1",
-        "rnnscope compare --kind gru --layers 3 --no-bias --batch 2 --lengths 3,1 --threads 1",
+    lines = read_lines('{"kind": "lstm", "batch_size": null}\n\r\n{"num_layers": 3, "lengths": [3, 1]}\r\n', "f")
+    assert lines_of({"dtype": ("float64",), "bias": (True, False)}, lines=lines) == [
+        "rnnscope compare --kind lstm --dtype float64 --threads 1",
+        "rnnscope compare --kind lstm --no-bias --dtype float64 --threads 1",
+        "rnnscope compare --layers 3 --batch 2 --lengths 3,1 --dtype float64 --threads 1",
+        "rnnscope compare --layers 3 --no-bias --batch 2 --lengths 3,1 --dtype float64 --threads 1",
+    ]
+
+
+def test_a_flag_that_is_given_goes_before_what_lines_say() -> None:
+    lines = read_lines('{"num_layers": 1}\n{"num_layers": 2, "bias": false}\n', "f")
+    assert lines_of({"num_layers": (3,)}, lines=lines) == [
+        "rnnscope compare --layers 3 --threads 1",
+        "rnnscope compare --layers 3 --no-bias --threads 1",
     ]
 
 
@@ -139,8 +155,12 @@ def test_the_spec_of_a_document_is_a_line() -> None:
         ('{"bias": 1}', "f, line 1: --bias is 1, but it must be True or False"),
         ('{"rtol": NaN}', "f, line 1: --rtol is nan, but it must be a finite number of at least 0"),
         ('{"lengths": []}', "f, line 1: --lengths is '', but it must be whole numbers of at least 1"),
+        ('{"spec": {}}', "f, line 1: there is no 'spec'; give what is in it, or the whole row"),
+        ('{"rerun": "rnnscope compare", "seed": 7}', "f, line 1: there is no 'rerun'"),
+        ('{"rtol": 1' + "0" * 400 + "}", "f, line 1: --rtol is a number of more than 300 digits, but it must be"),
+        ('{"seed": 1' + "0" * 5000 + "}", "f, line 1: no JSON (too deep, or a number too long)"),
         ('{"weights": 3}', "f, line 1: --weights is 3, but it must be the name of a file"),
-        ('{"rerun": "rnnscope shapes"}', "f, line 1: 'rnnscope shapes' is no rnnscope compare"),
+        ('{"schema": 1, "rerun": "rnnscope shapes"}', "f, line 1: 'rnnscope shapes' is no rnnscope compare"),
         ("[" * 100_000, "f, line 1: no JSON"),
     ],
 )
@@ -162,10 +182,15 @@ NOTHING: dict[str, Any] = {"axes": {}, "count": None, "configs": None, "out": No
         ({"report": "a", "resume": True}, "--report runs nothing, and --resume is given"),
         ({"count": 3, "configs": "a"}, "--random draws configurations, and --configs brings them"),
         ({"resume": True}, "--resume is given without --out"),
-        ({"count": 3, "axes": {"seed": (1, 2)}}, "--random draws with one --seed, and each Spec gets a seed"),
+        ({"out": "-"}, "--out is -, and stdout gets the summary"),
+        ({"count": 3, "axes": {"seed": (1, 2)}}, "--random draws with one --seed, and each configuration gets a seed"),
         (
             {"axes": dict.fromkeys(("hidden_size", "seq_len"), tuple(range(1, 1002)))},
             "these lists make 1002001 configurations, but a sweep may have 1000000",
+        ),
+        (
+            {"axes": dict.fromkeys(("hidden_size", "seq_len", "seed", "input_size"), tuple(range(1, 100_001)))},
+            "these lists make 100000000000000000000 configurations, but a sweep may have 1000000",
         ),
         ({"axes": {"layers": (1,)}}, "there is nothing called layers to list"),
         ({"axes": {"num_layers": (1, 0)}}, "--layers is 0, but it must be a whole number of at least 1"),

@@ -24,6 +24,8 @@ VALUES: list[tuple[str, str, tuple[Any, ...]]] = [
     ("hidden_size", "8..512:7", (8, 16, 32, 64, 128, 256, 512)),
     ("hidden_size", "7..7:1", (7,)),
     ("rtol", "1e-6..1e-2:3", (1e-6, pytest.approx(1e-4), 1e-2)),
+    ("rtol", "2.5E-6..0.25:2", (2.5e-6, 0.25)),
+    ("seq_len", "1..100,200", (*range(1, 101), 200)),
     ("bias", "on", (True,)),
     ("bias", "off", (False,)),
     ("bidirectional", "both", (False, True)),
@@ -41,6 +43,17 @@ def test_a_list_is_read(name: str, typed: str, values: tuple[Any, ...]) -> None:
     assert flag.parse(typed) == values
 
 
+def test_a_long_run_is_written_as_a_range() -> None:
+    flag = listed(FLAGS["seq_len"])
+    assert flag.words((*range(1, 4), *range(10, 1000), 7)) == ["--seq-len", "1,2,3,10..999,7"]
+
+
+@pytest.mark.parametrize("value", [(), "rnn", 2, ["rnn"]])
+def test_what_is_no_tuple_is_refused(value: object) -> None:
+    with pytest.raises(RnnscopeError, match="but it must be a tuple of values"):
+        listed(FLAGS["kind"]).check(value)
+
+
 @pytest.mark.parametrize(("name", "typed"), [case[:2] for case in VALUES])
 def test_what_is_written_is_read_again(name: str, typed: str) -> None:
     flag = listed(FLAGS[name])
@@ -49,7 +62,7 @@ def test_what_is_written_is_read_again(name: str, typed: str) -> None:
     assert set(flag.parse(again)) == set(values)
 
 
-A_RANGE = "but a range must be FIRST..LAST:COUNT with FIRST above 0, COUNT of at least 2"
+A_RANGE = "but a range must be FIRST..LAST:COUNT with 0 < FIRST <= LAST and a COUNT of at least 2"
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from rnnscope.row_files import line_of, read_rows, rows_added_to
 
 
 def row(number: int) -> dict[str, Any]:
-    facts = {"rerun": f"rnnscope compare --layers {number}", "status": "compared", "left": "module", "right": "cells"}
-    return {"schema": 1, "command": "compare", **facts, "spec": {"num_layers": number}, "max_abs": float("nan")}
+    facts = {"rerun": f"rnnscope compare --layers {number}", "status": "failed", "message": "no memory"}
+    spec = {"left": "module", "right": "cells", "spec": {"num_layers": number}}
+    return {"schema": 1, "command": "compare", **facts, **spec, "max_abs": float("nan")}
 
 
 def written(path: Path, *numbers: int, **options: bool) -> list[dict[str, Any]]:
@@ -30,7 +31,9 @@ def written(path: Path, *numbers: int, **options: bool) -> list[dict[str, Any]]:
 
 
 def numbers_in(path: Path) -> list[int]:
-    return [each["spec"]["num_layers"] for each in read_rows(str(path))]
+    rows: list[dict[str, Any]] = []
+    read_rows(str(path), rows.append)
+    return [each["spec"]["num_layers"] for each in rows]
 
 
 def test_a_row_is_one_line_of_strict_json(tmp_path: Path) -> None:
@@ -88,7 +91,8 @@ WRONG = {
     "another schema": (json.dumps(row(2) | {"schema": 2, "max_abs": 0}), "schema 2, but this rnnscope knows schema 1"),
     "another command": (json.dumps(row(2) | {"command": "shapes", "max_abs": 0}), "no row of a sweep"),
     "no rerun": ('{"schema": 1, "command": "compare"}', "no row of a sweep"),
-    "no schema": ('{"command": "compare"}', "no row of a sweep"),
+    "no schema": (json.dumps({**row(2), "schema": None, "max_abs": 0}), "schema None, but this rnnscope"),
+    "no message": (json.dumps({k: v for k, v in row(2).items() if k not in ("message", "max_abs")}), "no row of a"),
     "no object": ("[1]", "no row of a sweep"),
     "no JSON": ("layers,2", "no JSON"),
     "too deep": ("[" * 100_000, "no JSON"),
@@ -106,6 +110,30 @@ def test_another_file_is_refused_and_left_as_it_is(
     with pytest.raises(RnnscopeError, match=f"f, line 2: {reason}"):
         read(tmp_path / "f", **({"resume": True} if read is written else {}))
     assert (tmp_path / "f").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "tail", [b'{"precious": 1}', b"notes", b"abc\xff\xfe", b'{"schema":2,"command":"compare"}', b" "]
+)
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_last_line_that_is_no_part_of_a_row_is_not_cut_off(tmp_path: Path, rows: int, tail: bytes) -> None:
+    content = line_of(row(1)) * rows + tail
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(RnnscopeError, match=f"f, line {rows + 1}: "):
+        written(tmp_path / "f", 2, resume=True)
+    assert (tmp_path / "f").read_bytes() == content
+
+
+def test_a_whole_last_row_of_another_hand_gets_its_end(tmp_path: Path) -> None:
+    other = json.dumps(row(1) | {"max_abs": 0}).encode()
+    (tmp_path / "f").write_bytes(other)
+    written(tmp_path / "f", 2, resume=True)
+    assert (tmp_path / "f").read_bytes() == other + b"\n" + line_of(row(2))
+
+
+def test_what_is_printed_does_not_write_over_rows(bash: Callable[..., Answer], tmp_path: Path) -> None:
+    answer = bash(f"cd {tmp_path} && rnnscope sweep --out f > f")
+    assert answer == Answer(2, "", "rnnscope: f is where the summary goes, too; send one of the two elsewhere\n")
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:

@@ -1,23 +1,29 @@
 """Sweeps: each row is the comparison that its command line makes, whatever else was run, stopped or resumed."""
 
+import contextlib
+import gc
 import json
+import os
 import re
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import Answer
 
 import rnnscope
-from rnnscope import subjects
+from rnnscope import Spec, subjects
 from rnnscope.configurations import Configuration
 from rnnscope.conventions import DEVIATIONS
 from rnnscope.row_files import line_of
-from rnnscope.rows import row_of
+from rnnscope.rows import TOO_LARGE, row_of
+from rnnscope.subjects import run_cells
 from rnnscope.summaries import OUTCOMES, finding
 
 Cli = Callable[..., Answer]
@@ -95,28 +101,46 @@ import os, random, signal, sys, time
 import torch, rnnscope.sweeps
 from rnnscope.shell import run
 
-out, attempts, generator, killed = sys.argv[1], int(sys.argv[2]), random.Random(3), 0
-while killed < attempts:
+out, ended, generator, killed = sys.argv[1], sys.argv[1] + ".ended", random.Random(3), 0
+row_of = rnnscope.sweeps.row_of
+
+def noted(configuration):
+    row = row_of(configuration)
+    with open(ended, "ab", buffering=0) as stream:
+        stream.write(b".")
+    return row
+
+def rows():
+    return open(out, "rb").read().count(b"\\n") if os.path.exists(out) else 0
+
+rnnscope.sweeps.row_of = noted
+while killed < 20:
+    before = rows()
+    open(ended, "wb").close()
     child = os.fork()  # nothing has been computed in this process, so that a copy of it may compute
     if child == 0:
-        os._exit(run([*sys.argv[3:], "--out", out, "--resume", "-q"]))
+        os._exit(run([*sys.argv[2:], "--out", out, "--resume", "-q"]))
     time.sleep(generator.uniform(0.001, 0.09))
     os.kill(child, signal.SIGKILL)
     if os.WIFSIGNALED(os.waitpid(child, 0)[1]):
         killed += 1
+        print(before + os.path.getsize(ended) - rows())
     elif not generator.randrange(2):  # it came to its end: begin anew, sometimes with a part of what it wrote
         os.unlink(out)
     else:
         os.truncate(out, generator.randrange(os.path.getsize(out)))
-sys.exit(run([*sys.argv[3:], "--out", out, "--resume", "-q"]))
+sys.exit(run([*sys.argv[2:], "--out", out, "--resume", "-q"]))
 """
 
 
-@pytest.mark.skipif(not hasattr(sys, "platform") or sys.platform == "win32", reason="forks and kills")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and kills")
 def test_a_sweep_that_is_killed_20_times_and_resumed_has_the_same_rows(unbroken: set[bytes], tmp_path: Path) -> None:
-    words = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / "f"), "20", *SWEEP]
+    words = [sys.executable, "-W", "ignore", "-c", KILLED, str(tmp_path / "f"), *SWEEP]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
     assert (done.returncode, done.stderr) == (0, "")
+    lost = [int(line) for line in done.stdout.split()]  # configurations that ended and have no row, at each kill
+    assert len(lost) == 20
+    assert set(lost) <= {0, 1}
     assert lines_in(tmp_path / "f") == unbroken
 
 
@@ -216,8 +240,39 @@ def test_the_report_says_what_the_sweep_said(monkeypatch: pytest.MonkeyPatch, cl
 def test_a_report_passes_over_a_torn_line(cli: Cli, tmp_path: Path) -> None:
     row = line_of(row_of(Configuration({})))
     (tmp_path / "f").write_bytes(row + row[:50])
-    assert json.loads(cli("sweep", "--report", str(tmp_path / "f"), "--json").out)["counts"]["identical"] == 0
-    assert cli("sweep", "--report", str(tmp_path / "f")).code == 0
+    answer = cli("sweep", "--report", str(tmp_path / "f"), "--json")
+    assert answer.code == 0
+    assert len(json.loads(answer.out)["configurations"]) == 1
+
+
+NO_ROWS: dict[str, dict[str, Any]] = {
+    "no verdict": {"verdict": None},
+    "another verdict": {"verdict": "sure"},
+    "another status": {"status": "great"},
+    "a verdict of what failed": {"status": "identical"},
+    "a message that is none": {"message": {}},
+    "no spec": {"spec": None},
+    "no sizes": {"spec": {}},
+    "a size that is none": {"spec": {"num_layers": "x"}},
+    "no outputs": {"outputs": None},
+    "a figure that is none": {"outputs": [{"max_abs": "huge"}]},
+    "a command line that is none": {"rerun": 5},
+    "another command line": {"rerun": "rm -rf /"},
+}
+
+
+@pytest.mark.parametrize("change", NO_ROWS.values(), ids=NO_ROWS)
+@pytest.mark.parametrize("words", ["--report", "--resume --out"], ids=["to report", "to go on"])
+def test_a_row_that_was_changed_is_refused_with_its_line(
+    cli: Cli, tmp_path: Path, words: str, change: dict[str, Any]
+) -> None:
+    row = row_of(Configuration({"threads": 1}))
+    content = line_of(row) + line_of(row | change)
+    (tmp_path / "f").write_bytes(content)
+    answer = cli("sweep", *words.split(), str(tmp_path / "f"))
+    assert answer.code == 2
+    assert answer.err.startswith(f"rnnscope: {tmp_path / 'f'}, line 2: ")
+    assert (tmp_path / "f").read_bytes() == content
 
 
 def test_a_report_of_nothing_is_trouble(cli: Cli, tmp_path: Path) -> None:
@@ -246,7 +301,59 @@ def test_memory_that_runs_out_is_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
     row = row_of(Configuration({}))
-    assert (row["status"], row["message"].partition(";")[0]) == ("failed", "out of memory on cpu")
+    assert (row["status"], row["message"]) == ("failed", TOO_LARGE)
+
+
+def test_how_much_memory_is_free_is_not_in_a_row() -> None:
+    row = row_of(Configuration({"hidden_size": 10**8}))
+    assert (row["status"], row["message"]) == ("failed", TOO_LARGE)
+
+
+def test_what_ran_out_of_memory_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    def run(*given: object) -> subjects.Run:
+        tensor = torch.zeros(3)
+        held.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    gc.disable()
+    try:
+        assert row_of(Configuration({}))["message"] == TOO_LARGE
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
+
+
+def test_a_gpu_that_is_broken_ends_the_sweep(monkeypatch: pytest.MonkeyPatch, cli: Cli, tmp_path: Path) -> None:
+    """After an illegal access every call fails: rows of that would say nothing of their configurations."""
+
+    def run(spec: Spec, *given: Any) -> subjects.Run:
+        if spec.num_layers == 2:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return run_cells(spec, *given)
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    answer = cli("sweep", "--layers", "1,2,3", "--out", str(tmp_path / "f"))
+    assert (answer.code, len(lines_in(tmp_path / "f"))) == (2, 1)
+    assert answer.err.startswith("rnnscope: unexpected RuntimeError: CUDA error: an illegal memory access")
+
+
+SETS = """
+import torch
+class Sets(torch.nn.RNN):
+    def forward(self, x, hx):
+        torch.backends.mkldnn.enabled = False
+        return super().forward(x, hx)
+"""
+
+
+def test_what_a_class_sets_does_not_reach_the_next_row(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "sets.py").write_text(SETS)
+    cli("sweep", "--right", f"{tmp_path / 'sets.py'}:Sets,cells", "--out", str(tmp_path / "f"))
+    rows = [json.loads(line) for line in (tmp_path / "f").read_text().splitlines()]
+    assert json.loads(line_of(row_of(Configuration({"threads": 1})))) == rows[1]
 
 
 def test_a_row_names_sides_and_device_as_they_were_asked_for() -> None:
@@ -272,13 +379,45 @@ def test_many_numbers_are_told_in_ranges_and_seeds_of_their_own_not_at_all(cli: 
     assert sum(sum(each["counts"].values()) for each in facts["axes"]) == 60
 
 
+def test_sizes_that_follow_are_no_axis(cli: Cli) -> None:
+    facts = json.loads(cli("sweep", "--lengths", "3,2/4,1,1", "--json").out)
+    assert [(each["flag"], each["value"]) for each in facts["axes"]] == [("--lengths", "3,2"), ("--lengths", "4,1,1")]
+
+
+def test_seeds_that_were_asked_for_are_an_axis(cli: Cli) -> None:
+    facts = json.loads(cli("sweep", "--seed", "0..2", "--json").out)
+    assert [(each["flag"], each["value"]) for each in facts["axes"]] == [("--seed", str(seed)) for seed in range(3)]
+
+
+def test_the_worst_difference_may_be_that_of_a_gradient() -> None:
+    row = row_of(Configuration({"grad": True, "kind": "lstm"}))
+    greatest = max(each["max_abs"] for each in (*row["outputs"], *row["gradients"]))
+    assert finding(row).max_abs == greatest > max(each["max_abs"] for each in row["outputs"])
+
+
+def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="has no terminals to open")
+    leader, follower = pty.openpty()
+    words = [sys.executable, "-m", "rnnscope", "sweep", "--layers", "1..120", "--hidden-size", "1"]
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=follower, env=environment, text=True) as process:
+        out, _ = process.communicate(timeout=120)
+    os.close(follower)
+    seen = b""
+    with contextlib.suppress(OSError):  # a terminal that was hung up
+        while part := os.read(leader, 65536):
+            seen += part
+    os.close(leader)
+    assert re.search(rb"\d+/120\S* .*configurations/s .*?\d:\d\d:\d\d", seen)
+    assert out.startswith("120 configurations\n")
+    assert "━" not in out
+
+
 def test_nothing_but_the_result_is_printed_off_a_terminal(cli: Cli) -> None:
     assert cli("sweep", "--layers", "1,2").err == ""
 
 
 def test_the_state_of_torch_is_as_before(cli: Cli) -> None:
-    import torch
-
     before = torch.get_num_threads(), torch.get_rng_state(), torch.is_grad_enabled()
     cli("sweep", "--threads", "1,2", "--grad", "both", "--onednn", "both")
     after = torch.get_num_threads(), torch.get_rng_state(), torch.is_grad_enabled()
@@ -288,8 +427,6 @@ def test_the_state_of_torch_is_as_before(cli: Cli) -> None:
 
 
 def test_files_can_be_swept(cli: Cli, tmp_path: Path) -> None:
-    import torch
-
     for kind in ("RNN", "GRU"):
         torch.save(getattr(torch.nn, kind)(4, 6).state_dict(), tmp_path / f"{kind}.pt")
     files = [str(tmp_path / f"{kind}.pt") for kind in ("RNN", "GRU")]

@@ -10,12 +10,19 @@ import pytest
 import torch.distributed
 from conftest import Answer
 
+import rnnscope
+from rnnscope import Spec
+from rnnscope.configurations import Configuration
+from rnnscope.memory import needed_bytes
+from rnnscope.rows import row_of
+from rnnscope.workers import Ranks
+
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
 
 SWEEP = ["sweep", "--kind", "rnn,lstm,gru", "--layers", "1,2", "--hidden-size", "5..60:4"]
 
 CLASS = """
-import os, signal
+import os, signal, time
 from torch import nn
 
 class Differs(nn.RNN):
@@ -28,14 +35,15 @@ class Dies(nn.RNN):
         nn.calls = getattr(nn, "calls", 0) + 1  # of the process: the class is made anew for each configuration
         if os.environ.get("RANK") == "1" and nn.calls == 25:
             os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02 if os.environ.get("RANK") == "0" else 0)  # or rank 0 might be done before
         return super().forward(x, hx)
 """
 
 
-def ranks(*words: str, count: int = 2) -> Answer:
-    """Answer a command line with so many processes of torchrun."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-    done = subprocess.run([*launch, "-m", "rnnscope", *words], capture_output=True, text=True, check=False, timeout=100)
+def ranks(*words: str, typed: str = "") -> Answer:
+    """Answer a command line with two processes of torchrun."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "rnnscope"]
+    done = subprocess.run([*launch, *words], input=typed, capture_output=True, text=True, check=False, timeout=100)
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
@@ -56,11 +64,10 @@ def test_a_finding_stands_in_the_file_and_the_exit_code_of_the_report(
 ) -> None:
     (tmp_path / "own.py").write_text(CLASS)
     lines = "\n".join(json.dumps({"hidden_size": size, "num_layers": 1}) for size in (2, 1))
-    (tmp_path / "configs").write_text(lines)
     own = f"{tmp_path / 'own.py'}:Differs"
-    answer = ranks("sweep", "--configs", str(tmp_path / "configs"), "--right", own, "--out", str(tmp_path / "f"))
+    answer = ranks("sweep", "--configs", "-", "--right", own, "--out", str(tmp_path / "f"), typed=lines)
     assert answer.code == 0
-    assert "Verdict: 1 of 2 that were compared are different." in answer.out
+    assert "Verdict: of 2 comparisons 1 found a difference." in answer.out
     assert cli("sweep", "--report", str(tmp_path / "f")).code == 1
 
 
@@ -78,7 +85,46 @@ def test_what_was_done_when_a_rank_dies_is_kept(cli: Callable[..., Answer], tmp_
     assert lines_in(tmp_path / "f") == lines_in(tmp_path / "alone")
 
 
-def test_one_rank_says_what_is_wrong_and_lines_come_from_its_stdin(tmp_path: Path) -> None:
-    answer = ranks("sweep", "--layers", "1,0")
-    assert answer.out == ""
-    assert answer.err.count("rnnscope: --layers is 0, but it must be a whole number of at least 1") == 1
+def test_one_rank_says_what_is_wrong() -> None:
+    answer = ranks("sweep", "--layers", "1,0", "--json")
+    sentence = "--layers is 0, but it must be a whole number of at least 1"
+    assert json.loads(answer.out)["error"]["message"] == sentence
+    assert answer.err.count(f"rnnscope: {sentence}") == 1
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process of torchrun that has no others."""
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined]
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda url: iter([(store, 0, 1)]))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+
+
+@pytest.mark.usefixtures("launched")
+def test_a_process_may_sweep_twice() -> None:
+    for layers in (1, 2):
+        found = rnnscope.sweep({"num_layers": (layers,)})
+        assert found is not None
+        assert found.workers == 1
+        assert [each.outcome for each in found.findings] == ["identical"]
+
+
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize(("local_rank", "device"), [(0, 0), (1, 1), (5, 1)])
+def test_each_rank_takes_its_own_device(monkeypatch: pytest.MonkeyPatch, local_rank: int, device: int) -> None:
+    taken: list[int] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", taken.append)
+    monkeypatch.setenv("LOCAL_RANK", str(local_rank))
+    Ranks()
+    assert taken == [device]
+
+
+def test_ranks_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnscope.rows.free_bytes", lambda: 4 * needed_bytes(Spec()) - 4)
+    assert row_of(Configuration({}))["status"] == "compared"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert row_of(Configuration({}))["status"] == "failed"
