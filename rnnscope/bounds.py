@@ -42,7 +42,7 @@ from rnnscope.shapes import real_steps
 from rnnscope.spec import Spec
 from rnnscope.subjects import Run, Subject, run_equations
 from rnnscope.walker import State, Step
-from rnnscope.weights import Input, Weights
+from rnnscope.weights import Input, Weights, time_of
 
 Equations = Callable[..., Run]
 """`run_equations`, or one that computes something else and takes the same arguments."""
@@ -167,7 +167,7 @@ def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     """A view of y, or of a layer's y, as it is walked: (L, D, N, H_out), or without N. Others: (1, 1, …)."""
     if not name.startswith("y"):
         return tensor[None, None]
-    time = 1 if spec.batch_first and not spec.unbatched else 0
+    time = time_of(spec)
     split = tensor.view(*tensor.shape[:-1], spec.directions, -1)
     return split.movedim((time, -2), (0, 1))
 
@@ -178,7 +178,7 @@ def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
     if not name.startswith("y"):
         return tuple(others)
     *items, unit = others
-    items.insert(1 if spec.batch_first and not spec.unbatched else 0, step)
+    items.insert(time_of(spec), step)
     return (*items, direction * spec.output_size + unit)
 
 

@@ -154,7 +154,7 @@ def _gate_rows(evidence: Evidence, left: dict[int, Tensor], right: dict[int, Ten
 def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
-    x = _time_first(problem, given.x if layer == 0 else up[layer - 1])
+    x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
     halves = _time_first(problem, up[layer]).chunk(spec.directions, -1)
     found: dict[str, list[Tensor]] = {}
     for way, half in enumerate(halves):

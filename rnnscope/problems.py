@@ -1,7 +1,7 @@
 """What both sides of a comparison get: weights, input and cotangents, the same numbers in every dtype that computes.
 
-They are kept in float64 on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes
-nothing. From one problem others are made: its first steps, one layer, or every step by itself. Nothing is judged here.
+They are kept on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes nothing: in
+float64, and x, which may be long, in the smallest of these dtypes. From one problem others are made: its first steps, one layer, or every step by itself. Nothing is judged here.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from rnnscope.dims import layer_parameters
-from rnnscope.spec import Spec
+from rnnscope.spec import DTYPES, Spec
 from rnnscope.subjects import Subject, run_equations, valid_steps
 from rnnscope.walker import State, Step
-from rnnscope.weights import Input, Weights, draw_cotangents, draw_input, draw_weights
+from rnnscope.weights import BLOCK, Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
 
 Tensors = dict[str, Tensor]
 
@@ -27,7 +27,7 @@ _ROUNDING = ("bfloat16", "float16", "float32")
 
 @dataclass(frozen=True)
 class Problem:
-    """One network and one input, in float64 on the CPU.
+    """One network and one input, on the CPU: in float64, and x in the smallest dtype that can say it.
 
     Args:
         spec: its device and dtype are the reference's: cpu and float64.
@@ -60,11 +60,12 @@ def draw_problem(
         dtypes_of_weights: where they need not be numbers of all the dtypes, since the other side has its own.
     """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
-    given = given or draw_input(exact)
+    state, blocks = (given.state, given.x.split(BLOCK, time_of(exact))) if given else draw_blocks(exact)
+    x = joined((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
     return Problem(
         exact,
         rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
-        Input(rounded(given.x, dtypes), tuple(rounded(each, dtypes) for each in given.state)),
+        Input(x, tuple(rounded(each, dtypes) for each in state)),
         {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
         dtypes,
     )
@@ -112,7 +113,7 @@ def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
 def first_steps(problem: Problem, count: int) -> Problem:
     """The same network on the first steps of the same input."""
     spec, x = problem.spec, problem.given.x
-    time = 1 if spec.batch_first and not spec.unbatched else 0
+    time = time_of(spec)
     # As ragged as before, or what happens at the ends would not show.
     lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
     cotangents = problem.cotangents
@@ -162,7 +163,7 @@ def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
 
 def _states_before(problem: Problem) -> State:
     """h: (D·K, L, N, H_out), and c: (D·K, L, N, H), in which the reference came to each step in each direction."""
-    seen: dict[tuple[int, int], list[State]] = {}
+    given, seen = problem.given, dict[tuple[int, int], list[State]]()
 
     def around(layer: int, direction: int, step: Step) -> Step:
         states = seen.setdefault((layer, direction), [])
@@ -174,7 +175,7 @@ def _states_before(problem: Problem) -> State:
         return noting
 
     with torch.no_grad():
-        run_equations(problem.spec, problem.weights, problem.given, around=around)
+        run_equations(problem.spec, problem.weights, Input(given.x.double(), given.state), around=around)
     rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in seen.values()]
     in_time = [
         tuple(each.flip(0) if direction else each for each in row)
@@ -186,6 +187,12 @@ def _states_before(problem: Problem) -> State:
 def rounded_weights(weights: Weights, dtypes: tuple[str, ...]) -> Weights:
     """Weights as a problem has them."""
     return {name: rounded(each, dtypes) for name, each in weights.items()}
+
+
+def smallest(dtypes: tuple[str, ...]) -> torch.dtype:
+    """The dtype in which numbers that all of these can say take the least memory."""
+    dtype: torch.dtype = getattr(torch, min(dtypes, key=DTYPES.__getitem__))
+    return dtype
 
 
 def rounded(tensor: Tensor, dtypes: tuple[str, ...]) -> Tensor:

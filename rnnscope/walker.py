@@ -41,7 +41,9 @@ def walk(
     """
     steps: Steps = x.unbind(0)
     masks = None if real is None else real.unbind(0)
-    rows = iter(zip(*(each.unbind(0) for each in initial), strict=True))
+    # Each row in a place of its own, as the states are that follow: products are rounded by where in memory numbers
+    # stand, and a walk that goes on from the state of another must give what one walk gives.
+    rows = iter(zip(*([row.clone() for row in each.unbind(0)] for each in initial), strict=True))
     last: list[State] = []
     for number, directions in enumerate(layers):
         if number and between is not None:

@@ -4,7 +4,7 @@ Drawing is done on the CPU in float64, with the dtype's rounding afterwards, so 
 every dtype and on every device.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from rnnscope.spec import Spec
 
 Weights = dict[str, Tensor]
 """Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
+
+BLOCK = 256
+"""Steps of x that are drawn at a time, whatever they are drawn for: so much of it is there in float64, and no more."""
 
 _STREAMS = {"weights": 0, "input": 1, "cotangents": 2}
 
@@ -101,15 +104,43 @@ def draw_weights(spec: Spec) -> Weights:
 
 def draw_input(spec: Spec) -> Input:
     """x, and the initial state unless it is zeros, from the standard normal distribution."""
+    state, blocks = draw_blocks(spec)
+    x = joined(blocks, spec, getattr(torch, spec.dtype))
+    return Input(x.to(spec.device), tuple(_placed(each, spec) for each in state))
+
+
+def draw_blocks(spec: Spec) -> tuple[tuple[Tensor, ...], Iterator[Tensor]]:
+    """The initial state, and x block by block: (BLOCK, N, H_in), laid out as x is; in float64."""
     generator = _generator(spec.seed, "input")
     shapes = {each.name: each.shape for each in tensor_shapes(spec) if each.role != "output"}
-    x_shape = shapes.pop("x")
+    x_shape, time = list(shapes.pop("x")), time_of(spec)
     # The state comes first, so that a longer sequence keeps it.
     state = [_empty(shape).normal_(generator=generator) for shape in shapes.values()]
     if spec.h0 == "zeros":
         state = [each.zero_() for each in state]
-    x = _empty(x_shape).normal_(generator=generator)
-    return Input(_placed(x, spec), tuple(_placed(each, spec) for each in state))
+
+    def blocks() -> Iterator[Tensor]:
+        for start in range(0, spec.seq_len, BLOCK):
+            x_shape[time] = min(BLOCK, spec.seq_len - start)
+            yield _empty(tuple(x_shape)).normal_(generator=generator)
+
+    return tuple(state), blocks()
+
+
+def joined(blocks: Iterable[Tensor], spec: Spec, dtype: torch.dtype) -> Tensor:
+    """x of a Spec from its blocks, in a dtype on the CPU; no more than a block of it is ever there twice."""
+    shape = next(each.shape for each in tensor_shapes(spec) if each.name == "x")
+    x, start, time = torch.empty(shape, dtype=dtype, device="cpu"), 0, time_of(spec)
+    for block in blocks:
+        steps = block.shape[time]
+        x.narrow(time, start, steps).copy_(block)
+        start += steps
+    return x
+
+
+def time_of(spec: Spec) -> int:
+    """The dim of x and y along which time runs."""
+    return 1 if spec.batch_first and not spec.unbatched else 0
 
 
 def draw_cotangents(spec: Spec) -> Weights:
