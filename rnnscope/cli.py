@@ -14,6 +14,7 @@ from rnnscope.benches import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD, bench_spec
 from rnnscope.command_line import COMMANDS, app, command
 from rnnscope.comparability import (
     ATOL,
+    CHUNK,
     GRAD,
     MAP,
     POWER,
@@ -78,9 +79,10 @@ def compare(
     resync: Annotated[bool, RESYNC],
     power: Annotated[bool, POWER],
     map: Annotated[bool, MAP],
+    chunk: Annotated[int | None, CHUNK],
 ) -> "Result":
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    question = Question(rtol, atol, grad, reference, resync, power, map)
+    question = Question(rtol, atol, grad, reference, resync, power, map, chunk)
     check_comparable(loaded.spec, left, right, question)  # refused, as all above, before torch is imported
     return rnnscope.compare(loaded.spec, left, right, loaded=loaded, record=record, force=force, **asdict(question))
 

@@ -144,7 +144,9 @@ def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> No
         by_step = 1 if "values" in values else of_map
         check_rows(spec, by_step if form == "json" else 0)
     if spec.memory_check and runs:
-        check_memory(spec, **{name: values[name] for name in ("grad", "reference", "resync", "map") if name in values})
+        check_memory(
+            spec, **{name: values[name] for name in ("grad", "reference", "resync", "map", "chunk") if name in values}
+        )
 
 
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:

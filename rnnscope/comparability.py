@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag, Number, Switch
+from rnnscope.flags import Flag, Number, Switch, Whole
 from rnnscope.sides import LEFT, RECORDED, RIGHT, side_spec
-from rnnscope.spec import Spec
+from rnnscope.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
@@ -26,6 +26,14 @@ RESYNC = Switch(
 )
 POWER = Switch(("--power",), "Tell which known deviations this comparison would have caught.", "Comparison", False)
 MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.", "Comparison", False)
+CHUNK = Whole(
+    ("--chunk",),
+    "Run so many steps at a time and carry the state on: for long sequences.",
+    "Comparison",
+    minimum=1,
+    maximum=LARGEST_SIZE,
+    example=1000,
+)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -77,6 +85,8 @@ class Question:
         resync: take every step by itself, fed the reference's state.
         power: tell which known deviations this comparison would have caught.
         map: find the greatest difference of each layer and step.
+        chunk: run both sides over so many steps at a time, each from the state after the ones before. Without the
+            reference no more than a chunk is ever there; with it every run keeps its y.
 
     Raises:
         RnnscopeError: one tolerance without the other, a value that is not allowed, or two that do not go together.
@@ -91,6 +101,7 @@ class Question:
     resync: bool = False
     power: bool = False
     map: bool = False
+    chunk: int | None = None
 
     def __post_init__(self) -> None:
         for name, flag in QUESTION_FLAGS.items():
@@ -101,7 +112,29 @@ class Question:
                 f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
                 "give one of the two",
             )
+        if self.chunk is not None:
+            CHUNK.check(self.chunk)
+            self._check_chunk(self.chunk)
         chosen_tolerance(("float32",), self.rtol, self.atol)
+
+    def _check_chunk(self, chunk: int) -> None:
+        """What looks at a whole run does not go with chunks."""
+        for asked, flag, why in (
+            (self.grad, GRAD, "goes back through all steps at once"),
+            (self.resync, RESYNC, "takes every step by itself and carries nothing on"),
+            (self.power, POWER, "runs every deviation over the whole sequence"),
+            (self.map, MAP, "keeps every step of every layer"),
+        ):
+            if asked:
+                raise RnnscopeError(
+                    f"{CHUNK.name} {chunk} carries the state from chunk to chunk, and {flag.name} {why}",
+                    "give one of the two",
+                )
+
+    @property
+    def figures_alone(self) -> bool:
+        """Whether no more is asked than the figures of y, h and c, for which no whole run need be kept."""
+        return not (self.reference or self.grad or self.resync or self.power or self.map)
 
 
 QUESTION_FLAGS: dict[str, Flag] = {
@@ -112,6 +145,7 @@ QUESTION_FLAGS: dict[str, Flag] = {
     "resync": RESYNC,
     "power": POWER,
     "map": MAP,
+    "chunk": CHUNK,
 }
 """The flag of each field."""
 
@@ -128,11 +162,10 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = Que
         raise RnnscopeError(
             "--left and --right are both recorded, so that nothing would be run", "compare each with --left equations"
         )
-    if recorded and (question.grad or question.resync):
-        raise RnnscopeError(
-            f"{recorded[0]} cannot be run again, as {GRAD.name if question.grad else RESYNC.name} would need",
-            "leave it out",
-        )
+    again = {GRAD: question.grad, RESYNC: question.resync, CHUNK: question.chunk is not None}
+    if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
+        raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
+    check_chunk(spec, question)
     for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
@@ -148,6 +181,26 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = Que
         raise RnnscopeError(
             "--batch is 0, so y and h have no elements and there is nothing to see", "try --batch 1 or more"
         )
+
+
+def check_chunk(spec: Spec, question: Question) -> None:
+    """Do nothing where the state can be carried from chunk to chunk, or where no chunks are asked for.
+
+    Raises:
+        RnnscopeError: a Spec under which it cannot.
+    """
+    if question.chunk is None:
+        return
+    for name, why in (
+        ("bidirectional", "walks from the last step back, too"),
+        ("lengths", "lets each item end at a step of its own"),
+    ):
+        if getattr(spec, name):
+            raise RnnscopeError(
+                f"{CHUNK.name} {question.chunk} carries the state on from chunk to chunk, and "
+                f"{SPEC_FLAGS[name].name} {why}",
+                "give one of the two",
+            )
 
 
 def blind_spots(spec: Spec, resync: bool = False) -> Iterator[str]:

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.cells import Hidden
-from rnnscope.comparability import Question, check_comparable
+from rnnscope.chunks import carried, draw_in_chunks
+from rnnscope.comparability import CHUNK, Question, check_chunk, check_comparable
 from rnnscope.devices import arithmetic, device_name, running
 from rnnscope.errors import RnnscopeError
 from rnnscope.findings import compare_sides
@@ -61,7 +62,7 @@ def compare(*sides: Any, **options: Any) -> Comparison:
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
     and `force` replaces one that is there.
 
-    Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power, map. Memory is not
+    Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power, map, chunk. Memory is not
     checked here: see `check_memory`.
 
     Raises:
@@ -80,6 +81,8 @@ def _compare_modules(
 ) -> Comparison:
     asked = Question(**question)
     spec, problem, one, other = live_sides(left, right, x, hx, asked.grad)
+    check_chunk(spec, asked)
+    one, other = _in_chunks(one, asked), _in_chunks(other, asked)
     with running(spec, asked.grad) as placed:
         return replace(compare_sides(placed, one, other, problem, asked), rerunnable=False)
 
@@ -97,6 +100,11 @@ def _compare_subjects(
     asked = Question(**question)
     check_comparable(spec, left, right, asked)
     if record is not None:
+        if asked.chunk is not None:
+            raise RnnscopeError(
+                f"{RECORD.name} {record} keeps a whole run, and {CHUNK.name} {asked.chunk} makes none",
+                "give one of the two",
+            )
         check_target(record, force)
         _check_no_source(record, loaded)
     loaded = loaded or Loaded(NO_FILES, spec)
@@ -107,14 +115,36 @@ def _compare_subjects(
     if loaded.right_weights is not None:  # each side's are rounded to its own dtype alone, or they might become alike
         for_weights = (one.spec.dtype,)
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
+    one, other = _in_chunks(one, asked), _in_chunks(other, asked)
     with running(spec, asked.grad) as placed:
-        problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given, for_weights)
-        found = compare_sides(placed, one, other, problem, asked)
+        xs = None
+        if asked.chunk is not None and asked.figures_alone and loaded.given is None:
+            problem, xs = draw_in_chunks(placed, dtypes, asked.chunk, loaded.weights, for_weights)
+        else:
+            problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given, for_weights)
+        found = compare_sides(placed, one, other, problem, asked, xs)
         found = replace(found, sources=loaded.sources, typed=(left, right))
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(record, problem, outputs, one.spec, one.arithmetic, device_name(one.spec), force)
         return found
+
+
+def _in_chunks(side: Side, asked: Question) -> Side:
+    """The side as it is asked for: it carries its state through chunks where these are asked for.
+
+    Raises:
+        RnnscopeError: a class of the user's that takes no state.
+    """
+    if asked.chunk is None:
+        return side
+    if not side.has_steps:
+        raise RnnscopeError(
+            f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {asked.chunk} carries the state on",
+            f"name an argument hx, or leave {CHUNK.name} out",
+        )
+    # Without the reference the figures are taken chunk by chunk as well: see side_by_side.py.
+    return side if asked.figures_alone else replace(side, run=carried(side.run, side.subject, asked.chunk))
 
 
 def _check_no_source(record: str, loaded: Loaded | None) -> None:

@@ -28,6 +28,7 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "back_ends": dict(comparison.back_ends),
         "dtypes": list(comparison.dtypes),
         "resync": comparison.resync,
+        "chunk": comparison.chunk,
         "weight_differences": [asdict(each) for each in comparison.weights],
         "dependences": [asdict(each) for each in comparison.dependences],
         "recorded": comparison.recorded,

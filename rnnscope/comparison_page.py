@@ -43,8 +43,8 @@ def page_of_comparison(comparison: "Comparison") -> Page:
         page.append(Sentence("Tolerance", rule))
     mood = "good" if comparison.exit_code == 0 else "bad"
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
-    page += [*_why(comparison), *_own(comparison), *_where(comparison), *_step_by_step(comparison)]
-    page += _power(comparison)
+    page += [*_why(comparison), *_own(comparison), *_where(comparison), *_in_chunks(comparison)]
+    page += [*_step_by_step(comparison), *_power(comparison)]
     if comparison.heat_map is not None:
         limit = "tolerance" if comparison.first_divergence is None and comparison.binds else "bound"
         if comparison.reference and not comparison.reference.function.within:
@@ -141,6 +141,13 @@ def _where(comparison: "Comparison") -> Page:
     if place is None:
         return []
     return [Sentence("First at", f"{place_in_words(comparison.spec, place)}.")]
+
+
+def _in_chunks(comparison: "Comparison") -> Page:
+    if comparison.chunk is None or comparison.chunk >= comparison.spec.seq_len:
+        return []
+    chunks, steps = -(-comparison.spec.seq_len // comparison.chunk), counted(comparison.chunk, "step")
+    return [Sentence("In chunks", f"{counted(chunks, 'chunk')} of {steps}, each from the state after the last.")]
 
 
 def _step_by_step(comparison: "Comparison") -> Page:

@@ -4,7 +4,7 @@ Figures are taken in float64, on the CPU. Runs nothing and gives no verdict: see
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -82,6 +82,33 @@ def difference(
         identical=all(part.identical for part in parts),
         within_tolerance=mismatched == 0,
     )
+
+
+def with_piece(found: Difference, piece: Difference, dim: int, start: int) -> Difference:
+    """The figures of what was seen so far and of the next piece of it, whose first index in a dim is `start`."""
+    if found.worst_index is None or piece.worst_index is None:  # there are none to add up
+        return found
+    index = tuple(at + start if number == dim else at for number, at in enumerate(piece.worst_index))
+    # As in one piece, the first of several that are greatest.
+    farther = _order(piece.max_abs) > _order(found.max_abs)
+    farther = farther or (_order(piece.max_abs) == _order(found.max_abs) and index < found.worst_index)
+    return replace(
+        found,
+        total=found.total + piece.total,
+        max_abs=piece.max_abs if farther else found.max_abs,
+        max_rel=max(found.max_rel, piece.max_rel, key=_order),
+        max_ulp=None if found.max_ulp is None else max(found.max_ulp, piece.max_ulp, key=_order),
+        worst_index=index if farther else found.worst_index,
+        mismatched=(found.mismatched or 0) + (piece.mismatched or 0),
+        nonfinite=(found.nonfinite or 0) + (piece.nonfinite or 0),
+        identical=found.identical and piece.identical,
+        within_tolerance=found.within_tolerance and piece.within_tolerance,
+    )
+
+
+def _order(value: float | None) -> tuple[bool, float]:
+    """A key under which every NaN is the same, and greater than every number."""
+    return nan_last(0.0 if value is None else value) if value == value else (True, 0.0)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ Shape = tuple[int, ...]
 GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 """The letters of the gates, in the order in which their rows are stacked in weight_ih, weight_hh and the biases."""
 
+BLOCK = 256
+"""Steps of x that are drawn at a time, whatever they are drawn for: every length and every chunk sees the same ones."""
+
 
 @dataclass(frozen=True)
 class TensorShape:

@@ -3,10 +3,12 @@
 The runs are made and measured in judgement.py, and the verdict follows from the facts in verdicts.py.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from rnnscope import diagnosis
 from rnnscope.comparability import (
@@ -20,23 +22,39 @@ from rnnscope.heat_map import HeatMap, heat_map
 from rnnscope.judgement import Evidence, Side
 from rnnscope.locating import Place, first_nonfinite, function_parts, precision_parts, tolerance_parts
 from rnnscope.margins import OUTPUTS
-from rnnscope.problems import Problem, Tensors, step_by_step
+from rnnscope.problems import Problem, step_by_step
+from rnnscope.side_by_side import Figures, beside_a_whole_run, in_chunks, returned
 from rnnscope.spec import Spec
 from rnnscope.subjects import valid_region
 from rnnscope.verdicts import Comparison, Reference
-from rnnscope.weights import dtype_name
+from rnnscope.weights import all_finite, time_of
 
 
-def compare_sides(spec: Spec, left: Side, right: Side, problem: Problem, question: Question) -> Comparison:
+def compare_sides(
+    spec: Spec, left: Side, right: Side, problem: Problem, question: Question, xs: Iterator[Tensor] | None = None
+) -> Comparison:
     """Run two sides on one problem and compare y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
     To be called while the Spec runs: see devices.py.
 
+    Args:
+        xs: x in chunks, where the problem has none.
+
     Raises:
         RnnscopeError: a dtype that a device cannot compute, or whatever a side of the user's does wrong.
     """
+    sides = (left, right)
+    tolerance = chosen_tolerance(tuple(side.spec.dtype for side in sides), question.rtol, question.atol)
+    if question.figures_alone:
+        if xs is None and question.chunk is not None:
+            xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
+        if xs is not None:
+            seen = in_chunks(problem, left, right, xs, tolerance)
+            return replace(_facts(spec, sides, problem, question, seen, tolerance), first_divergence=seen.place)
+        if figures := beside_a_whole_run(problem, left, right, tolerance):
+            return _facts(spec, sides, problem, question, figures, tolerance)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    facts = _found(spec, evidence, question)
+    facts = _found(spec, evidence, question, tolerance)
     return replace(facts, heat_map=_heat_map(facts, evidence)) if question.map else facts
 
 
@@ -49,33 +67,40 @@ def _heat_map(facts: Comparison, evidence: Evidence) -> HeatMap:
     return heat_map(evidence, place)
 
 
-def _found(spec: Spec, evidence: Evidence, question: Question) -> Comparison:
-    """All but the map."""
-    sides = (evidence.left, evidence.right)
-    dtypes = tuple(side.spec.dtype for side in sides)
-    tolerance = chosen_tolerance(dtypes, question.rtol, question.atol)
-    outputs, gradients = _rows(evidence, tolerance)
-    facts = Comparison(
+def _facts(
+    spec: Spec, sides: tuple[Side, Side], problem: Problem, question: Question, figures: Figures, tolerance: Tolerance
+) -> Comparison:
+    """What follows from the figures alone."""
+    left, right = sides
+    return Comparison(
         spec,
-        evidence.left.subject,
-        evidence.right.subject,
-        outputs,
+        left.subject,
+        right.subject,
+        figures.outputs,
         tolerance,
         ", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         str(torch.__version__),
-        gradients if question.grad else None,
+        figures.gradients if question.grad else None,
         asked_for_reference=question.reference,
         resync=question.resync,
-        dtypes=dtypes,
+        chunk=question.chunk,
+        dtypes=(left.spec.dtype, right.spec.dtype),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
-        nonfinite=tuple(side.role for side in sides if not _all_finite(evidence.own(side))),
-        weights=_other_weights(evidence, tolerance),
+        nonfinite=figures.nonfinite,
+        weights=_other_weights(problem, left, right, tolerance),
         recorded=next((side.role for side in sides if side.recorded), None),
-        ungraded=tuple(
-            (side.role, missing) for side in sides if question.grad and (missing := _ungraded(evidence, side))
-        ),
-        returned=tuple((side.role, each) for side in sides if (each := _returned(evidence, side)) != side.spec.dtype),
+        returned=figures.returned,
     )
+
+
+def _found(spec: Spec, evidence: Evidence, question: Question, tolerance: Tolerance) -> Comparison:
+    """All but the map, of whole runs."""
+    sides = (evidence.left, evidence.right)
+    figures = _figures(evidence, tolerance)
+    facts = _facts(spec, sides, evidence.problem, question, figures, tolerance)
+    if question.grad:
+        missing = ((side.role, _ungraded(evidence, side)) for side in sides)
+        facts = replace(facts, ungraded=tuple((role, names) for role, names in missing if names))
     if facts.cause in ("shape", "nonfinite"):
         return replace(facts, first_divergence=_first_divergence(facts, evidence))
     if question.reference:
@@ -88,16 +113,16 @@ def _found(spec: Spec, evidence: Evidence, question: Question) -> Comparison:
         )
         facts = replace(facts, first_divergence=_first_divergence(facts, evidence))
     if question.power:
-        caught = partial(_would_differ, facts, any(not row.within_tolerance for row in (*outputs, *gradients)))
+        caught = partial(_would_differ, facts, any(not row.within_tolerance for row in facts.differences))
         facts = replace(facts, power=diagnosis.power(evidence, spec, caught, question.reference))
     return facts
 
 
-def _other_weights(evidence: Evidence, tolerance: Tolerance) -> tuple[Difference, ...]:
+def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
     """How the right side's weights differ from the left one's."""
-    left, right = (side.own_problem(evidence.problem).weights for side in (evidence.left, evidence.right))
-    rows = (difference(name, right[name], each, tolerance) for name, each in left.items())
-    return () if left is right else tuple(each for each in rows if not each.identical)
+    one, other = (side.own_problem(problem).weights for side in (left, right))
+    rows = (difference(name, other[name], each, tolerance) for name, each in one.items())
+    return () if one is other else tuple(each for each in rows if not each.identical)
 
 
 def _ungraded(evidence: Evidence, side: Side) -> tuple[str, ...]:
@@ -108,10 +133,13 @@ def _ungraded(evidence: Evidence, side: Side) -> tuple[str, ...]:
     return tuple(each for each in expected if each not in given)
 
 
-def _returned(evidence: Evidence, side: Side) -> str:
-    """The dtype in which a side gave its outputs: the first that is not the one that was asked for."""
-    dtypes = [dtype_name(each) for name, each in evidence.own(side).items() if name in OUTPUTS]
-    return next((each for each in dtypes if each != side.spec.dtype), side.spec.dtype)
+def _figures(evidence: Evidence, tolerance: Tolerance) -> Figures:
+    """What whole runs show."""
+    runs = [(side, evidence.own(side)) for side in (evidence.left, evidence.right)]
+    outputs, gradients = _rows(evidence, tolerance)
+    nonfinite = tuple(side.role for side, found in runs if not all_finite(found.values()))
+    plain = [(side, {name: each for name, each in found.items() if name in OUTPUTS}) for side, found in runs]
+    return Figures(outputs, gradients, nonfinite, returned(plain))
 
 
 def _rows(evidence: Evidence, tolerance: Tolerance) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
@@ -131,10 +159,6 @@ def _rows(evidence: Evidence, tolerance: Tolerance) -> tuple[tuple[Difference, .
             if not valid.all():
                 outputs.append(difference("padding", actual[name], each, tolerance, ~valid))
     return tuple(outputs), tuple(gradients)
-
-
-def _all_finite(tensors: Tensors) -> bool:
-    return all(bool(each.isfinite().all()) for each in tensors.values())
 
 
 def _reference(evidence: Evidence) -> Reference:

@@ -5,10 +5,11 @@ memory of a GPU, where torch itself reports that memory ran out.
 """
 
 import os
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
-from rnnscope.dims import GATES, tensor_shapes
+from rnnscope.dims import BLOCK, GATES, tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.shapes import parameter_count
 from rnnscope.spec import Spec
@@ -40,24 +41,35 @@ DRAWN = 8
 
 
 def needed_bytes(
-    spec: Spec, grad: bool = False, reference: bool = True, resync: bool = False, map: bool = False
+    spec: Spec,
+    grad: bool = False,
+    reference: bool = True,
+    resync: bool = False,
+    map: bool = False,
+    chunk: int | None = None,
 ) -> int:
     """The most bytes that a comparison of two subjects holds at one time.
 
-    Weights: as they are drawn and rounded, and once more in the network that runs. x, h0 and c0: the same. y, h and c:
-    of every run so far, and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it
-    strided; the gates of an LSTM or a GRU in between, each as large as y; and their distances from each other. With
-    the reference it runs in float64 too: each side, the equations, and these rounded at random where that is needed.
-    With gradients every step of every layer keeps what its derivative needs, most of all where every operation is
-    rounded at random, and every run has a gradient for each parameter. Where every step is compared by itself, the
-    states of all steps come on top; where a map is drawn, the outputs and the gates of every layer.
+    Weights: as they are drawn and rounded, and once more in the network that runs. h0 and c0: the same. x: in the dtype
+    of the sides, in that of the network that runs, and what is drawn of it at a time. y, h and c: of every run so far,
+    and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it strided; the gates of
+    an LSTM or a GRU in between, each as large as y; and their distances from each other. With the reference it runs in
+    float64 too: each side, the equations, and these rounded at random where that is needed. Without it no more steps
+    are there at a time than those of a chunk, where one was asked for, and of the blocks that it is cut out of. With
+    gradients every step of every layer keeps what its derivative needs, most of all where every operation is rounded at
+    random, and every run has a gradient for each parameter. Where every step is compared by itself, the states of all
+    steps come on top; where a map is drawn, the outputs and the gates of every layer.
     """
+    if chunk is not None and not reference and spec.lengths is None:
+        spec = replace(spec, seq_len=min(spec.seq_len, chunk + 2 * BLOCK))
     sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
     gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
     runs = 2 * spec.element_size + (4 * DRAWN if reference else 0)
     kept = spec.num_layers * (10 + 18 * gates if reference else 4 + 3 * gates) if grad else gates
     weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
-    inputs = sum(sizes.get(name, 0) for name in ("x", "h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
+    states = sum(sizes.get(name, 0) for name in ("h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
+    drawn = sizes["x"] * min(BLOCK, spec.seq_len) // spec.seq_len * 2 * DRAWN
+    inputs = states + drawn + sizes["x"] * (spec.element_size + 2 * running + (runs if grad else 0))
     outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
     step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
     if grad:
@@ -106,6 +118,7 @@ def check_memory(
     reference: bool = True,
     resync: bool = False,
     map: bool = False,
+    chunk: int | None = None,
 ) -> None:
     """Refuse a Spec that the machine cannot hold.
 
@@ -115,12 +128,13 @@ def check_memory(
         reference: whether the equations are run in float64 too.
         resync: whether every step is compared by itself.
         map: whether a map of the differences is drawn.
+        chunk: steps that are run at a time, where not all are.
 
     Raises:
         RnnscopeError: with both figures.
     """
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec, grad, reference, resync, map)
+    needed = needed_bytes(spec, grad, reference, resync, map, chunk)
     if free is not None and needed > free:
         raise RnnscopeError(
             f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",

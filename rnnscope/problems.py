@@ -1,7 +1,8 @@
 """What both sides of a comparison get: weights, input and cotangents, the same numbers in every dtype that computes.
 
 They are kept on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes nothing: in
-float64, and x, which may be long, in the smallest of these dtypes. From one problem others are made: its first steps, one layer, or every step by itself. Nothing is judged here.
+float64, and x, which may be long, in the smallest of these dtypes. From one problem others are made: its first steps,
+one layer, or every step by itself. Nothing is judged here.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.dims import layer_parameters
+from rnnscope.dims import BLOCK, layer_parameters
 from rnnscope.spec import DTYPES, Spec
 from rnnscope.subjects import Subject, run_equations, valid_steps
 from rnnscope.walker import State, Step
-from rnnscope.weights import BLOCK, Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
+from rnnscope.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
 
 Tensors = dict[str, Tensor]
 
@@ -60,7 +61,7 @@ def draw_problem(
         dtypes_of_weights: where they need not be numbers of all the dtypes, since the other side has its own.
     """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
-    state, blocks = (given.state, given.x.split(BLOCK, time_of(exact))) if given else draw_blocks(exact)
+    state, blocks = (given.state, torch.split(given.x, BLOCK, time_of(exact))) if given else draw_blocks(exact)
     x = joined((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
     return Problem(
         exact,

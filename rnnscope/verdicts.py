@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, ClassVar
 
-from rnnscope.comparability import ATOL, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
+from rnnscope.comparability import ATOL, CHUNK, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
 from rnnscope.flags import Flag
 from rnnscope.shown import Shown
 from rnnscope.sides import LEFT, RIGHT
@@ -55,7 +55,8 @@ class Comparison(Shown):
     """Two subjects of one Spec, output by output, and gradient by gradient where they were asked for.
 
     Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.
-    `resync`: every step was a sequence by itself, fed the reference's state. `nonfinite`: the sides out of which NaN or
+    `resync`: every step was a sequence by itself, fed the reference's state. `chunk`: so many steps were run at a time,
+    each from the state after the ones before; None where all were. `nonfinite`: the sides out of which NaN or
     infinity came. `weights`: how the right side's weights differ from the left one's, where it has its own; those that
     differ. `recorded`: the side that is a recorded run. `returned`: the dtypes in which a side returned its outputs,
     where that is not the one that was asked for, by the side. `ungraded`: the gradients that a side did not give.
@@ -78,6 +79,7 @@ class Comparison(Shown):
     heat_map: "HeatMap | None" = None
     asked_for_reference: bool = True
     resync: bool = False
+    chunk: int | None = None
     back_ends: tuple[tuple[str, bool], ...] = ()
     dtypes: tuple[str, ...] = ()
     nonfinite: tuple[str, ...] = ()
@@ -192,6 +194,7 @@ class Comparison(Shown):
         more: tuple[tuple[Flag, object], ...] = (
             *((REFERENCE, self.asked_for_reference), (RESYNC, self.resync)),
             *((POWER, self.power is not None), (MAP, self.heat_map is not None)),
+            (CHUNK, self.chunk),
         )
         files = tuple(self.sources.given())
         return rerun(self.command, self.spec, *files, *own, *more, with_files=bool(files or self.recorded))

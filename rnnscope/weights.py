@@ -10,15 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rnnscope.dims import Shape, parameters, tensor_shapes
+from rnnscope.dims import BLOCK, Shape, parameters, tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec import Spec
 
 Weights = dict[str, Tensor]
 """Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
-
-BLOCK = 256
-"""Steps of x that are drawn at a time, whatever they are drawn for: so much of it is there in float64, and no more."""
 
 _STREAMS = {"weights": 0, "input": 1, "cotangents": 2}
 
@@ -48,6 +45,11 @@ def first_nonfinite(tensor: Tensor) -> list[int] | None:
     finite = tensor.isfinite()
     found: list[list[int]] = [] if bool(finite.all()) else (~finite).nonzero()[:1].tolist()
     return found[0] if found else None
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite."""
+    return all(bool(each.isfinite().all()) for each in tensors)
 
 
 def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:

@@ -64,7 +64,7 @@ TAKES_VALUE = [
     *("--kind", "--input-size", "--hidden-size", "--layers", "--num-layers", "--nonlinearity"),
     *("--seq-len", "--seq-length", "--batch", "--batch-size", "--h0", "--seed"),
     *("--device", "--dtype", "--threads", "--format", "--left", "--right", "--rtol", "--atol", "--path", "--layres"),
-    *("--lengths", "--dropout", "--proj-size", "--item", "--step", "--export"),
+    *("--lengths", "--dropout", "--proj-size", "--item", "--step", "--export", "--chunk"),
     *("--weights", "--prefix", "--right-weights", "--right-prefix", "--inputs", "--record", "--to", "--out"),
     *("--random", "--configs", "--report"),
 ]

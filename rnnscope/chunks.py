@@ -1,0 +1,101 @@
+"""A long sequence in chunks of steps: what goes into each, and a subject that carries its state through them.
+
+x is drawn in blocks of a fixed size, and the chunks are cut out of these, so that every chunk size sees the same
+numbers. Nothing is compared here: see side_by_side.py.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rnnscope.dims import tensor_shapes
+from rnnscope.errors import RnnscopeError
+from rnnscope.problems import Problem, rounded, rounded_weights, smallest
+from rnnscope.spec import Spec
+from rnnscope.subjects import Run, Subject
+from rnnscope.weights import Input, Weights, draw_blocks, draw_weights, time_of
+
+
+def draw_in_chunks(
+    spec: Spec,
+    dtypes: tuple[str, ...],
+    chunk: int,
+    weights: Weights | None = None,
+    dtypes_of_weights: tuple[str, ...] | None = None,
+) -> tuple[Problem, Iterator[Tensor]]:
+    """The problem that `draw_problem` gives, with an x of no steps, and x in chunks: (T, N, H_in), laid out as x is."""
+    exact = replace(spec, device="cpu", dtype="float64")
+    state, blocks = draw_blocks(exact)
+    problem = Problem(
+        exact,
+        rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
+        Input(torch.empty(0, dtype=smallest(dtypes), device="cpu"), tuple(rounded(each, dtypes) for each in state)),
+        None,
+        dtypes,
+    )
+    exact_blocks = (rounded(each, dtypes).to(smallest(dtypes)) for each in blocks)
+    return problem, cut(exact_blocks, time_of(exact), chunk)
+
+
+def cut(blocks: Iterable[Tensor], time: int, chunk: int) -> Iterator[Tensor]:
+    """Blocks of steps as chunks of steps, the last of which may be shorter.
+
+    Chunks are views into whole blocks, so that in memory each step stands as it would in the whole x: products are
+    rounded by that.
+    """
+    kept: list[Tensor] = []
+    first = start = end = 0
+    for block in blocks:
+        kept.append(block)
+        end += block.shape[time]
+        while end - start >= chunk:
+            yield _joined(kept, time).narrow(time, start - first, chunk)
+            start += chunk
+            while kept and first + kept[0].shape[time] <= start:
+                first += kept.pop(0).shape[time]
+    if end > start:
+        yield _joined(kept, time).narrow(time, start - first, end - start)
+
+
+def _joined(blocks: list[Tensor], time: int) -> Tensor:
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, time)
+
+
+def carried(run: Subject, name: str, chunk: int) -> Subject:
+    """A subject that is run chunk by chunk, and gives the whole y: (L, N, D·H_out).
+
+    Raises:
+        RnnscopeError: it gives something that cannot be carried on.
+    """
+
+    def in_chunks(spec: Spec, weights: Weights, given: Input) -> Run:
+        runs: list[Run] = []
+        for x in torch.split(given.x, chunk, time_of(spec)):
+            of_chunk = spec_of(spec, x, first=not runs)
+            runs.append(run(of_chunk, weights, Input(x, runs[-1].state if runs else given.state)))
+            check_carried(name, of_chunk, runs[-1].outputs())
+        return replace(runs[-1], y=torch.cat([each.y for each in runs], time_of(spec)))
+
+    return in_chunks
+
+
+def spec_of(spec: Spec, x: Tensor, first: bool) -> Spec:
+    """The Spec of a chunk, which starts from a state unless it is the first."""
+    return replace(spec, seq_len=x.shape[time_of(spec)], h0=spec.h0 if first else "random")
+
+
+def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
+    """Do nothing where what came out of a chunk has the shapes of its Spec.
+
+    Raises:
+        RnnscopeError: another shape.
+    """
+    for each in tensor_shapes(spec):
+        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
+            steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
+            raise RnnscopeError(
+                f"{name} gives {each.name} of shape {got} for a chunk of {steps}, and {each.shape} can be carried on",
+                "leave --chunk out to see how it differs",
+            )
