@@ -147,7 +147,7 @@ def _in_chunks(comparison: "Comparison") -> Page:
     if comparison.chunk is None or comparison.chunk >= comparison.spec.seq_len:
         return []
     chunks, steps = -(-comparison.spec.seq_len // comparison.chunk), counted(comparison.chunk, "step")
-    return [Sentence("In chunks", f"{counted(chunks, 'chunk')} of {steps}, each from the state after the last.")]
+    return [Sentence("In chunks", f"{counted(chunks, 'chunk')} of {steps}, each from the state after the one before.")]
 
 
 def _step_by_step(comparison: "Comparison") -> Page:

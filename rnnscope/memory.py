@@ -64,12 +64,13 @@ def needed_bytes(
         spec = replace(spec, seq_len=min(spec.seq_len, chunk + 2 * BLOCK))
     sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
     gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
-    runs = 2 * spec.element_size + (4 * DRAWN if reference else 0)
+    alone = not (reference or grad or map)  # where one side is walked beside the other's y
+    runs = (1 if alone else 2) * spec.element_size + (4 * DRAWN if reference else 0)
     kept = spec.num_layers * (10 + 18 * gates if reference else 4 + 3 * gates) if grad else gates
     weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
     states = sum(sizes.get(name, 0) for name in ("h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
     drawn = sizes["x"] * min(BLOCK, spec.seq_len) // spec.seq_len * 2 * DRAWN
-    inputs = states + drawn + sizes["x"] * (spec.element_size + 2 * running + (runs if grad else 0))
+    inputs = states + drawn + sizes["x"] * (spec.element_size + (1 if alone else 2) * running + (runs if grad else 0))
     outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
     step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
     if grad:

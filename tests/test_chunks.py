@@ -325,7 +325,7 @@ def test_what_is_told_of_chunks(cli: Cli) -> None:
     assert (found["chunk"], found["rerun"], found["reference"]) == (4, line, None)
     assert json.loads(cli("compare", "--json").out)["chunk"] is None
     page = cli(*line.split()[1:]).out
-    assert "In chunks: 3 chunks of 4 steps, each from the state after the last." in page
+    assert "In chunks: 3 chunks of 4 steps, each from the state after the one before." in page
     assert f"Rerun: {line}" in page
     assert "In chunks" not in cli("compare", "--chunk", "4").out  # there is one
 

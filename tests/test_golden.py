@@ -154,6 +154,7 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
     reset = [Explanation(s, "reset before the matmul", "resets h before W_hn", 0.0) for s in ("left", "right")]
     yield "compare-alike", comparison(Spec(kind="gru"), TINY, tiny, DEFAULT, reference=alike, explanations=tuple(reset))
     yield "compare-no-reference", comparison(Spec(), TINY, tiny, DEFAULT, asked_for_reference=False)
+    yield "compare-chunks", comparison(Spec(), TINY, tiny, DEFAULT, asked_for_reference=False, chunk=2)
     yield (
         "compare-power",
         comparison(

@@ -113,6 +113,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         "--kind lstm --seq-len 30000 --batch 1 --input-size 1 --hidden-size 1 --layers 1 --grad",
         "--kind gru --seq-len 30000 --batch 1 --input-size 1 --hidden-size 1 --layers 1 --grad --right equations",
         "--kind rnn --seq-len 50000 --batch 1 --input-size 1 --hidden-size 1 --layers 2 --grad",
+        "--seq-len 4000 --batch 32 --input-size 128 --hidden-size 256 --no-reference",
+        "--seq-len 4000 --batch 32 --input-size 128 --hidden-size 256 --no-reference --batch-first --kind lstm",
+        "--seq-len 100000 --batch 1 --no-reference --chunk 1000",
+        "--seq-len 100000 --batch 1 --chunk 1000",
     ],
 )
 def test_a_comparison_stays_within_the_estimate_and_not_far(
