@@ -1,6 +1,7 @@
 """The figures of two tensors, worked by hand, and the verdict, cause and exit code that follow from them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from torch.testing._comparison import default_tolerances
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, compare, differences, subjects
 from rnnscope.comparability import TOLERANCES
-from rnnscope.differences import difference
+from rnnscope.differences import difference, with_piece
 from rnnscope.sides import SUBJECT_NAMES
 from rnnscope.subjects import Run
 from rnnscope.weights import Input, Weights
@@ -128,6 +129,21 @@ def test_figures_do_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch, ch
     monkeypatch.setattr(differences, "CHUNK", chunk)
     assert difference("y", actual, expected, Tolerance(0.0, 1e-3, given=True)) == whole
     assert whole.max_abs == (actual.double() - expected.double()).abs().max().item()
+
+
+@pytest.mark.parametrize(
+    "values", [[0, 0, 0, 0, 0, 0, 0, 0], [1, 2, 2, 1, 2, 0, 2, 1], [1, NAN, 2, 3, NAN, INF, 0, NAN]]
+)
+@pytest.mark.parametrize("dim", [0, 1, 2])
+@pytest.mark.parametrize("tolerance", [EXACT, Tolerance(0.0, 1.5, given=True)], ids=["exact", "wide"])
+def test_figures_of_pieces_add_up_to_those_of_the_whole(values: list[float], dim: int, tolerance: Tolerance) -> None:
+    actual, expected = torch.tensor(values).reshape(2, 2, 2), torch.ones(2, 2, 2)
+    whole = difference("y", actual, expected, tolerance)
+    first, second = (
+        difference("y", actual.narrow(dim, at, 1), expected.narrow(dim, at, 1), tolerance) for at in (0, 1)
+    )
+    found = replace(with_piece(first, second, dim, 1), shape=(2, 2, 2), right_shape=(2, 2, 2))
+    assert repr(found) == repr(whole)  # NaN is told like any number
 
 
 def test_strided_tensors_are_compared_element_by_element() -> None:

@@ -25,7 +25,8 @@ def test_every_side_can_say_every_number(dtypes: tuple[str, ...]) -> None:
     problem = draw_problem(Spec(kind="lstm"), dtypes, grad=True)
     numbers = [*problem.weights.values(), problem.given.x, *problem.given.state, *(problem.cotangents or {}).values()]
     for each, dtype in product(numbers, dtypes):
-        assert torch.equal(each.to(getattr(torch, dtype)).double(), each)
+        assert torch.equal(each.to(getattr(torch, dtype)).double(), each.double())
+    assert problem.given.x.element_size() == min(getattr(torch, dtype).itemsize for dtype in dtypes)
 
 
 def test_rounding_two_ways_keeps_what_both_can_say() -> None:
