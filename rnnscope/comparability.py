@@ -28,7 +28,7 @@ POWER = Switch(("--power",), "Tell which known deviations this comparison would 
 MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.", "Comparison", False)
 CHUNK = Whole(
     ("--chunk",),
-    "Run so many steps at a time and carry the state on: for long sequences.",
+    "Run so many steps at a time and carry the state on; memory does not grow with --no-reference.",
     "Comparison",
     minimum=1,
     maximum=LARGEST_SIZE,
