@@ -16,7 +16,7 @@ from rnnscope.dims import GATES
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, FileName, Flag, Switch
 from rnnscope.loaded import Loaded
-from rnnscope.memory import check_memory
+from rnnscope.memory import COSTLY, check_memory
 from rnnscope.shapes import check_rows
 from rnnscope.sides import RECORDED
 from rnnscope.sources import FORCE, SOURCE_FLAGS, Sources
@@ -144,9 +144,7 @@ def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> No
         by_step = 1 if "values" in values else of_map
         check_rows(spec, by_step if form == "json" else 0)
     if spec.memory_check and runs:
-        check_memory(
-            spec, **{name: values[name] for name in ("grad", "reference", "resync", "map", "chunk") if name in values}
-        )
+        check_memory(spec, **{name: values[name] for name in COSTLY if name in values})
 
 
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:

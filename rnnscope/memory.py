@@ -36,6 +36,9 @@ of each were counted."""
 COPIES_OF_STATES = 9
 """How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
 
+COSTLY = ("grad", "reference", "resync", "map", "chunk")
+"""What may be asked of a comparison that decides how much it takes: the arguments of `check_memory`."""
+
 DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 Advance = Callable[[int], object]
 """Told how many more have been done."""
 
+_is_shown = False
+"""One bar at a time: what runs within a sweep has none of its own."""
+
 
 @contextmanager
 def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
@@ -20,7 +23,8 @@ def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
         unit: what they are, in the plural.
         done: how many there are already.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    global _is_shown
+    if _is_shown or sys.stderr is None or not sys.stderr.isatty():
         yield lambda count: None
         return
     from rich.console import Console
@@ -34,5 +38,8 @@ def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # stdout is left alone: it gets the result, and may be another terminal.
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task = bar.add_task(unit, total=total, completed=done)
-        yield lambda count: bar.advance(task, count)
+        task, _is_shown = bar.add_task(unit, total=total, completed=done), True
+        try:
+            yield lambda count: bar.advance(task, count)
+        finally:
+            _is_shown = False

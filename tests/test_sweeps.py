@@ -413,6 +413,13 @@ def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp
     assert "━" not in out
 
 
+def test_a_long_configuration_in_a_sweep_has_no_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    found = rnnscope.sweep({"chunk": (2,), "reference": (False,), "seq_len": (7,)})
+    assert found is not None
+    assert [each.outcome for each in found.findings] == ["identical"]
+
+
 def test_nothing_but_the_result_is_printed_off_a_terminal(cli: Cli) -> None:
     assert cli("sweep", "--layers", "1,2").err == ""
 
