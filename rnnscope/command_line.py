@@ -15,6 +15,7 @@ from rnnscope import render
 from rnnscope.dims import GATES
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import Choice, FileName, Flag, Switch
+from rnnscope.listed import Listed
 from rnnscope.loaded import Loaded
 from rnnscope.memory import COSTLY, check_memory
 from rnnscope.shapes import check_rows
@@ -164,7 +165,8 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
         metavar=" " if is_switch else flag.metavar,  # a switch takes no value, so nothing stands for it in the help
     )
     # None where it was not typed: what is given must be told from a default.
-    kind: Any = bool | None if is_switch else str | None
+    # A list that is typed in several parts is one list.
+    kind: Any = bool | None if is_switch else list[str] | None if isinstance(flag, Listed) else str | None
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
 
 
@@ -172,6 +174,9 @@ def _value(flag: Flag, typed: Any) -> Any:
     """What a flag stands for: what was typed, or its default."""
     if typed is None:
         return flag.default
+    if isinstance(typed, list):
+        parsed = [flag.parse(each) for each in typed]
+        return tuple(dict.fromkeys(value for each in parsed for value in each))
     return flag.parse(typed) if isinstance(typed, str) else typed
 
 

@@ -12,7 +12,7 @@ from rnnscope.configurations import Configuration, read_rerun
 from rnnscope.documents import document
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
-from rnnscope.memory import check_memory, free_bytes
+from rnnscope.memory import COSTLY, check_memory, free_bytes
 from rnnscope.row_files import Row
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.verdicts import Comparison
@@ -66,9 +66,7 @@ def _compared(asked: Configuration, loaded: Loaded) -> Comparison:
         free = free_bytes()
         share = None if free is None else free // workers_here()
         try:
-            check_memory(
-                loaded.spec, share, **{name: question[name] for name in ("grad", "reference", "resync", "map")}
-            )
+            check_memory(loaded.spec, share, **{name: question[name] for name in COSTLY})
         except RnnscopeError as error:
             raise RnnscopeError(TOO_LARGE) from error
     return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, **question)

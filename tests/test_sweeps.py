@@ -160,6 +160,11 @@ def test_what_is_there_is_not_compared_again(monkeypatch: pytest.MonkeyPatch, tm
     assert [each.values.get("num_layers", 2) for each in found.findings] == [4, 3, 2, 1]
 
 
+def test_a_list_may_be_given_in_parts(cli: Cli) -> None:
+    facts = json.loads(cli("sweep", "--hidden-size", "3,5", "--hidden-size", "4,5", "--json").out)
+    assert [each["value"] for each in facts["axes"]] == ["3", "4", "5"]
+
+
 def test_what_is_asked_for_twice_is_compared_once(cli: Cli, tmp_path: Path) -> None:
     cli("sweep", "--lengths", "3,2/3,2,2", "--seq-len", "3", "--layers", "1,1", "--out", str(tmp_path / "f"))
     assert len(lines_in(tmp_path / "f")) == 2
