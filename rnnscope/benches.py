@@ -239,7 +239,7 @@ def bench_specs(
     """
     for flag, value in ((SUBJECTS, subjects), (SEQ_LENS, seq_lens), (MIN_TIME, min_time)):
         if value is not None:
-            flag.check("" if value == () else value)
+            flag.check(value)
     if spec.batch_size == 0:
         raise RnnscopeError("--batch is 0, so that there is nothing to time", "try --batch 1 or more")
     return (spec,) if seq_lens is None else tuple(replace(spec, seq_len=each) for each in sorted(seq_lens))

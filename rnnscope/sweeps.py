@@ -60,7 +60,7 @@ def sweep(
         lines = read_lines(text, "stdin" if configs == STDIN else configs)
     plan = plan_of(axes, random, lines)
     if ranks is not None and ranks.rank:
-        todo = json.loads(ranks.shared("todo", str))
+        todo = json.loads(ranks.receive("todo"))
         ranks.hand_over(line_of(row_of(plan[todo[number]])) for number in ranks.draw(len(todo)))
         return None
     findings = _lead(plan, ranks, out, resume, force)
@@ -127,7 +127,7 @@ def _run(plan: Plan, todo: list[int], ranks: Ranks | None, take: _Taker) -> None
         for number in todo:
             take(row_of(plan[number]))
         return
-    ranks.shared("todo", lambda: json.dumps(todo))
+    ranks.send("todo", json.dumps(todo))
     with ranks.taking(lambda piece: take(json.loads(piece))) as raise_errors:
         for number in ranks.draw(len(todo)):
             take(row_of(plan[todo[number]]))

@@ -61,10 +61,18 @@ class Ranks:
 
     def shared(self, name: str, make: Callable[[], str]) -> str:
         """A text that rank 0 makes and every rank gets."""
-        if self.rank == 0:
-            made = make()
-            self._store.set(name, made)
-            return made
+        if self.rank:
+            return self.receive(name)
+        made = make()
+        self.send(name, made)
+        return made
+
+    def send(self, name: str, text: str) -> None:
+        """Give the other ranks a text."""
+        self._store.set(name, text)
+
+    def receive(self, name: str) -> str:
+        """A text that rank 0 sends, as soon as it does."""
         return str(self._store.get(name).decode())
 
     def draw(self, many: int) -> Iterator[int]:

@@ -528,9 +528,9 @@ def test_subjects_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"subjects": ()}, "--subjects is '', but it must be one of module, cells"),
+        ({"subjects": ()}, "--subjects is '', but it must be a tuple of values"),
         ({"subjects": ("recorded:a.pt",)}, "--subjects is 'recorded:a.pt', but it must be one of module, cells"),
-        ({"seq_lens": ()}, "--seq-len is '', but it must be a whole number of at least 1"),
+        ({"seq_lens": ()}, "--seq-len is '', but it must be a tuple of values"),
         ({"seq_lens": (3, 0)}, "--seq-len is 0, but it must be a whole number of at least 1"),
         ({"min_time": -1}, "--min-time is -1, but it must be a number from 0 to 3600"),
         ({"grad": 1}, "--grad is 1, but it must be True or False"),
