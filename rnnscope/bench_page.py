@@ -1,6 +1,6 @@
 """What people are told of a benchmark: a row with a bar for each subject and length, how cost grows, the verdict."""
 
-from rnnscope.benches import NOISY, Bench, Timing
+from rnnscope.benches import NOISY, Bench, Growth, Timing
 from rnnscope.memory import MOST_WATCHED_STEPS, human_bytes
 from rnnscope.pages import (
     Column,
@@ -9,6 +9,7 @@ from rnnscope.pages import (
     Sentence,
     back_ends_in_words,
     counted,
+    ended,
     network,
     sizes_in_words,
     thousands,
@@ -40,6 +41,7 @@ def page_of_bench(bench: Bench) -> Page:
         *_compiling(bench),
         *_messages(bench),
         Sentence("Verdict", f"{_verdict(bench)}.", {"steady": "good", "noisy": None}.get(bench.verdict, "bad")),
+        *_unseen(bench),
         *_busy(bench),
         Sentence("Run", _run(bench)),
         Sentence("Rerun", bench.rerun, verbatim=True),
@@ -89,7 +91,7 @@ def _row(bench: Bench, timing: Timing) -> tuple[str, ...]:
         _spread(timing),
         _figure(timing.steps_per_s),
         "-" if ratio is None else f"{'~' if is_rough else ''}{_figure(ratio.value)}",
-        *([f"x {_figure(growth.times)}" if growth else "-"] if several else []),
+        *([_times(growth) if growth else "-"] if several else []),
         "-" if timing.peak_bytes is None else human_bytes(timing.peak_bytes),
         bar(timing.median, greatest, BAR_OF_SEVERAL if several else BAR),
     )
@@ -103,7 +105,7 @@ def _meanings(bench: Bench) -> Page:
     several = len(bench.seq_lens) > 1
     together = "" if bench.spec.unbatched else ", which all sequences of the batch take together"
     at = " at the same L" if several else ""
-    ratio = f"Ratio: to {bench.yardstick}{at}; ~ where noise makes it rough."
+    ratio = f"Ratio: to {bench.yardstick}{at}; ~ where noise makes it rough, or it cannot be told from 1."
     if not any(bench.ratio(each) for each in bench.timings):
         ratio = f"Ratio: none, since {bench.yardstick} was not timed."
     text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. {ratio}"
@@ -118,14 +120,17 @@ def _meanings(bench: Bench) -> Page:
 
 def _growth(bench: Bench) -> Page:
     """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
-    first, last = bench.seq_lens[0], bench.seq_lens[-1]
-    by_name = {(each.typed, each.seq_len): each for each in bench.measured}
-    both = [name for name, length in by_name if length == last and (name, first) in by_name]
-    if first == last or not both:
+    names = dict.fromkeys(each.typed for each in bench.timings)
+    grown = [f"{name} {_times(growth)}" for name in names if (growth := bench.growth_in_all(name))]
+    if not grown:
         return []
-    grown = [f"{name} x {_figure(by_name[name, last].median / by_name[name, first].median)}" for name in both]
+    first, last = bench.seq_lens[0], bench.seq_lens[-1]
     lengths = f"from L = {thousands(first)} to {thousands(last)}, x {_figure(last / first)} the steps"
     return [Sentence("Growth", f"{lengths}: {', '.join(grown)}.")]
+
+
+def _times(growth: Growth) -> str:
+    return f"{'~' if growth.noisy else ''}x {_figure(growth.times)}"
 
 
 def _compiling(bench: Bench) -> Page:
@@ -144,7 +149,7 @@ def _messages(bench: Bench) -> Page:
         if each.message is not None:
             reasons.setdefault((each.typed, each.message), []).append(each)
     return [
-        Sentence("Not timed", f"{typed}{_where(bench, rows)}: {message}.", "bad")
+        Sentence("Not timed", ended(f"{typed}{_where(bench, rows)}: {message}"), "bad")
         for (typed, message), rows in reasons.items()
     ]
 
@@ -167,6 +172,15 @@ def _verdict(bench: Bench) -> str:
     if any(bench.ratio(each) for each in bench.measured if each.typed != bench.yardstick):
         spread += ", so that ratios with ~ are rough, but which is faster shows"
     return f"noisy: {spread}; {mend}{also}"
+
+
+def _unseen(bench: Bench) -> Page:
+    """Of somebody's own class people might think that what it gives was looked at."""
+    own = [each for each in dict.fromkeys(each.typed for each in bench.measured) if ":" in each]
+    if not own:
+        return []
+    compute = "computes" if len(own) == 1 else "compute"
+    return [Sentence("Not asked", f"whether {_in_words(own)} {compute} the same: see rnnscope compare.")]
 
 
 def _busy(bench: Bench) -> Page:

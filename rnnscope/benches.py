@@ -7,18 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
-from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag, Number, Switch
-from rnnscope.listed import listed
+from rnnscope.bench_flags import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD
+from rnnscope.flags import Flag
 from rnnscope.shown import Shown
-from rnnscope.sides import SUBJECT
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import SPEC_FLAGS, Spec, rerun
-
-SUBJECTS: Flag = replace(listed(SUBJECT), default=("module", "cells", "equations", "compiled"))
-SEQ_LENS = listed(SPEC_FLAGS["seq_len"])
-TIME_GRAD = Switch(("--grad",), "Time forward and backward.", "Benchmark", False)
-MIN_TIME = Number(("--min-time",), "Seconds of measuring for each row, at least.", "Benchmark", 0.5, maximum=3600.0)
 
 NOISY = 0.1
 """An interquartile range of this part of the median, or more, is noise; torch.utils.benchmark warns of it as well."""
@@ -109,10 +102,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Growth:
-    """How many times as long the same subject takes at one length as at the one before, for so many times the steps."""
+    """How many times as long the same subject takes at one length as at another, for so many times the steps.
+
+    noisy: whether either of the two is.
+    """
 
     times: float
     steps: float
+    noisy: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +125,7 @@ class Bench(Shown):
         grad: whether backward was timed along with forward.
         min_time: seconds of measuring for each row, at least.
         threads: of torch on the CPU.
-        cpus: that there are for this process.
+        cpus: of the machine.
         load: how many CPUs the machine kept busy in the minute before; None where it does not say.
         back_ends: which of them may have computed, on all devices.
     """
@@ -171,9 +168,12 @@ class Bench(Shown):
         """From the length before; None of the shortest one, and where either was not measured."""
         index = self.seq_lens.index(timing.seq_len)
         before = self._at(timing.typed, self.seq_lens[index - 1]) if index else None
-        if before is None or not timing.measured:
-            return None
-        return Growth(timing.median / before.median, timing.seq_len / before.seq_len)
+        return None if before is None or not timing.measured else _growth(before, timing)
+
+    def growth_in_all(self, typed: str) -> Growth | None:
+        """Of a subject from the shortest length to the longest; None where either was not measured."""
+        first, last = (self._at(typed, length) for length in (self.seq_lens[0], self.seq_lens[-1]))
+        return None if first is None or last is None or first is last else _growth(first, last)
 
     @property
     def untold(self) -> tuple[Timing, ...]:
@@ -202,8 +202,9 @@ class Bench(Shown):
 
     @property
     def exit_code(self) -> int:
-        """2 where nothing could be measured, 0 otherwise: noise is no failure."""
-        return 2 if self.verdict == "failed" else 0
+        """2 where a subject that was named could not be timed, or none could; 0 otherwise: noise is no failure."""
+        named = self.subjects != SUBJECTS.default and len(self.measured) < len(self.timings)
+        return 2 if named or self.verdict == "failed" else 0
 
     @property
     def rerun(self) -> str:
@@ -221,30 +222,13 @@ class Bench(Shown):
         return next((each for each in self.measured if (each.typed, each.seq_len) == (typed, seq_len)), None)
 
 
+def _growth(first: Timing, last: Timing) -> Growth:
+    return Growth(last.median / first.median, last.seq_len / first.seq_len, first.noisy or last.noisy)
+
+
 def quantile(values: tuple[float, ...], part: float) -> float:
     """Of sorted values, interpolated as torch.quantile does."""
     place = part * (len(values) - 1)
     below = int(place)
     above = min(below + 1, len(values) - 1)
     return values[below] + (place - below) * (values[above] - values[below])
-
-
-def bench_specs(
-    spec: Spec, subjects: tuple[str, ...], seq_lens: tuple[int, ...] | None, min_time: float
-) -> tuple[Spec, ...]:
-    """The Spec at each length, from short to long.
-
-    Raises:
-        RnnscopeError: a value that is not allowed, or nothing to time.
-    """
-    for flag, value in ((SUBJECTS, subjects), (SEQ_LENS, seq_lens), (MIN_TIME, min_time)):
-        if value is not None:
-            flag.check(value)
-    if spec.batch_size == 0:
-        raise RnnscopeError("--batch is 0, so that there is nothing to time", "try --batch 1 or more")
-    return (spec,) if seq_lens is None else tuple(replace(spec, seq_len=each) for each in sorted(seq_lens))
-
-
-def yardstick_of(subjects: tuple[str, ...]) -> str:
-    """What ratios are to: the first torch's module among the subjects, on whichever device, or the module anyway."""
-    return next((each for each in subjects if each.partition("@")[0] == "module"), "module")

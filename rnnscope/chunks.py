@@ -13,6 +13,7 @@ from torch import Tensor
 from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.problems import Problem, rounded, rounded_weights, smallest
+from rnnscope.progress import progress
 from rnnscope.spec import Spec
 from rnnscope.subjects import Run, Subject
 from rnnscope.weights import Input, Weights, draw_blocks, draw_weights, time_of
@@ -70,15 +71,44 @@ def carried(run: Subject, name: str, chunk: int) -> Subject:
         RnnscopeError: it gives something that cannot be carried on.
     """
 
-    def in_chunks(spec: Spec, weights: Weights, given: Input) -> Run:
-        runs: list[Run] = []
-        for x in torch.split(given.x, chunk, time_of(spec)):
-            of_chunk = spec_of(spec, x, first=not runs)
-            runs.append(run(of_chunk, weights, Input(x, runs[-1].state if runs else given.state)))
-            check_carried(name, of_chunk, runs[-1].outputs())
-        return replace(runs[-1], y=torch.cat([each.y for each in runs], time_of(spec)))
+    def chunk_by_chunk(spec: Spec, weights: Weights, given: Input) -> Run:
+        ys: list[Tensor] = []  # and of all else that a run gives only the last one: it has weights of its own
+        state = given.state
+        with progress(spec.seq_len, "steps") as advance:
+            for x in torch.split(given.x, chunk, time_of(spec)):
+                of_chunk = spec_of(spec, x, first=not ys)
+                last = run(of_chunk, weights, Input(x, state))
+                check_carried(name, of_chunk, last.outputs())
+                ys.append(last.y)
+                state = last.state
+                advance(of_chunk.seq_len)
+        return replace(last, y=torch.cat(ys, time_of(spec)))
 
-    return in_chunks
+    return chunk_by_chunk
+
+
+def using_its_state(run: Subject, name: str) -> Subject:
+    """A class of the user's, which might take a state and ignore it: then there is nothing to carry.
+
+    Raises:
+        RnnscopeError: it gives the same from its state as from zeros.
+    """
+    is_known = False
+
+    def watched(spec: Spec, weights: Weights, given: Input) -> Run:
+        nonlocal is_known
+        found = run(spec, weights, given)
+        if not is_known and spec.h0 == "random" and any(bool(each.any()) for each in given.state):
+            zeros = run(spec, weights, Input(given.x, tuple(map(torch.zeros_like, given.state))))
+            if found.y.shape == zeros.y.shape and torch.equal(found.y, zeros.y):
+                raise RnnscopeError(
+                    f"{name}: its output does not depend on hx, by which --chunk carries the state on",
+                    "leave --chunk out to see how it differs",
+                )
+            is_known = True
+        return found
+
+    return watched
 
 
 def spec_of(spec: Spec, x: Tensor, first: bool) -> Spec:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import rnnscope
-from rnnscope.benches import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD, bench_specs
+from rnnscope.bench_flags import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD, bench_specs
 from rnnscope.command_line import COMMANDS, app, command
 from rnnscope.comparability import (
     ATOL,

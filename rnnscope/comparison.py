@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.cells import Hidden
-from rnnscope.chunks import carried, draw_in_chunks
+from rnnscope.chunks import carried, draw_in_chunks, using_its_state
 from rnnscope.comparability import CHUNK, Question, check_chunk, check_comparable
 from rnnscope.devices import arithmetic, device_name, running
 from rnnscope.errors import RnnscopeError
@@ -143,6 +143,8 @@ def _in_chunks(side: Side, asked: Question) -> Side:
             f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {asked.chunk} carries the state on",
             f"name an argument hx, or leave {CHUNK.name} out",
         )
+    if side.is_own:
+        side = replace(side, run=using_its_state(side.run, side.subject))
     # Without the reference the figures are taken chunk by chunk as well: see side_by_side.py.
     return side if asked.figures_alone else replace(side, run=carried(side.run, side.subject, asked.chunk))
 

@@ -146,8 +146,10 @@ def _where(comparison: "Comparison") -> Page:
 def _in_chunks(comparison: "Comparison") -> Page:
     if comparison.chunk is None or comparison.chunk >= comparison.spec.seq_len:
         return []
-    chunks, steps = -(-comparison.spec.seq_len // comparison.chunk), counted(comparison.chunk, "step")
-    return [Sentence("In chunks", f"{counted(chunks, 'chunk')} of {steps}, each from the state after the one before.")]
+    chunks, rest = divmod(comparison.spec.seq_len, comparison.chunk)
+    last = f" and one of {counted(rest, 'step')}" if rest else ""
+    of = f"{counted(chunks, 'chunk')} of {counted(comparison.chunk, 'step')}{last}"
+    return [Sentence("In chunks", f"{of}, each from the state after the one before.")]
 
 
 def _step_by_step(comparison: "Comparison") -> Page:

@@ -49,7 +49,7 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
     afterwards what they were, also after an error. What torch cannot compute or cannot hold becomes an RnnscopeError.
     """
     placed = replace(spec, device=_definite_device(spec.device))
-    threads = torch.get_num_threads()
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     try:
         if spec.threads is not None:
             torch.set_num_threads(spec.threads)
@@ -68,9 +68,10 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
             raise explained from error
         finally:
             del explained  # or it would hold this frame, and with it all tensors that are there, for longer than needed
-    finally:
-        if spec.threads is not None:
+    finally:  # a class of the user's may have set either
+        if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

@@ -16,7 +16,6 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from rnnscope.memory import MOST_WATCHED_STEPS
-from rnnscope.spec import Spec
 
 
 class EventClock:
@@ -44,9 +43,11 @@ class EventClock:
 
 
 def cpus_and_load() -> tuple[int, float | None]:
-    """How many CPUs there are for this process, and how many the machine kept busy in the minute before."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cpus, os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    """How many CPUs the machine has, and how many it kept busy in the minute before."""
+    try:
+        return os.cpu_count() or 1, os.getloadavg()[0]
+    except (OSError, AttributeError):  # some systems do not say
+        return os.cpu_count() or 1, None
 
 
 def clock_of(device: str) -> Callable[[], float]:
@@ -60,16 +61,20 @@ def finish(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def peak_bytes(call: Callable[[], object], spec: Spec) -> int | None:
-    """The most bytes that a call has allocated at one time; None of more steps than can be looked at on the CPU."""
-    if spec.device.startswith("cuda"):
-        finish(spec.device)
-        torch.cuda.reset_peak_memory_stats(spec.device)
-        before = torch.cuda.memory_allocated(spec.device)
+def peak_bytes(call: Callable[[], object], device: str, steps: int) -> int | None:
+    """The most bytes that a call has allocated at one time; None of more steps than can be looked at on the CPU.
+
+    Args:
+        steps: of a layer in a direction, that a call takes in all: the profiler keeps a record of each.
+    """
+    if device.startswith("cuda"):
+        finish(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         call()
-        finish(spec.device)
-        return torch.cuda.max_memory_allocated(spec.device) - before
-    if spec.seq_len * spec.num_layers * spec.directions > MOST_WATCHED_STEPS:
+        finish(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    if steps > MOST_WATCHED_STEPS:
         return None
     with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         call()

@@ -155,6 +155,11 @@ def thousands(number: int) -> str:
     return f"{number:,}"
 
 
+def ended(text: str) -> str:
+    """A sentence with its full stop, where it has no other sign at its end."""
+    return text if text.endswith(("?", ".")) else f"{text}."
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun."""
     return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"

@@ -33,7 +33,8 @@ def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("" if task.speed is None else f"{task.speed:,.3g} {unit}/s")
+            speed = task.speed or 0.0
+            return Text(f"{speed:,.0f} {unit}/s" if speed >= 100 else f"{speed:.3g} {unit}/s")
 
     columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
     # stdout is left alone: it gets the result, and may be another terminal.

@@ -136,6 +136,8 @@ def _usage(error: Any, words: list[str]) -> tuple[str, str]:
         message, near = f"no such command: {name[:40]}", get_close_matches(name, COMMANDS)
     elif message.startswith("No such option"):
         message = f"no such flag: {name[:40]}"
+        if command == "sweep" and name.startswith("--no-"):
+            return message, f"use --{name[5:]} off"
         if command is None and len(words) > 1:
             return message, f"flags go after the command: {', '.join(COMMANDS)}"
     elif "unexpected extra argument" in message:

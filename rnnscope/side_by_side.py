@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rnnscope.chunks import check_carried, spec_of
 from rnnscope.comparability import Tolerance
+from rnnscope.devices import is_out_of_memory
 from rnnscope.differences import Difference, difference, with_piece
 from rnnscope.dims import tensor_shapes
 from rnnscope.errors import RnnscopeError
@@ -37,7 +38,8 @@ class Figures:
     """What was seen of two sides: the rows of y, h and c, and of each side by its role what is odd in it.
 
     nonfinite: the sides out of which NaN or infinity came. returned: the dtype of what a side returned, where it is not
-    the one that was asked for. place: where NaN or infinity first came out, where it was looked for.
+    the one that was asked for. place: where NaN or infinity first came out, where it was looked for; a state counts at
+    the end of each chunk, which a whole run does not show.
     """
 
     outputs: tuple[Difference, ...]
@@ -84,7 +86,9 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
     ]
     try:
         found, _ = _figures(problem, (left, right), walks, tolerance, lambda count: None)
-    except RnnscopeError:  # something of another shape; whole runs show it, or tell what else is wrong
+    except RnnscopeError as error:  # something of another shape; whole runs show it, or tell what else is wrong
+        if is_out_of_memory(error):  # which they would need more of
+            raise
         return None
     return None if found.nonfinite else found
 

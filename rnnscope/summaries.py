@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from rnnscope.comparability import nan_last
 from rnnscope.configurations import FIELDS, Values, read_rerun
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Choice, Number, Switch, Whole, shown
+from rnnscope.flags import Choice, Number, Switch, Whole
 from rnnscope.plans import REPORT
 from rnnscope.row_files import read_rows
 from rnnscope.shown import Shown
@@ -72,9 +72,9 @@ def finding(row: Mapping[str, Any]) -> Finding:
             size=_size(row["spec"]),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RnnscopeError(f"no row of a sweep ({type(error).__name__}: {shown(str(error))})") from error
+        raise RnnscopeError("no row of a sweep", "name a file that rnnscope sweep --out wrote") from error
     if outcome not in (OUTCOMES[:4] if is_compared else OUTCOMES[4:]) or not isinstance(found.message, (str, NoneType)):
-        raise RnnscopeError(f"no row of a sweep (it ended as {shown(outcome)}, with message {shown(found.message)})")
+        raise RnnscopeError("no row of a sweep", "name a file that rnnscope sweep --out wrote")
     return found
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from rnnscope.pages import Column, Grid, Page, Sentence, counted, thousands
+from rnnscope.pages import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.summaries import OUTCOMES, Finding, Sweep, Tally
 
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
@@ -64,7 +64,7 @@ def _verdict(sweep: Sweep) -> Page:
     elif not compared:
         text = "nothing was compared"
     else:
-        text = f"of {counted(compared, 'comparison')} none found a difference, but not all can tell"
+        text = f"of {counted(compared, 'comparison')} none found a difference"
     return [Sentence("Verdict", "; ".join((text, *left)) + ".", "good" if sweep.verdict == "same" else "bad")]
 
 
@@ -90,7 +90,7 @@ def _messages(sweep: Sweep) -> Page:
     """Why some were not compared."""
     labels = {"not_comparable": "Not comparable", "failed": "Failed"}
     page: Page = [
-        Sentence(labels[outcome], f"{thousands(count)}, since {message}{'' if message.endswith('?') else '.'}")
+        Sentence(labels[outcome], ended(f"{thousands(count)}, since {message}"))
         for outcome, message, count in sweep.messages[:_MOST]
     ]
     if len(sweep.messages) > _MOST:

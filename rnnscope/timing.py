@@ -12,7 +12,8 @@ from time import perf_counter
 import torch
 from torch.utils.benchmark import Timer
 
-from rnnscope.benches import SUBJECTS, TIME_GRAD, Bench, Timing, bench_specs, yardstick_of
+from rnnscope.bench_flags import SUBJECTS, TIME_GRAD, bench_specs, yardstick_of
+from rnnscope.benches import Bench, Timing
 from rnnscope.calls import Call, prepared, with_backward
 from rnnscope.devices import back_ends, device_name, running
 from rnnscope.errors import RnnscopeError
@@ -54,6 +55,7 @@ def bench(
     TIME_GRAD.check(grad)
     specs = bench_specs(spec, subjects, seq_lens, min_time)
     cpus, load = cpus_and_load()  # before it is our own
+    subjects = tuple(dict.fromkeys(subjects))
     loaded, yardstick = loaded or Loaded(NO_FILES, spec), yardstick_of(subjects)
     names = subjects if yardstick in subjects else (yardstick, *subjects)
     with running(specs[0], grad) as placed, progress(len(specs) * len(names) * ROUNDS, "rounds") as advance:
@@ -127,9 +129,14 @@ class _Turns:
                 finish(placed.device)
                 self._first = perf_counter() - started
                 del outputs
-                self._peak = peak_bytes(target, placed)
+                self._peak = peak_bytes(target, placed.device, self._steps(placed))
             clock, threads = clock_of(placed.device), torch.get_num_threads()
             self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+
+    def _steps(self, spec: Spec) -> int:
+        """Of a layer in a direction, in one call; backward takes each once more."""
+        items = spec.batch_size if self._subject == "items" else 1
+        return items * spec.seq_len * spec.num_layers * spec.directions * (2 if self._grad else 1)
 
     def take(self, seconds: float) -> None:
         """One round."""

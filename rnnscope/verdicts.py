@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from rnnscope.comparability import ATOL, CHUNK, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
 from rnnscope.flags import Flag
 from rnnscope.shown import Shown
-from rnnscope.sides import LEFT, RIGHT
+from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import NO_FILES, Sources
 from rnnscope.spec import Spec, rerun
 
@@ -169,6 +169,9 @@ class Comparison(Shown):
         found = [each for each in blind_spots(self.spec, self.resync) if not (has_own_input and "--h0" in each)]
         if has_own_input and self.spec.h0 == "zeros":
             found.append("no h0 was recorded, so zeros were taken: whether the initial state is used does not show")
+        own = [each for each in (self.left, self.right) if ":" in each and not each.startswith(RECORDED)]
+        if own and self.chunk is not None and self.chunk < self.spec.seq_len:
+            found.append(f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk")
         steps = self.reference.function.whole_steps if self.reference else None
         if steps is not None and self.exit_code == 0:
             found.append(

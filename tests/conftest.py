@@ -1,6 +1,10 @@
 """Fixtures: a command line answered in this process or in one of its own, and goldens that can be written anew."""
 
 import os
+
+# Read when torch is loaded: threads of several processes that wait for each other must not keep both cores busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import subprocess
 import sys
 from collections.abc import Callable

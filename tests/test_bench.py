@@ -20,6 +20,7 @@ from torch.utils.benchmark import Measurement
 from torch.utils.benchmark.utils.common import TaskSpec
 
 from rnnscope import RnnscopeError, Spec, bench, timing
+from rnnscope.bench_flags import SUBJECTS as SUBJECT_FLAG
 from rnnscope.bench_page import MOST_LENGTHS, bar, duration
 from rnnscope.benches import Bench, Timing, quantile
 from rnnscope.calls import prepared, tensors_of, with_backward
@@ -173,7 +174,7 @@ def test_without_the_yardstick_there_is_no_ratio() -> None:
     assert column(found, "ratio") == ["-", "-"]
     assert "Ratio: none, since module was not timed." in said(found, "Median")
     assert said(found, "Not timed") == "module: why."
-    assert (found.verdict, found.exit_code) == ("steady", 0)
+    assert (found.verdict, found.exit_code) == ("steady", 2)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1, "█" * 20), (0.5, "█" * 10), (0.51, "█" * 10 + "▎"), (1e-9, "▏")])
@@ -229,9 +230,10 @@ def test_a_busy_machine_is_told(load: float | None, threads: int, words: str) ->
 
 
 def peak(subject: str, spec: Spec, grad: bool = False) -> int | None:
+    steps = spec.seq_len * spec.num_layers * spec.directions
     with running(spec, grad) as placed:
         call = prepared(subject, placed, draw_weights(placed), draw_input(placed))
-        return peak_bytes(with_backward(call, call.forward()) if grad else call.forward, placed)
+        return peak_bytes(with_backward(call, call.forward()) if grad else call.forward, "cpu", steps)
 
 
 @pytest.mark.parametrize("length", [3, 10, 100])
@@ -261,6 +263,13 @@ def test_weights_and_input_are_no_part_of_the_peak() -> None:
 def test_what_the_profiler_could_not_hold_is_not_measured() -> None:
     assert peak("module", Spec(num_layers=2, bidirectional=True, seq_len=2501, batch_size=1, hidden_size=1)) is None
     assert "of at most 10,000 steps in all layers" in said(made(row("module", 3, *STEADY)), "Median")
+
+
+def test_each_item_by_itself_takes_steps_of_its_own() -> None:
+    few, many = (Spec(seq_len=100, num_layers=1, batch_size=items) for items in (100, 101))
+    peaks = [bench(spec, ("module", "items"), min_time=0).timings[1].peak_bytes for spec in (few, many)]
+    assert peaks[0] is not None
+    assert peaks[1] is None
 
 
 def test_the_profiler_says_nothing(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +404,7 @@ def test_a_row_a_measurement_in_tsv(cli: Cli) -> None:
 def test_what_cannot_be_timed_is_a_row_with_a_message(cli: Cli, words: str, reasons: dict[str, str]) -> None:
     answer = cli("bench", *QUICK, *words.split(), "--json")
     messages = {each["subject"]: each["message"] for each in rows_of(answer) if each["message"] is not None}
-    assert answer.code == 0
+    assert answer.code == 2
     assert messages.keys() == reasons.keys()
     for name, reason in reasons.items():
         assert messages[name].startswith(reason)
@@ -434,7 +443,7 @@ def test_a_packed_module_of_ones_own_and_a_frozen_weight_are_timed(tmp_path: Any
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without CUDA says")
 def test_a_device_that_is_not_there_is_a_row_or_trouble(cli: Cli) -> None:
     answer = cli("bench", *QUICK, "--subjects", "cells@cuda", "--json")
-    assert answer.code == 0
+    assert answer.code == 2
     assert rows_of(answer)[1]["message"].endswith("; use cells@cpu")
     answer = cli("bench", *QUICK, "--device", "cuda")
     assert (answer.code, answer.out) == (2, "")
@@ -448,10 +457,27 @@ def test_memory_that_runs_out_is_a_row(cli: Cli, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(nn.RNN, "forward", forward)
     answer = cli("bench", *QUICK, "--subjects", "cells", "--json")
     assert rows_of(answer)[0]["message"].startswith("out of memory on cpu (Tried to allocate 9 GiB.)")
-    assert answer.code == 0
+    assert answer.code == 2
     answer = cli("bench", *QUICK, "--subjects", "module")
     assert answer.code == 2
     assert "Verdict: failed: nothing was timed." in answer.out
+
+
+def test_of_the_default_subjects_one_may_be_left_out() -> None:
+    timings = (row("module", 3, *STEADY), row("compiled", 3, message="no compiler"))
+    assert replace(made(*timings), subjects=SUBJECT_FLAG.default).exit_code == 0
+    assert made(*timings).exit_code == 2
+
+
+def test_more_rows_than_anybody_reads_are_refused() -> None:
+    with pytest.raises(RnnscopeError, match="list 2002 rows, but a benchmark may have 1000"):
+        bench(Spec(), ("module", "cells"), tuple(range(1, 1002)))
+
+
+def test_that_values_are_not_compared_is_said_of_own_classes_alone() -> None:
+    assert said(made(row("module", 3, *STEADY), row("cells", 3, *SLOW)), "Not asked") == ""
+    own = made(row("module", 3, *STEADY), row("c.py:Own", 3, *SLOW))
+    assert said(own, "Not asked") == "whether c.py:Own computes the same: see rnnscope compare."
 
 
 def test_an_error_in_a_later_round_is_a_row_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -559,7 +585,7 @@ def test_compiling_is_told_apart() -> None:
 def test_without_a_compiler_it_is_a_row(bash: Cli, tmp_path: object) -> None:
     line = "rnnscope bench --min-time 0 --subjects compiled --json"
     answer = bash(line, CXX="/nowhere/g++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
-    assert answer.code == 0
+    assert answer.code == 2
     assert rows_of(answer)[1]["message"].startswith("the subject compiled needs a compiler, and torch.compile finds")
     assert answer.err == ""
 

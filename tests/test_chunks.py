@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, compare, findings, side_by_side, subjects
+from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, chunks, compare, findings, side_by_side, subjects
 from rnnscope.chunks import carried, cut, draw_in_chunks
+from rnnscope.conventions import DEVIATIONS
 from rnnscope.devices import running
 from rnnscope.dims import BLOCK
 from rnnscope.memory import needed_bytes
@@ -60,7 +62,7 @@ def figures(spec: Spec, left: str = "cells", right: str = "equations", **questio
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.integers(1, 40), st.booleans())
 def test_chunks_are_the_blocks_cut_anew(sizes: list[int], chunk: int, batch_first: bool) -> None:
-    time, whole = int(batch_first), torch.randn(sum(sizes), 3, 2)
+    time, whole = int(batch_first), torch.arange(sum(sizes) * 6.0).view(-1, 3, 2)
     whole = whole.transpose(0, 1).contiguous() if batch_first else whole
     found = list(cut(torch.split(whole, sizes, time), time, chunk))
     assert torch.equal(torch.cat(found, time), whole)
@@ -99,6 +101,16 @@ def test_blocks_are_drawn_as_one_x_would_be(length: int) -> None:
 def test_cells_and_equations_in_chunks_give_the_very_figures(spec: Spec, chunk: int, dtype: str) -> None:
     each = replace(spec, dtype=dtype)
     assert figures(each, chunk=chunk) == figures(each)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("spec", FORMS, ids=name_of)
+def test_what_differs_in_chunks_differs_by_the_very_figures(spec: Spec, chunk: int, monkeypatch: Patch) -> None:
+    deviation = next(each for each in DEVIATIONS if each.name == "W_hh transposed")
+    monkeypatch.setitem(SUBJECTS, "equations", deviation.run)
+    whole = figures(spec)
+    assert whole.outputs[0].mismatched
+    assert figures(spec, chunk=chunk) == whole
 
 
 @pytest.mark.parametrize(("dtype", "chunk"), EVERY_DTYPE)
@@ -200,7 +212,30 @@ def test_a_class_of_the_users_is_carried_on() -> None:
     assert compare(spec, right=f"{OWN}:Iofg", chunk=7).explanations[0].convention == "gates i f o g"
 
 
+IGNORES = """
+from torch import nn
+class Ignores(nn.RNN):
+    def forward(self, x, hx=None):
+        return super().forward(x)
+"""
+
+
+@pytest.mark.parametrize("question", [{}, {"reference": False}], ids=["reference", "figures"])
+def test_a_class_that_ignores_its_state_has_nothing_to_carry(tmp_path: Path, question: dict[str, Any]) -> None:
+    (tmp_path / "own.py").write_text(IGNORES)
+    with pytest.raises(RnnscopeError, match=r"own.py:Ignores: its output does not depend on hx, by which --chunk"):
+        compare(Spec(h0="zeros", seq_len=20), right=f"{tmp_path / 'own.py'}:Ignores", chunk=7, **question)
+
+
+def test_what_a_class_keeps_by_itself_is_a_blind_spot_in_chunks() -> None:
+    found = compare(Spec(kind="lstm", seq_len=20), right=f"{OWN}:Lstm", chunk=7)
+    assert any("may keep from step to step besides hx starts anew" in each for each in found.blind_spots)
+    whole = compare(Spec(kind="lstm", seq_len=20), right=f"{OWN}:Lstm", chunk=20)
+    assert not any("starts anew" in each for each in whole.blind_spots)
+
+
 def test_two_modules_are_compared_in_chunks() -> None:
+    torch.manual_seed(0)
     lstm, x = torch.nn.LSTM(4, 6), torch.randn(50, 3, 4)
     found = compare(lstm, StackedCells.from_module(lstm), x, chunk=8, reference=False)
     assert (found.exit_code, found.chunk, found.outputs[0].shape) == (0, 8, (50, 3, 6))
@@ -324,8 +359,8 @@ def test_what_is_told_of_chunks(cli: Cli) -> None:
     found = json.loads(cli(*line.split()[1:], "--json").out)
     assert (found["chunk"], found["rerun"], found["reference"]) == (4, line, None)
     assert json.loads(cli("compare", "--json").out)["chunk"] is None
-    page = cli(*line.split()[1:]).out
-    assert "In chunks: 3 chunks of 4 steps, each from the state after the one before." in page
+    page = " ".join(cli(*line.split()[1:]).out.split())
+    assert "In chunks: 2 chunks of 4 steps and one of 2 steps, each from the state after the one before." in page
     assert f"Rerun: {line}" in page
     assert "In chunks" not in cli("compare", "--chunk", "4").out  # there is one
 
@@ -348,18 +383,51 @@ def test_a_billion_steps_in_chunks_are_not_refused() -> None:
 
 
 PEAK = """
-import resource, sys
+import re, sys
+import torch
 from rnnscope.shell import run
-assert run(["compare", "-q", "--no-reference", *sys.argv[1:]]) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+assert not sys.argv[1:] or run(["compare", "-q", *sys.argv[1:]]) == 0
+print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1])
 """
 
 
-def test_memory_does_not_grow_with_the_length() -> None:
-    def peak(length: int) -> float:
-        words = f"--seq-len {length} --batch 1 --input-size 64 --hidden-size 8 --layers 1 --chunk 500".split()
-        done = subprocess.run([sys.executable, "-c", PEAK, *words], capture_output=True, text=True, check=True)
-        return float(done.stdout)
+def peak(words: str) -> float:
+    """MiB that a process takes at most: none of the one that starts it, as a resource usage would tell."""
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not tell the peak of a process by itself")
+    command = [sys.executable, "-W", "ignore", "-c", PEAK, *words.split()]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
 
+
+def test_memory_does_not_grow_with_the_length() -> None:
+    sizes = "--batch 1 --input-size 64 --hidden-size 8 --layers 1 --chunk 500 --no-reference --seq-len"
     # 45,000 steps more: 11 MiB of x, and 45 MiB of small tensors, were they all there at a time.
-    assert peak(50_000) - peak(5_000) < 8
+    assert peak(f"{sizes} 50000") - peak(f"{sizes} 5000") < 20
+
+
+def test_a_chunk_more_takes_no_weights_more() -> None:
+    sizes = "--kind lstm --batch 1 --input-size 256 --hidden-size 256 --layers 1 --chunk 1 --seq-len"
+    # 40 chunks more, of which each runs with weights of 2 MiB, or 4 MiB in float64.
+    assert peak(f"{sizes} 50") - peak(f"{sizes} 10") < 100
+
+
+@pytest.mark.slow
+def test_a_million_steps_take_less_than_100_mib_over_torch() -> None:
+    assert peak("--seq-len 1000000 --batch 1 --chunk 1000 --no-reference") - peak("") < 100
+
+
+def test_a_bar_tells_how_far_the_steps_are(monkeypatch: Patch) -> None:
+    told: list[int] = []
+
+    @contextmanager
+    def noted(total: int, unit: str) -> Iterator[Callable[[int], None]]:
+        assert (total, unit) == (23, "steps")
+        yield told.append
+
+    monkeypatch.setattr(side_by_side, "progress", noted)
+    compare(Spec(seq_len=23), chunk=7, reference=False)
+    assert told == [7, 7, 7, 2]
+    monkeypatch.setattr(chunks, "progress", noted)
+    compare(Spec(seq_len=23), chunk=7)
+    assert len(told) % 4 == 0
+    assert sum(told) == 23 * (len(told) // 4)

@@ -105,7 +105,7 @@ def test_a_screen_says_what_settles_it(bash: Callable[..., Answer], folder: Path
 def test_two_commands_set_up_a_fresh_machine() -> None:
     first, second = SET_UP
     assert first.endswith("&& rnnscope compare")
-    assert second.endswith("&& pytest")
+    assert second.endswith("&& pytest -n auto")
     for line in SET_UP:
         assert "\n" not in line
         assert line.startswith("python3 -m venv .venv && ")

@@ -165,6 +165,10 @@ def test_a_list_may_be_given_in_parts(cli: Cli) -> None:
     assert [each["value"] for each in facts["axes"]] == ["3", "4", "5"]
 
 
+def test_a_switch_of_compare_is_told_how_it_is_said_here(cli: Cli) -> None:
+    assert cli("sweep", "--no-reference").err == "rnnscope: no such flag: --no-reference; use --reference off\n"
+
+
 def test_what_is_asked_for_twice_is_compared_once(cli: Cli, tmp_path: Path) -> None:
     cli("sweep", "--lengths", "3,2/3,2,2", "--seq-len", "3", "--layers", "1,1", "--out", str(tmp_path / "f"))
     assert len(lines_in(tmp_path / "f")) == 2
@@ -405,13 +409,13 @@ def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp
     leader, follower = pty.openpty()
     words = [sys.executable, "-m", "rnnscope", "sweep", "--layers", "1..120", "--hidden-size", "1"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=follower, env=environment, text=True) as process:
-        out, _ = process.communicate(timeout=120)
-    os.close(follower)
     seen = b""
-    with contextlib.suppress(OSError):  # a terminal that was hung up
-        while part := os.read(leader, 65536):
-            seen += part
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=follower, env=environment, text=True) as process:
+        os.close(follower)
+        with contextlib.suppress(OSError):  # a terminal that was hung up
+            while part := os.read(leader, 65536):
+                seen += part
+        out, _ = process.communicate(timeout=120)
     os.close(leader)
     assert re.search(rb"\d+/120\S* .*configurations/s .*?\d:\d\d:\d\d", seen)
     assert out.startswith("120 configurations\n")
