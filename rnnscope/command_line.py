@@ -64,6 +64,16 @@ class Outcome:
     force: bool
 
 
+def app_of(called: str | None) -> typer.Typer:
+    """The app with the one command that is called, or with all where none is: Typer makes the options of each."""
+    if called is None:
+        return app
+    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=app.info.context_settings)
+    one.registered_callback = app.registered_callback
+    one.registered_commands = [each for each in app.registered_commands if each.name == called]
+    return one
+
+
 def command(*examples: str, runs: bool = True) -> Callable[[Callable[..., "Result"]], Callable[..., "Result"]]:
     """Register a command under its name.
 

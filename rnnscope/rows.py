@@ -8,15 +8,18 @@ from dataclasses import asdict
 
 import rnnscope
 from rnnscope.comparability import check_comparable
+from rnnscope.comparison_document import comparison_document
 from rnnscope.configurations import Configuration, read_rerun
-from rnnscope.documents import document
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
-from rnnscope.memory import COSTLY, check_memory, free_bytes
+from rnnscope.memory import BYTES_OF_TORCH, COSTLY, check_memory, free_bytes, needed_bytes
 from rnnscope.row_files import Row
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.verdicts import Comparison
 from rnnscope.workers import workers_here
+
+LITTLE = 64 * 2**20
+"""Bytes for which nobody asks how much memory is free: to find that out takes a tenth of a small comparison."""
 
 TOO_LARGE = "there is too little memory for it; make --seq-len, --batch, --hidden-size or --layers smaller"
 """How much is missing differs from one moment to the next."""
@@ -62,26 +65,25 @@ def _checked(asked: Configuration) -> Loaded | None:
 
 def _compared(asked: Configuration, loaded: Loaded) -> Comparison:
     question = vars(asked.question)
-    if loaded.spec.memory_check:
+    costly = {name: question[name] for name in COSTLY}
+    if loaded.spec.memory_check and needed_bytes(loaded.spec, **costly) > BYTES_OF_TORCH + LITTLE:
         free = free_bytes()
         share = None if free is None else free // workers_here()
         try:
-            check_memory(loaded.spec, share, **{name: question[name] for name in COSTLY})
+            check_memory(loaded.spec, share, **costly)
         except RnnscopeError as error:
             raise RnnscopeError(TOO_LARGE) from error
     return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, **question)
 
 
 def _facts(comparison: Comparison) -> Row:
-    """What is found, without what the configuration says; each device is named as it was asked for."""
-    facts = document(comparison)
-    for name in ("schema", "command", "rerun", "environment", "spec", "left", "right"):
-        del facts[name]
-    return facts
+    """What is found; the sides stay as they were asked for, with device and dtype."""
+    found = comparison_document(comparison)
+    return {"sources": asdict(comparison.sources)} | {n: v for n, v in found.items() if n not in ("left", "right")}
 
 
 def _spec_facts(spec: Spec) -> Row:
-    return asdict(spec) | ({"batch_size": None} if spec.unbatched else {})
+    return vars(spec) | ({"batch_size": None} if spec.unbatched else {})
 
 
 def _reason(error: Exception) -> str:

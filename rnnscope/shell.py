@@ -17,9 +17,9 @@ from typing import Any, TextIO
 
 import typer
 
+from rnnscope import cli as cli  # declares the commands
 from rnnscope import render
-from rnnscope.cli import app
-from rnnscope.command_line import COMMANDS, Outcome
+from rnnscope.command_line import COMMANDS, Outcome, app_of
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages import printable
 from rnnscope.strict_json import json_text
@@ -70,7 +70,7 @@ def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, 
         with contextlib.redirect_stdout(collected), silent, warnings.catch_warnings():
             if quiet:
                 warnings.simplefilter("ignore")
-            outcome = app(words, prog_name="rnnscope", standalone_mode=False)
+            outcome = app_of(_command(words))(words, prog_name="rnnscope", standalone_mode=False)
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
                 return outcome or 0, collected.getvalue()
             text = "" if quiet else render.render(outcome.result, outcome.format, collected)

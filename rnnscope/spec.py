@@ -100,10 +100,10 @@ class Spec:
     )
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is not None or each.default is not None:
-                flag_of(each).check(value)
+        for name, flag in SPEC_FLAGS.items():
+            value = getattr(self, name)
+            if value is not None or flag.default is not None:
+                flag.check(value)
         self._check_network()
         if self.lengths is not None:
             self._follow("seq_len", "--lengths has a longest of {}", max(self.lengths))
@@ -130,11 +130,9 @@ class Spec:
 
     def _follow(self, name: str, because: str, value: int) -> None:
         """Set a field that follows from another flag; refuse one that was given otherwise."""
-        spec_field = next(each for each in fields(self) if each.name == name)
-        given = getattr(self, name)
-        if given is not spec_field.default and given != value:
-            flag = flag_of(spec_field).name
-            raise RnnscopeError(f"{flag} is {given}, but {because.format(value)}", f"leave {flag} out")
+        flag, given = SPEC_FLAGS[name], getattr(self, name)
+        if given is not flag.default and given != value:
+            raise RnnscopeError(f"{flag.name} is {given}, but {because.format(value)}", f"leave {flag.name} out")
         object.__setattr__(self, name, value)
 
     @property

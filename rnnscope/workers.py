@@ -22,7 +22,7 @@ LAUNCHED = "TORCHELASTIC_RUN_ID"
 
 _SWEEPS = count()
 
-PAUSE = 0.01
+PAUSE = 0.02
 """Seconds between two looks for what other ranks have handed over."""
 
 PATIENCE = timedelta(days=7)

@@ -123,8 +123,9 @@ def test_each_rank_takes_its_own_device(monkeypatch: pytest.MonkeyPatch, local_r
 
 
 def test_ranks_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnscope.rows.free_bytes", lambda: 4 * needed_bytes(Spec()) - 4)
-    assert row_of(Configuration({}))["status"] == "compared"
+    large = Configuration({"hidden_size": 1000})
+    monkeypatch.setattr("rnnscope.rows.free_bytes", lambda: 4 * needed_bytes(Spec(hidden_size=1000)) - 4)
+    assert row_of(large)["status"] == "compared"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert row_of(Configuration({}))["status"] == "failed"
+    assert row_of(large)["status"] == "failed"
