@@ -11,7 +11,7 @@ import typer
 
 import rnnscope
 from rnnscope.bench_flags import MIN_TIME, SEQ_LENS, SUBJECTS, TIME_GRAD, bench_specs
-from rnnscope.command_line import COMMANDS, app, command
+from rnnscope.command_line import COMMANDS, app, app_of, command
 from rnnscope.comparability import (
     ATOL,
     CHUNK,
@@ -39,7 +39,7 @@ from rnnscope.workers import is_follower
 if TYPE_CHECKING:
     from rnnscope.documents import Result
 
-__all__ = ["app"]
+__all__ = ["app", "app_of"]
 
 
 @app.callback(invoke_without_command=True)

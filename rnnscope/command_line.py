@@ -28,11 +28,13 @@ from rnnscope.workers import is_follower
 if TYPE_CHECKING:
     from rnnscope.documents import Result
 
-app = typer.Typer(
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
-)
+_SETTINGS: dict[str, Any] = {
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["--help", "-h"]},
+}
+
+app = typer.Typer(**_SETTINGS)
 
 EXPORTS = (".svg", ".html", ".txt")
 """What --export can write, by the ending of the name."""
@@ -68,7 +70,7 @@ def app_of(called: str | None) -> typer.Typer:
     """The app with the one command that is called, or with all where none is: Typer makes the options of each."""
     if called is None:
         return app
-    one = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=app.info.context_settings)
+    one = typer.Typer(**_SETTINGS)
     one.registered_callback = app.registered_callback
     one.registered_commands = [each for each in app.registered_commands if each.name == called]
     return one

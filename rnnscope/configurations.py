@@ -4,7 +4,6 @@ It is known by that command line, in which every flag has its place: two ways to
 run here, and whether a configuration makes sense is found out when it is its turn.
 """
 
-import json
 import shlex
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,6 +19,7 @@ from rnnscope.listed import listed
 from rnnscope.sides import LEFT, RECORDED, RIGHT
 from rnnscope.sources import SOURCE_FLAGS, Sources
 from rnnscope.spec import SPEC_FLAGS, Spec
+from rnnscope.strict_json import parsed
 
 FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": RIGHT, **QUESTION_FLAGS}
 """What a comparison can be asked for, by the names that JSON has."""
@@ -122,11 +122,7 @@ def read_lines(text: str, source: str) -> list[Values]:
 
 
 def _read_line(line: str) -> Values:
-    try:
-        facts = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, json.JSONDecodeError) else "too deep, or a number too long"
-        raise RnnscopeError(f"no JSON ({why})", _FORM) from error
+    facts = parsed(line, _FORM)
     if not isinstance(facts, dict):
         raise RnnscopeError(f"{shown(line)} is no object", _FORM)
     if "schema" in facts and isinstance(facts.get("rerun"), str):

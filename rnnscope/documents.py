@@ -42,8 +42,7 @@ def document(result: Result) -> dict[str, Any]:
         return head | _conversion_document(result)
     if isinstance(result, Sweep):
         return head | _sweep_document(result)
-    spec = asdict(result.spec) | ({"batch_size": None} if result.spec.unbatched else {})
-    head |= {"spec": spec, "sources": asdict(result.sources)}
+    head |= {"spec": result.spec.facts, "sources": asdict(result.sources)}
     if isinstance(result, Script):
         return head | {"script": result.text}
     if isinstance(result, Trace):

@@ -4,7 +4,6 @@ A row is one write of a whole line, so that whatever stops a process tears the l
 not known here.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -13,7 +12,7 @@ from typing import IO, Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.flags import shown
-from rnnscope.strict_json import json_line
+from rnnscope.strict_json import json_line, parsed
 
 Row = dict[str, Any]
 
@@ -147,12 +146,7 @@ def _seen(path: str, seen: Callable[[Row], object]) -> int:
 
 def _row(line: bytes) -> Row:
     hint = "name a file that rnnscope sweep --out wrote"
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        is_text = not isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
-        why = "too deep, or a number too long" if is_text else str(error)
-        raise RnnscopeError(f"no JSON ({why})", hint) from error
+    row = parsed(line, hint)
     if isinstance(row, dict) and "schema" in row and row["schema"] != 1:
         raise RnnscopeError(f"schema {shown(row['schema'])}, but this rnnscope knows schema 1", "name another file")
     if not isinstance(row, dict) or row.get("command") != "compare" or any(name not in row for name in FACTS):

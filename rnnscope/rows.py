@@ -12,7 +12,7 @@ from rnnscope.comparison_document import comparison_document
 from rnnscope.configurations import Configuration, read_rerun
 from rnnscope.errors import RnnscopeError
 from rnnscope.loaded import Loaded
-from rnnscope.memory import BYTES_OF_TORCH, COSTLY, check_memory, free_bytes, needed_bytes
+from rnnscope.memory import BYTES_OF_TORCH, COSTLY, free_bytes, needed_bytes
 from rnnscope.row_files import Row
 from rnnscope.spec import SPEC_FLAGS, Spec
 from rnnscope.verdicts import Comparison
@@ -43,7 +43,7 @@ def row_of(configuration: Configuration) -> Row:
         loaded = _checked(asked)
         row |= {"status": "failed"}
         loaded = loaded or rnnscope.load(asked.sources, asked.of_spec, asked.left, asked.right)
-        row |= {"spec": _spec_facts(loaded.spec)}
+        row |= {"spec": loaded.spec.facts}
         return row | {"status": "compared"} | _facts(_compared(asked, loaded))
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}
@@ -65,14 +65,11 @@ def _checked(asked: Configuration) -> Loaded | None:
 
 def _compared(asked: Configuration, loaded: Loaded) -> Comparison:
     question = vars(asked.question)
-    costly = {name: question[name] for name in COSTLY}
-    if loaded.spec.memory_check and needed_bytes(loaded.spec, **costly) > BYTES_OF_TORCH + LITTLE:
+    needed = needed_bytes(loaded.spec, **{name: question[name] for name in COSTLY})
+    if loaded.spec.memory_check and needed > BYTES_OF_TORCH + LITTLE:
         free = free_bytes()
-        share = None if free is None else free // workers_here()
-        try:
-            check_memory(loaded.spec, share, **costly)
-        except RnnscopeError as error:
-            raise RnnscopeError(TOO_LARGE) from error
+        if free is not None and needed > free // workers_here():
+            raise RnnscopeError(TOO_LARGE)
     return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, **question)
 
 
@@ -80,10 +77,6 @@ def _facts(comparison: Comparison) -> Row:
     """What is found; the sides stay as they were asked for, with device and dtype."""
     found = comparison_document(comparison)
     return {"sources": asdict(comparison.sources)} | {n: v for n, v in found.items() if n not in ("left", "right")}
-
-
-def _spec_facts(spec: Spec) -> Row:
-    return vars(spec) | ({"batch_size": None} if spec.unbatched else {})
 
 
 def _reason(error: Exception) -> str:

@@ -17,9 +17,9 @@ from typing import Any, TextIO
 
 import typer
 
-from rnnscope import cli as cli  # declares the commands
 from rnnscope import render
-from rnnscope.command_line import COMMANDS, Outcome, app_of
+from rnnscope.cli import app_of
+from rnnscope.command_line import COMMANDS, Outcome
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages import printable
 from rnnscope.strict_json import json_text

@@ -136,6 +136,11 @@ class Spec:
         object.__setattr__(self, name, value)
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """Every field as programs get it: an unbatched network has no batch size."""
+        return vars(self) | ({"batch_size": None} if self.unbatched else {})
+
+    @property
     def element_size(self) -> int:
         """Bytes of one element of the dtype."""
         return DTYPES[self.dtype]
