@@ -1,78 +1,59 @@
 """rnnscope: every shape of a recurrent network in PyTorch, and whether two implementations are the same.
 
-The public names are imported when they are first asked for, since most of them import torch.
+A public name is imported when it is first asked for, since most of them import torch.
 """
 
 import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rnnscope.assertion import assert_equivalent
-    from rnnscope.cells import StackedCells
-    from rnnscope.checkpoints import checkpoint
-    from rnnscope.comparability import Tolerance
-    from rnnscope.comparison import compare
-    from rnnscope.conversion import convert
-    from rnnscope.differences import Difference
-    from rnnscope.errors import RnnscopeError
-    from rnnscope.loading import load
-    from rnnscope.memory import check_memory
-    from rnnscope.observation import observed_shapes
-    from rnnscope.scripts import code
-    from rnnscope.shapes import Shapes, shapes_of
-    from rnnscope.spec import Spec
-    from rnnscope.sweeps import sweep
-    from rnnscope.timing import bench
-    from rnnscope.tracing import trace
-    from rnnscope.verdicts import Comparison
+if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
+    from rnnscope.conversion.convert import convert as convert
+    from rnnscope.errors import RnnscopeError as RnnscopeError
+    from rnnscope.files.checkpoints import checkpoint as checkpoint
+    from rnnscope.files.loading import load as load
+    from rnnscope.network.cells import StackedCells as StackedCells
+    from rnnscope.network.costs import check_memory as check_memory
+    from rnnscope.scripts.script import code as code
+    from rnnscope.shapes.observation import observed_shapes as observed_shapes
+    from rnnscope.shapes.result import Shapes as Shapes
+    from rnnscope.shapes.result import shapes_of as shapes_of
+    from rnnscope.spec.question import Tolerance as Tolerance
+    from rnnscope.spec.spec import Spec as Spec
+    from rnnscope.sweeps.sweep import sweep as sweep
+    from rnnscope.timing.bench import bench as bench
+    from rnnscope.tracing.trace import trace as trace
+    from rnnscope.verdict.assertion import assert_equivalent as assert_equivalent
+    from rnnscope.verdict.compare import compare as compare
+    from rnnscope.verdict.figures import Difference as Difference
+    from rnnscope.verdict.result import Comparison as Comparison
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "verdicts",
-    "Difference": "differences",
+    "Comparison": "verdict.result",
+    "Difference": "verdict.figures",
     "RnnscopeError": "errors",
-    "Shapes": "shapes",
-    "Spec": "spec",
-    "StackedCells": "cells",
-    "Tolerance": "comparability",
-    "assert_equivalent": "assertion",
-    "check_memory": "memory",
-    "bench": "timing",
-    "checkpoint": "checkpoints",
-    "code": "scripts",
-    "compare": "comparison",
-    "convert": "conversion",
-    "load": "loading",
-    "observed_shapes": "observation",
-    "shapes_of": "shapes",
-    "sweep": "sweeps",
-    "trace": "tracing",
+    "Shapes": "shapes.result",
+    "Spec": "spec.spec",
+    "StackedCells": "network.cells",
+    "Tolerance": "spec.question",
+    "assert_equivalent": "verdict.assertion",
+    "bench": "timing.bench",
+    "check_memory": "network.costs",
+    "checkpoint": "files.checkpoints",
+    "code": "scripts.script",
+    "compare": "verdict.compare",
+    "convert": "conversion.convert",
+    "load": "files.loading",
+    "observed_shapes": "shapes.observation",
+    "shapes_of": "shapes.result",
+    "sweep": "sweeps.sweep",
+    "trace": "tracing.trace",
 }
+"""The public names, each with the module that has it."""
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "RnnscopeError",
-    "Shapes",
-    "Spec",
-    "StackedCells",
-    "Tolerance",
-    "__version__",
-    "assert_equivalent",
-    "bench",
-    "check_memory",
-    "checkpoint",
-    "code",
-    "compare",
-    "convert",
-    "load",
-    "observed_shapes",
-    "shapes_of",
-    "sweep",
-    "trace",
-]
+__all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:

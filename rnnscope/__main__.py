@@ -15,7 +15,7 @@ def main() -> int:
     gc.set_threshold(100_000, 10, 10)
     _settle_width(sys.argv[1:])
     try:
-        from rnnscope.shell import run
+        from rnnscope.cli.shell import run
 
         code = run(sys.argv[1:])
         _silence_what_is_left()
@@ -29,7 +29,7 @@ def main() -> int:
 
 def _silence_what_is_left() -> None:
     """The answer is out: what code of the user's prints when the process ends goes to stderr, not behind it."""
-    if "rnnscope.own_code" in sys.modules:
+    if "rnnscope.subjects.user_code" in sys.modules:
         with contextlib.suppress(OSError):
             os.dup2(2, 1)
 

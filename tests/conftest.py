@@ -43,7 +43,7 @@ class Answer:
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
     """Answer a command line in this process."""
-    from rnnscope.shell import run
+    from rnnscope.cli.shell import run
 
     def answer(*words: str) -> Answer:
         code = run(list(words))

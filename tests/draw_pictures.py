@@ -5,7 +5,7 @@ Each is what `--export` writes of a command, in the root of a checkout.
 
 from pathlib import Path
 
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 
 ROOT = Path(__file__).parents[1]
 

@@ -19,17 +19,18 @@ from torch import nn
 from torch.utils.benchmark import Measurement
 from torch.utils.benchmark.utils.common import TaskSpec
 
-from rnnscope import RnnscopeError, Spec, bench, timing
-from rnnscope.bench_flags import SUBJECTS as SUBJECT_FLAG
-from rnnscope.bench_page import MOST_LENGTHS, bar, duration
-from rnnscope.benches import Bench, Timing, quantile
-from rnnscope.calls import prepared, tensors_of, with_backward
-from rnnscope.devices import running
-from rnnscope.gauges import EventClock, peak_bytes
-from rnnscope.pages import Grid, Sentence
-from rnnscope.render import page, plain, render
-from rnnscope.subjects import SUBJECTS
-from rnnscope.weights import draw_input, draw_weights
+from rnnscope import RnnscopeError, Spec, bench
+from rnnscope.network.weights import draw_input, draw_weights
+from rnnscope.pages.page import Grid, Sentence
+from rnnscope.pages.render import page, plain, render
+from rnnscope.spec.bench_flags import SUBJECTS as SUBJECT_FLAG
+from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.subjects.calls import prepared, tensors_of, with_backward
+from rnnscope.subjects.devices import running
+from rnnscope.timing import bench as timing
+from rnnscope.timing.gauges import EventClock, peak_bytes
+from rnnscope.timing.page import MOST_LENGTHS, bar, duration
+from rnnscope.timing.result import Bench, Timing, quantile
 
 Cli = Callable[..., Answer]
 OWN = "tests/own_networks.py"

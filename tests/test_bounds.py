@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from rnnscope import Spec, compare
-from rnnscope.bounds import (
+from rnnscope.network.equations import Layer, gru_step
+from rnnscope.network.weights import Input
+from rnnscope.verdict.bounds import (
     FUNCTION_FACTOR,
     PRECISION_FACTOR,
     UNITS,
@@ -19,9 +21,7 @@ from rnnscope.bounds import (
     so_far,
     walked,
 )
-from rnnscope.equations import Layer, gru_step
-from rnnscope.problems import Problem, draw_problem
-from rnnscope.weights import Input
+from rnnscope.verdict.problem import Problem, draw_problem
 
 
 def problem(spec: Spec) -> Problem:

@@ -17,7 +17,7 @@ from conftest import Answer
 from torch import nn
 
 from rnnscope import RnnscopeError, StackedCells, checkpoint
-from rnnscope.storage import Rnn
+from rnnscope.files.storage import Rnn
 
 Cli = Callable[..., Answer]
 
@@ -444,7 +444,7 @@ def test_torch_files_are_opened_with_weights_only_alone(tmp_path: Path, monkeypa
         seen.append(options["weights_only"])
         return load(*args, **options)
 
-    monkeypatch.setattr("rnnscope.tensor_files.torch.load", watched)
+    monkeypatch.setattr("rnnscope.files.tensors.torch.load", watched)
     only(tmp_path, nn.GRU(3, 4).state_dict())
     assert seen == [True]
 

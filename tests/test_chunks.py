@@ -15,15 +15,17 @@ from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, chunks, compare, findings, side_by_side, subjects
-from rnnscope.chunks import carried, cut, draw_in_chunks
-from rnnscope.conventions import DEVIATIONS
-from rnnscope.devices import running
-from rnnscope.dims import BLOCK
-from rnnscope.memory import needed_bytes
-from rnnscope.problems import draw_problem, solve
-from rnnscope.subjects import SUBJECTS, Run, run_cells
-from rnnscope.weights import Input, Weights, draw_input, time_of
+from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, compare
+from rnnscope.network.costs import needed_bytes
+from rnnscope.network.dims import BLOCK
+from rnnscope.network.weights import Input, Weights, draw_input, time_of
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import SUBJECTS, Run, run_cells
+from rnnscope.subjects.devices import running
+from rnnscope.verdict import chunks, findings, side_by_side
+from rnnscope.verdict.chunks import carried, cut, draw_in_chunks
+from rnnscope.verdict.deviations import DEVIATIONS
+from rnnscope.verdict.problem import draw_problem, solve
 
 Cli = Callable[..., Answer]
 Patch = pytest.MonkeyPatch
@@ -385,7 +387,7 @@ def test_a_billion_steps_in_chunks_are_not_refused() -> None:
 PEAK = """
 import re, sys
 import torch
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 assert not sys.argv[1:] or run(["compare", "-q", *sys.argv[1:]]) == 0
 print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1])
 """

@@ -10,12 +10,14 @@ from hypothesis import given
 from test_shapes import SPECS
 from torch.testing._comparison import default_tolerances
 
-from rnnscope import Comparison, Difference, Spec, Tolerance, compare, differences, subjects
-from rnnscope.comparability import TOLERANCES
-from rnnscope.differences import difference, with_piece
-from rnnscope.sides import SUBJECT_NAMES
-from rnnscope.subjects import Run
-from rnnscope.weights import Input, Weights
+from rnnscope import Comparison, Difference, Spec, Tolerance, compare
+from rnnscope.network.weights import Input, Weights
+from rnnscope.spec.question import TOLERANCES
+from rnnscope.spec.sides import SUBJECT_NAMES
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import Run
+from rnnscope.verdict import figures as differences
+from rnnscope.verdict.figures import difference, with_piece
 
 EXACT = Tolerance(0.0, 0.0, given=True)
 NAN, INF = math.nan, math.inf

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnscope import RnnscopeError, Spec, compare
-from rnnscope.configurations import FIELDS, Configuration, read_lines, read_rerun
-from rnnscope.plans import check_flags, plan_of, sweep_line
-from rnnscope.spec import SPEC_FLAGS
+from rnnscope.spec.spec import SPEC_FLAGS
+from rnnscope.sweeps.configurations import FIELDS, Configuration, read_lines, read_rerun
+from rnnscope.sweeps.plan import check_flags, plan_of, sweep_line
 
 
 def everything() -> st.SearchStrategy[dict[str, Any]]:
@@ -135,7 +135,7 @@ def test_a_flag_that_is_given_goes_before_what_lines_say() -> None:
 
 
 def test_the_spec_of_a_document_is_a_line() -> None:
-    from rnnscope.documents import document
+    from rnnscope.pages.documents import document
 
     spec = Spec(kind="lstm", unbatched=True, proj_size=3)
     (line,) = read_lines(json.dumps(document(compare(spec, right="equations"))["spec"]), "f")
@@ -211,7 +211,7 @@ def test_the_line_of_a_sweep_has_its_lists() -> None:
 def test_every_flag_of_compare_can_be_listed() -> None:
     import typer.main
 
-    from rnnscope.cli import app
+    from rnnscope.cli.commands import app
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     ours = {param.name for param in commands["sweep"].params}

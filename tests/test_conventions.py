@@ -10,12 +10,13 @@ import torch
 from conftest import Answer
 from torch import Tensor, nn
 
-from rnnscope import Spec, compare, subjects
-from rnnscope.comparability import blind_spots
-from rnnscope.conventions import DEVIATIONS, Deviation, deviations
-from rnnscope.dims import GATES
-from rnnscope.subjects import Run, run_cells
-from rnnscope.weights import Input, Weights, draw_input, draw_weights
+from rnnscope import Spec, compare
+from rnnscope.network.dims import GATES
+from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.spec.question import blind_spots
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import Run, run_cells
+from rnnscope.verdict.deviations import DEVIATIONS, Deviation, deviations
 
 Cli = Callable[..., Answer]
 

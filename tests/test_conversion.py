@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, StackedCells, convert
-from rnnscope.tensor_files import read_file
+from rnnscope.files.tensors import read_file
 
 Cli = Callable[..., Answer]
 FOLDER = Path(__file__).parent
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_nothing(
 def test_what_is_not_proved_is_not_written(
     lstm: tuple[nn.LSTM, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rnnscope import conversion
+    from rnnscope.conversion import convert as conversion
 
     read = read_file
 
@@ -174,8 +174,8 @@ def test_what_is_not_proved_is_not_written(
 
 INTERRUPTED = """
 import sys, time
-from rnnscope import conversion
-from rnnscope.shell import run
+from rnnscope.conversion import convert as conversion
+from rnnscope.cli.shell import run
 proof = conversion._proof
 def slow(*args):
     print("writing", flush=True, file=sys.stderr)

@@ -9,7 +9,7 @@ import torch
 from conftest import Answer
 
 from rnnscope import Spec, bench, compare, observed_shapes, trace
-from rnnscope.weights import draw_input, draw_weights
+from rnnscope.network.weights import draw_input, draw_weights
 
 pytestmark = [
     pytest.mark.cuda,

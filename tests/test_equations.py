@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rnnscope import Spec, compare
-from rnnscope.equations import Layer, gru_step, lstm_step, rnn_step
+from rnnscope.network.equations import Layer, gru_step, lstm_step, rnn_step
 
 KINDS: dict[str, dict[str, Any]] = {
     "tanh": {"kind": "rnn"},
@@ -146,9 +146,9 @@ def test_a_gradient_that_differs_is_a_finding() -> None:
 
 def test_a_gradient_is_the_slope_of_what_the_cotangent_weighs() -> None:
     """Against a difference quotient of the run itself, and not against another autograd."""
-    from rnnscope.devices import running
-    from rnnscope.problems import draw_problem, solve
-    from rnnscope.subjects import run_module
+    from rnnscope.subjects.builtin import run_module
+    from rnnscope.subjects.devices import running
+    from rnnscope.verdict.problem import draw_problem, solve
 
     spec = Spec(kind="lstm", lengths=(3, 2), input_size=2, hidden_size=3, num_layers=1, dtype="float64")
     problem = draw_problem(spec, ("float64",), grad=True)

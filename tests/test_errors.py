@@ -9,9 +9,10 @@ import pytest
 import torch
 from conftest import Answer
 
-from rnnscope import Spec, compare, memory, observed_shapes
-from rnnscope.cells import StackedCells
+from rnnscope import Spec, compare, observed_shapes
 from rnnscope.errors import RnnscopeError
+from rnnscope.network import costs as memory
+from rnnscope.network.cells import StackedCells
 
 Cli = Callable[..., Answer]
 
@@ -282,7 +283,7 @@ def test_nothing_is_printed_of_an_error_under_quiet(cli: Cli) -> None:
 
 
 def test_a_closed_stdout_is_trouble(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnnscope.shell import run
+    from rnnscope.cli.shell import run
 
     monkeypatch.setattr(sys, "stdout", None)
     assert run(["shapes", "--dry-run"]) == 2

@@ -11,9 +11,9 @@ from conftest import Answer
 from torch import nn
 
 from rnnscope import Spec, compare
-from rnnscope.checkpoints import find_rnn
 from rnnscope.errors import RnnscopeError
-from rnnscope.tensor_files import read_file
+from rnnscope.files.checkpoints import find_rnn
+from rnnscope.files.tensors import read_file
 
 Cli = Callable[..., Answer]
 TIMES = 250

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rnnscope import Spec, compare, convert
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 
 GRU, RUN, OWN = "gru.pt", "run.safetensors", f"{Path(__file__).parent / 'own_networks.py'}"
 

@@ -17,23 +17,23 @@ import pytest
 import torch
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, code, shapes_of, trace
-from rnnscope.benches import Bench, Timing
-from rnnscope.configurations import Configuration
-from rnnscope.diagnosis import Dependence, Explanation, Power
-from rnnscope.dims import parameters
-from rnnscope.documents import Result
-from rnnscope.heat_map import HeatMap, HeatRow
-from rnnscope.loaded import Loaded
-from rnnscope.locating import Place
-from rnnscope.margins import Check, Margin
-from rnnscope.pages import Grid
-from rnnscope.render import page, plain, render
-from rnnscope.shapes import PATHS, Mismatch, Shapes
-from rnnscope.sources import NO_FILES, Sources
-from rnnscope.storage import Checkpoint, Conversion, Rnn
-from rnnscope.summaries import Finding, Sweep
-from rnnscope.traces import Equality, Trace, Walked
-from rnnscope.verdicts import Reference
+from rnnscope.files.loaded import Loaded
+from rnnscope.files.storage import Checkpoint, Conversion, Rnn
+from rnnscope.network.dims import parameters
+from rnnscope.pages.documents import Result
+from rnnscope.pages.page import Grid
+from rnnscope.pages.render import page, plain, render
+from rnnscope.shapes.result import PATHS, Mismatch, Shapes
+from rnnscope.spec.sources import NO_FILES, Sources
+from rnnscope.sweeps.configurations import Configuration
+from rnnscope.sweeps.result import Finding, Sweep
+from rnnscope.timing.result import Bench, Timing
+from rnnscope.tracing.result import Equality, Trace, Walked
+from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
+from rnnscope.verdict.heat_map import HeatMap, HeatRow
+from rnnscope.verdict.margins import Check, Margin
+from rnnscope.verdict.places import Place
+from rnnscope.verdict.result import Reference
 
 Facts = dict[str, Any]
 FOLDER = Path(__file__).parent / "golden"

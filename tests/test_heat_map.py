@@ -14,13 +14,13 @@ from conftest import Answer
 from torch import Tensor, nn
 
 from rnnscope import Spec, StackedCells, compare
-from rnnscope.heat_map import HeatMap, HeatRow
-from rnnscope.heat_page import heat_page
-from rnnscope.memory import needed_bytes
-from rnnscope.pages import Drawing, Sentence
-from rnnscope.spec import KINDS
-from rnnscope.subjects import SUBJECTS
-from rnnscope.weights import draw_input, draw_weights
+from rnnscope.network.costs import needed_bytes
+from rnnscope.network.weights import draw_input, draw_weights
+from rnnscope.pages.page import Drawing, Sentence
+from rnnscope.spec.spec import KINDS
+from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.verdict.heat_map import HeatMap, HeatRow
+from rnnscope.verdict.heat_page import heat_page
 
 Cli = Callable[..., Answer]
 OWN = f"{Path(__file__).parent / 'own_networks.py'}:"

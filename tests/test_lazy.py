@@ -7,7 +7,7 @@ import pytest
 
 PROBE = """
 import contextlib, io, sys
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     run(sys.argv[1:])
 sys.exit(10 + ("torch" in sys.modules))

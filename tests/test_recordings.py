@@ -12,10 +12,10 @@ from conftest import Answer
 from torch import nn
 
 from rnnscope import Comparison, Spec, StackedCells, compare, load
-from rnnscope.recordings import recording
-from rnnscope.sources import Sources
-from rnnscope.tensor_files import read_file
-from rnnscope.verdict_words import verdict_in_words
+from rnnscope.files.recordings import recording
+from rnnscope.files.tensors import read_file
+from rnnscope.spec.sources import Sources
+from rnnscope.verdict.verdict_words import verdict_in_words
 
 Cli = Callable[..., Answer]
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnscope import Spec, observed_shapes, shapes_of, subjects
-from rnnscope.dims import parameters
-from rnnscope.shapes import PATHS, Mismatch
+from rnnscope import Spec, observed_shapes, shapes_of
+from rnnscope.network.dims import parameters
+from rnnscope.shapes.result import PATHS, Mismatch
+from rnnscope.subjects import builtin as subjects
 
 SPECS = st.builds(
     Spec,
@@ -97,7 +98,7 @@ def test_a_formula_that_torch_does_not_follow_is_found(spec: Spec) -> None:
         replace(each, shape=(*each.shape, 1)) if each.name == "h" else each for each in shapes_of(spec).tensors
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnnscope.shapes.tensor_shapes", lambda _: wrong)
+        patch.setattr("rnnscope.shapes.result.tensor_shapes", lambda _: wrong)
         shapes = observed_shapes(spec)
     h = (spec.num_layers, spec.batch_size, spec.hidden_size)
     assert shapes.mismatches == tuple(Mismatch(path, "h", (*h, 1), h) for path in PATHS)

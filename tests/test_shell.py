@@ -19,8 +19,8 @@ import typer.main
 from conftest import Answer
 from torch import nn
 
-from rnnscope.cli import app
-from rnnscope.command_line import COMMANDS
+from rnnscope.cli.commands import app
+from rnnscope.cli.parser import COMMANDS
 
 Bash = Callable[..., Answer]
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")

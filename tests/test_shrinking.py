@@ -7,13 +7,14 @@ from itertools import product
 import pytest
 from conftest import Answer
 
-from rnnscope import RnnscopeError, Spec, subjects
-from rnnscope.configurations import Configuration, read_rerun
-from rnnscope.conventions import DEVIATIONS, Deviation
-from rnnscope.rows import row_of
-from rnnscope.shrinking import simpler_specs, smallest
-from rnnscope.subjects import Run
-from rnnscope.weights import Input, Weights
+from rnnscope import RnnscopeError, Spec
+from rnnscope.network.weights import Input, Weights
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import Run
+from rnnscope.sweeps.configurations import Configuration, read_rerun
+from rnnscope.sweeps.rows import row_of
+from rnnscope.sweeps.shrinking import simpler_specs, smallest
+from rnnscope.verdict.deviations import DEVIATIONS, Deviation
 
 SIZES = ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")
 

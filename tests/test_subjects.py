@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope import Spec, compare
-from rnnscope.devices import running
-from rnnscope.subjects import SUBJECTS, Run
-from rnnscope.weights import Input, draw_input, draw_weights
+from rnnscope.network.weights import Input, draw_input, draw_weights
+from rnnscope.subjects.builtin import SUBJECTS, Run
+from rnnscope.subjects.devices import running
 
 EAGER = ("module", "cells", "equations", "items")
 """The subjects that need no compiler: see test_compiled.py for the other."""

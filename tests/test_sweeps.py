@@ -18,13 +18,14 @@ import torch
 from conftest import Answer
 
 import rnnscope
-from rnnscope import Spec, subjects
-from rnnscope.configurations import Configuration
-from rnnscope.conventions import DEVIATIONS
-from rnnscope.row_files import line_of
-from rnnscope.rows import TOO_LARGE, row_of
-from rnnscope.subjects import run_cells
-from rnnscope.summaries import OUTCOMES, finding
+from rnnscope import Spec
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects.builtin import run_cells
+from rnnscope.sweeps.configurations import Configuration
+from rnnscope.sweeps.result import OUTCOMES, finding
+from rnnscope.sweeps.row_files import line_of
+from rnnscope.sweeps.rows import TOO_LARGE, row_of
+from rnnscope.verdict.deviations import DEVIATIONS
 
 Cli = Callable[..., Answer]
 
@@ -53,7 +54,7 @@ def lines_in(path: Path) -> set[bytes]:
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory: pytest.TempPathFactory) -> set[bytes]:
     """The rows of the sweep, run once from end to end."""
-    from rnnscope.shell import run
+    from rnnscope.cli.shell import run
 
     path = tmp_path_factory.mktemp("unbroken") / "f"
     assert run([*SWEEP, "--out", str(path), "-q"]) == 0
@@ -99,7 +100,7 @@ def test_the_order_of_lists_changes_no_row(unbroken: set[bytes], cli: Cli, tmp_p
 KILLED = """
 import os, random, signal, sys, time
 import torch, rnnscope.sweeps
-from rnnscope.shell import run
+from rnnscope.cli.shell import run
 
 out, ended, generator, killed = sys.argv[1], sys.argv[1] + ".ended", random.Random(3), 0
 row_of = rnnscope.sweeps.row_of
@@ -153,7 +154,7 @@ def test_what_is_there_is_not_compared_again(monkeypatch: pytest.MonkeyPatch, tm
         compared.append(configuration.rerun)
         return row_of(configuration)
 
-    monkeypatch.setattr("rnnscope.sweeps.row_of", noted)
+    monkeypatch.setattr("rnnscope.sweeps.sweep.row_of", noted)
     found = rnnscope.sweep({"num_layers": (4, 3, 2, 1)}, out=out, resume=True)
     assert found is not None
     assert compared == ["rnnscope compare --layers 4 --threads 1", "rnnscope compare --threads 1"]

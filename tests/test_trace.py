@@ -13,12 +13,12 @@ from conftest import Answer
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec, trace
-from rnnscope.devices import running
-from rnnscope.dims import layer_parameters
-from rnnscope.render import render
-from rnnscope.subjects import Run, build_module, call, run_module
-from rnnscope.unrolled import unrolled
-from rnnscope.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.network.dims import layer_parameters
+from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.pages.render import render
+from rnnscope.subjects.builtin import Run, build_module, call, run_module
+from rnnscope.subjects.devices import running
+from rnnscope.tracing.unrolled import unrolled
 
 Cli = Callable[..., Answer]
 
@@ -121,7 +121,7 @@ def test_nan_that_the_module_alone_gives_is_a_finding(monkeypatch: pytest.Monkey
         run = run_module(spec, weights, given)
         return Run(run.y * torch.nan, tuple(each * torch.nan for each in run.state))
 
-    monkeypatch.setattr("rnnscope.tracing.run_module", nan)
+    monkeypatch.setattr("rnnscope.tracing.trace.run_module", nan)
     answer = cli("trace")
     assert answer.code == 1
     assert "NaN or infinity comes out of the module, and not of the equations." in answer.out
@@ -140,7 +140,7 @@ def test_a_rule_that_does_not_hold_is_a_finding(monkeypatch: pytest.MonkeyPatch,
         run = run_module(spec, weights, given)
         return replace(run, y=run.y.flip(0))
 
-    monkeypatch.setattr("rnnscope.tracing.run_module", reversed_y)
+    monkeypatch.setattr("rnnscope.tracing.trace.run_module", reversed_y)
     answer = cli("trace")
     assert answer.code == 1
     assert "Finding: y[2] is not h[1], though torch's documentation says so." in answer.out

@@ -11,10 +11,15 @@ import torch
 from conftest import Answer
 from torch import Tensor
 
-from rnnscope import Comparison, Spec, compare, comparison, devices, judgement, problems, subjects
-from rnnscope.subjects import Run, run_cells, run_equations, run_module
-from rnnscope.walker import Step
-from rnnscope.weights import Input, Weights, draw_weights
+from rnnscope import Comparison, Spec, compare
+from rnnscope.network.walker import Step
+from rnnscope.network.weights import Input, Weights, draw_weights
+from rnnscope.subjects import builtin as subjects
+from rnnscope.subjects import devices
+from rnnscope.subjects.builtin import Run, run_cells, run_equations, run_module
+from rnnscope.verdict import compare as comparison
+from rnnscope.verdict import evidence as judgement
+from rnnscope.verdict import problem as problems
 
 Cli = Callable[..., Answer]
 Patch = pytest.MonkeyPatch
@@ -375,7 +380,7 @@ def test_a_chaotic_network_is_compared_step_by_step_even_in_float64(monkeypatch:
 
 def test_a_fault_of_the_loop_shows_in_a_chaotic_network_too(monkeypatch: Patch) -> None:
     """Step by step it would not: a backward direction that walks forward takes the same steps."""
-    from rnnscope.conventions import DEVIATIONS
+    from rnnscope.verdict.deviations import DEVIATIONS
 
     with_weights(monkeypatch, times_ten)
     fed_forward = next(each for each in DEVIATIONS if each.name == "backward direction fed forward")
@@ -400,7 +405,7 @@ def test_resync_tells_a_local_fault_from_a_carried_error(monkeypatch: Patch) -> 
 
 @pytest.mark.parametrize("name", ["lengths ignored", "backward direction fed forward"])
 def test_what_happens_at_the_ends_shows_in_a_chaotic_network_too(monkeypatch: Patch, name: str) -> None:
-    from rnnscope.conventions import DEVIATIONS
+    from rnnscope.verdict.deviations import DEVIATIONS
 
     with_weights(monkeypatch, times_ten)
     with_cells(monkeypatch, next(each.run for each in DEVIATIONS if each.name == name))
@@ -462,7 +467,7 @@ def test_two_sides_of_float32_inside_are_both_told(monkeypatch: Patch) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_network_that_gives_zeros_is_judged(seed: int) -> None:
-    from rnnscope.conventions import DEVIATIONS
+    from rnnscope.verdict.deviations import DEVIATIONS
 
     spec = Spec(nonlinearity="relu", hidden_size=1, num_layers=1, seq_len=1, batch_size=1, seed=seed)
     swapped = next(each for each in DEVIATIONS if each.name == "tanh and relu swapped")

@@ -69,7 +69,7 @@ def random_problem(draw: Random, spec: Any, grad: bool = False) -> Any:
     """Weights 0.1 to 10 times the default; a fifth of the LSTMs and GRUs forget almost nothing."""
     import torch
 
-    from rnnscope.problems import draw_problem, rounded
+    from rnnscope.verdict.problem import draw_problem, rounded
 
     scale = 10 ** draw.uniform(-1, 1)
     problem = draw_problem(spec, (spec.dtype,), grad)
@@ -85,8 +85,8 @@ def random_problem(draw: Random, spec: Any, grad: bool = False) -> Any:
 def pair(number: int, grad: bool = False) -> list[Outcome]:
     """A correct pair, which must not be called different."""
     from rnnscope import Spec
-    from rnnscope.judgement import Evidence, Side
-    from rnnscope.subjects import SUBJECTS
+    from rnnscope.subjects.builtin import SUBJECTS
+    from rnnscope.verdict.evidence import Evidence, Side
 
     draw = Random(number)
     facts = random_facts(draw)
@@ -110,9 +110,9 @@ def gradients(number: int) -> list[Outcome]:
 def rewritten(number: int) -> list[Outcome]:
     """A correct class whose operations are others, or come in another order, which must not be called different."""
     from rnnscope import Spec
-    from rnnscope.judgement import Evidence, Side
-    from rnnscope.own_building import own_network
-    from rnnscope.subjects import SUBJECTS
+    from rnnscope.subjects.builtin import SUBJECTS
+    from rnnscope.subjects.own_building import own_network
+    from rnnscope.verdict.evidence import Evidence, Side
 
     draw = Random(number)
     kind = draw.choice(("lstm", "gru", "gru"))
@@ -145,11 +145,11 @@ def deviating(number: int) -> list[Outcome]:
     import torch
 
     from rnnscope import Spec
-    from rnnscope.comparability import blind_spots
-    from rnnscope.conventions import deviations
-    from rnnscope.diagnosis import rich_probe
-    from rnnscope.judgement import Evidence, Side
-    from rnnscope.subjects import SUBJECTS
+    from rnnscope.spec.question import blind_spots
+    from rnnscope.subjects.builtin import SUBJECTS
+    from rnnscope.verdict.deviations import deviations
+    from rnnscope.verdict.diagnosis import rich_probe
+    from rnnscope.verdict.evidence import Evidence, Side
 
     draw = Random(number)
     spec = Spec(**random_facts(draw) | {"dtype": "float32"})

@@ -59,7 +59,7 @@ def cells(kind: str, sizes: tuple[int, int, int, int, int]) -> None:
         import torch
 
     from rnnscope import StackedCells
-    from rnnscope.cells import CELLS
+    from rnnscope.network.cells import CELLS
 
     length, batch, width, hidden, layers = sizes
     network = StackedCells(kind, width, hidden, layers)

@@ -12,13 +12,13 @@ warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
 
-from rnnscope import Spec, compare, subjects  # noqa: E402
-from rnnscope.bounds import DRAWS, UNITS  # noqa: E402
-from rnnscope.conventions import DEVIATIONS  # noqa: E402
-from rnnscope.devices import running  # noqa: E402
-from rnnscope.judgement import Evidence, Side  # noqa: E402
-from rnnscope.problems import draw_problem, solve  # noqa: E402
-from rnnscope.subjects import SUBJECTS  # noqa: E402
+from rnnscope import Spec, compare  # noqa: E402
+from rnnscope.subjects.builtin import SUBJECTS  # noqa: E402
+from rnnscope.subjects.devices import running  # noqa: E402
+from rnnscope.verdict.bounds import DRAWS, UNITS  # noqa: E402
+from rnnscope.verdict.deviations import DEVIATIONS  # noqa: E402
+from rnnscope.verdict.evidence import Evidence, Side  # noqa: E402
+from rnnscope.verdict.problem import draw_problem, solve  # noqa: E402
 
 LIMITS = {"rnn": 6, "lstm": 8, "gru": 6}
 PERTURBED_LIMIT = 16
@@ -63,9 +63,9 @@ def cost(kind: str) -> None:
     report("the floor decides", least(lambda: compare(spec), 3), f"(at most {LIMITS[kind]})")
     report("randomly rounded runs needed", least(perturbed, 2), f"(at most {PERTURBED_LIMIT})")
     wrong = next(each for each in DEVIATIONS if each.name == ("gates i f o g" if kind == "lstm" else "b_hh dropped"))
-    subjects.SUBJECTS["cells"] = wrong.run
+    SUBJECTS["cells"] = wrong.run
     report("a diagnosis", least(lambda: compare(spec), 1))
-    subjects.SUBJECTS["cells"] = sides[1].run
+    SUBJECTS["cells"] = sides[1].run
     report("--power", least(lambda: compare(spec, power=True), 1))
 
 

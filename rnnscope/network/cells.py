@@ -1,0 +1,249 @@
+"""StackedCells: the nn.Module that people write by hand, a loop over layers, directions and time of torch's own cells.
+
+It is called like nn.RNN, nn.LSTM and nn.GRU and returns what they return. The loop is in walker.py, and one step is
+torch's cell; here are the parameters, and what a caller may hand in.
+"""
+
+import re
+from typing import Any, NoReturn, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.walker import State, Step, walk
+
+Sequence: TypeAlias = Tensor | PackedSequence
+Hidden: TypeAlias = Tensor | tuple[Tensor, Tensor]
+
+CELLS: dict[str, Any] = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
+MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class StackedCells(nn.Module):
+    """A stack of nn.RNNCell, nn.LSTMCell or nn.GRUCell, each walked over the whole sequence before the next.
+
+    Parameters have the names of the cells: `cells.{layer}.weight_ih`, `.weight_hh`, `.bias_ih`, `.bias_hh`, and
+    `reverse_cells.{layer}.…` for the backward direction.
+
+    Args:
+        kind: rnn, lstm or gru.
+        input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional: as torch's modules
+            take them.
+
+    Raises:
+        RnnscopeError: an unknown kind, or a size that is not positive.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if kind not in CELLS:
+            raise RnnscopeError(f"StackedCells: kind is {kind!r}, but it must be one of {', '.join(CELLS)}")
+        if kind == "rnn" and nonlinearity not in ("tanh", "relu"):
+            raise RnnscopeError(f"StackedCells: nonlinearity is {nonlinearity!r}, but it must be tanh or relu")
+        if kind != "rnn" and nonlinearity != "tanh":
+            raise RnnscopeError(f"StackedCells: nonlinearity is {nonlinearity!r}, but {kind} has none to choose")
+        if isinstance(dropout, bool) or not (isinstance(dropout, (int, float)) and 0 <= dropout <= 1):
+            raise RnnscopeError(f"StackedCells: dropout is {dropout!r}, but it must be a number from 0 to 1")
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            if type(size) is not int or size < 1:
+                raise RnnscopeError(f"StackedCells: {name} is {size!r}, but it must be a whole number of at least 1")
+        self.kind, self.input_size, self.hidden_size, self.num_layers = kind, input_size, hidden_size, num_layers
+        self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
+        self.dropout, self.bidirectional = dropout, bidirectional
+        widths = [input_size] + [(2 if bidirectional else 1) * hidden_size] * (num_layers - 1)
+        extra = {"nonlinearity": nonlinearity} if kind == "rnn" else {}
+
+        def stack() -> nn.ModuleList:
+            make, options = CELLS[kind], {"bias": bias, "device": device, "dtype": dtype, **extra}
+            return nn.ModuleList(make(width, hidden_size, **options) for width in widths)
+
+        self.cells = stack()
+        self.reverse_cells = stack() if bidirectional else nn.ModuleList()
+
+    def forward(self, input: Sequence, hx: Hidden | None = None) -> tuple[Sequence, Hidden]:
+        """Walk the sequence.
+
+        Args:
+            input: (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) unbatched, or a packed sequence.
+            hx: h0: (D·K, N, H), and for an LSTM the pair of it and c0: (D·K, N, H); without N where input is unbatched;
+                zeros when None.
+
+        Returns:
+            output: (L, N, D·H), laid out or packed as input is, and the last state, in the form of hx.
+
+        Raises:
+            RnnscopeError: input or hx of another form, shape or dtype, with what was expected.
+        """
+        if isinstance(input, PackedSequence):
+            self._check_input(input.data)
+            x, lengths = pad_packed_sequence(input)
+            real = torch.arange(len(x), device=lengths.device)[:, None, None] < lengths[None, :, None]
+            y, last = self._walk(x, self._initial(x, hx, batched=True), real.to(x.device))
+            return _packed_like(input, y), self._hidden(last)
+        self._check_input(input)
+        batched = input.dim() == 3
+        x = (input.transpose(0, 1) if self.batch_first else input) if batched else input.unsqueeze(1)
+        y, last = self._walk(x, self._initial(x, hx, batched), None)
+        if not batched:
+            return y.squeeze(1), self._hidden(tuple(each.squeeze(1) for each in last))
+        return (y.transpose(0, 1) if self.batch_first else y), self._hidden(last)
+
+    @classmethod
+    def from_module(cls, module: nn.RNNBase) -> "StackedCells":
+        """The same network as nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
+
+        Raises:
+            RnnscopeError: another module, one that computes something of its own, one with proj_size, which nn.LSTMCell
+                does not know, or one whose weights are reparametrised or of more than one dtype or device.
+        """
+        kind = next((kind for kind, each in MODULES.items() if isinstance(module, each)), None)
+        if kind is None or type(module).forward is not MODULES[kind].forward:
+            raise RnnscopeError(f"from_module takes nn.RNN, nn.LSTM or nn.GRU, and got {type(module).__name__}")
+        if module.proj_size:
+            raise RnnscopeError(f"nn.LSTMCell knows no projection, and the nn.LSTM has proj_size={module.proj_size}")
+        weight = next(module.parameters())
+        stacked = cls(
+            kind,
+            module.input_size,
+            module.hidden_size,
+            module.num_layers,
+            nonlinearity=getattr(module, "nonlinearity", "tanh"),
+            **_common(module),
+            device=weight.device,
+            dtype=weight.dtype,
+        )
+        _copy_weights(module, stacked)
+        return stacked
+
+    def to_module(self) -> nn.RNNBase:
+        """The same network as nn.RNN, nn.LSTM or nn.GRU, with weights of its own."""
+        weight = next(self.parameters())
+        options = _common(self) | {"device": weight.device, "dtype": weight.dtype}
+        if self.kind == "rnn":
+            options["nonlinearity"] = self.nonlinearity
+        module: nn.RNNBase = MODULES[self.kind](self.input_size, self.hidden_size, self.num_layers, **options)
+        _copy_weights(self, module)
+        return module
+
+    def extra_repr(self) -> str:
+        """What the constructor was given, as torch's modules show it."""
+        options = {"num_layers": self.num_layers, "nonlinearity": self.nonlinearity, **_common(self)}
+        return ", ".join(
+            [self.kind, f"{self.input_size}, {self.hidden_size}", *(f"{k}={v}" for k, v in options.items())]
+        )
+
+    def _walk(self, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
+        cells = zip(self.cells, self.reverse_cells, strict=True) if self.bidirectional else zip(self.cells, strict=True)
+        between = nn.Dropout(self.dropout).train(self.training) if self.dropout else None
+        return walk([[self._step(cell) for cell in each] for each in cells], x, initial, real, between)
+
+    def _step(self, cell: nn.Module) -> Step:
+        # nn.LSTMCell takes and returns (h, c); the others one tensor.
+        return cell if self.kind == "lstm" else lambda x, state: (cell(x, state[0]),)
+
+    def _hidden(self, last: State) -> Hidden:
+        return (last[0], last[1]) if self.kind == "lstm" else last[0]
+
+    def _check_input(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            self._refuse(f"input is a {type(x).__name__}", "a tensor or a packed sequence")
+        if x.dim() not in (2, 3):
+            self._refuse(f"input has shape {tuple(x.shape)}", "3 dims, or 2 where it is unbatched")
+        if x.shape[1 if x.dim() == 3 and self.batch_first else 0] == 0:
+            self._refuse(f"input has shape {tuple(x.shape)}", "a sequence of at least one step")
+        if x.shape[-1] != self.input_size:
+            self._refuse(f"input has {x.shape[-1]} features", f"input_size {self.input_size}")
+        expected = next(self.parameters()).dtype
+        if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
+            self._refuse(f"input is in {x.dtype}", f"{expected} as the weights are")
+
+    def _initial(self, x: Tensor, hx: Hidden | None, batched: bool) -> State:
+        """hx as a state with N, checked: h0: (D·K, N, H), and c0."""
+        rows, names = (
+            (2 if self.bidirectional else 1) * self.num_layers,
+            ("h0", "c0") if self.kind == "lstm" else ("h0",),
+        )
+        shape = (rows, x.shape[1], self.hidden_size)
+        if hx is None:
+            return tuple(x.new_zeros(shape) for _ in names)
+        state = hx if isinstance(hx, (tuple, list)) else (hx,)
+        if len(state) != len(names) or isinstance(hx, (tuple, list)) is not (self.kind == "lstm"):
+            got = (
+                f"a {type(hx).__name__} of {len(state)}" if isinstance(hx, (tuple, list)) else f"a {type(hx).__name__}"
+            )
+            self._refuse(f"hx is {got}", "the pair (h0, c0)" if self.kind == "lstm" else "the tensor h0")
+        expected = shape if batched else (rows, self.hidden_size)
+        for name, each in zip(names, state, strict=True):
+            if not isinstance(each, Tensor) or tuple(each.shape) != expected:
+                got = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"type {type(each).__name__}"
+                self._refuse(f"{name} has {got}", f"shape {expected}")
+            if each.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+                self._refuse(f"{name} is in {each.dtype}", f"{x.dtype} as the weights are")
+        return tuple(state) if batched else tuple(each.unsqueeze(1) for each in state)
+
+    def _refuse(self, got: str, expected: str) -> NoReturn:
+        raise RnnscopeError(f"StackedCells({self.kind}): {got}, but {expected} was expected")
+
+
+def cell_name(name: str) -> str:
+    """The other name of a parameter: weight_ih_l0_reverse is reverse_cells.0.weight_ih, and the other way round."""
+    if found := re.fullmatch(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(\d+)(_reverse)?", name):
+        base, layer, reverse = found.groups()
+        return f"{'reverse_' if reverse else ''}cells.{layer}.{base}"
+    if found := re.fullmatch(r"(reverse_)?cells\.(\d+)\.(weight_ih|weight_hh|bias_ih|bias_hh)", name):
+        reverse, layer, base = found.groups()
+        return f"{base}_l{layer}{'_reverse' if reverse else ''}"
+    raise RnnscopeError(f"{name!r} is no name of a parameter of torch's modules or of StackedCells")
+
+
+def _common(network: Any) -> dict[str, Any]:
+    return {name: getattr(network, name) for name in ("bias", "batch_first", "dropout", "bidirectional")}
+
+
+def _copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Give the target the source's weights under its own names, tied as they are, its mode and its frozen ones."""
+    theirs = dict(source.named_parameters(remove_duplicate=False))
+    ours = dict(target.named_parameters())
+    if odd := sorted(theirs.keys() ^ {cell_name(name) for name in ours}):
+        raise RnnscopeError(
+            f"{odd[0]} is reparametrised, or no parameter of {type(source).__name__}: make it plain first"
+        )
+    if len({(each.dtype, each.device) for each in theirs.values()}) > 1:
+        raise RnnscopeError(f"the weights of the {type(source).__name__} are not all of one dtype and on one device")
+    made: dict[int, nn.Parameter] = {}
+    for name, each in ours.items():
+        original = theirs[cell_name(name)]
+        if id(original) in made:
+            owner, _, own_name = name.rpartition(".")
+            setattr(target.get_submodule(owner), own_name, made[id(original)])
+            continue
+        with torch.no_grad():
+            each.copy_(original)
+        each.requires_grad_(original.requires_grad)
+        made[id(original)] = each
+    target.train(source.training)
+
+
+def _packed_like(given: PackedSequence, y: Tensor) -> PackedSequence:
+    """y: (L, N, ·), in the order of the items, packed as the given sequence is."""
+    ordered = y if given.sorted_indices is None else y.index_select(1, given.sorted_indices)
+    data = torch.cat([step[:count] for step, count in zip(ordered, given.batch_sizes.tolist(), strict=True)])
+    return PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)

@@ -1,0 +1,196 @@
+"""How many bytes a Spec needs and how many the machine has free: refused before anything is allocated.
+
+An estimate, on the safe side; it does not watch the process while it runs, and it knows nothing of the
+memory of a GPU, where torch itself reports that memory ran out.
+"""
+
+import os
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.dims import BLOCK, GATES, tensor_shapes
+from rnnscope.shapes.result import parameter_count
+from rnnscope.spec.spec import Spec
+
+BYTES_OF_TORCH = 448 * 2**20
+"""What the process takes once torch is imported, the pieces in which differences are taken, and what the allocator
+keeps of freed steps: 230, 90 and up to 100 MiB were measured."""
+
+BYTES_PER_STEP = 1400
+"""Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
+
+BYTES_PER_STEP_OF_AUTOGRAD = 9_000
+"""What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured.
+
+Where every operation is rounded at random, it is twice as many: 16,300, 9,300 and 13,600."""
+
+BYTES_PER_LAYER = 40_000
+"""The Python objects of one layer in the module and in the stack of cells."""
+
+MOST_WATCHED_STEPS = 10_000
+"""Of more steps, in all layers and directions, torch's profiler would keep more than is to be measured: some 60 records
+of each were counted."""
+
+COPIES_OF_STATES = 9
+"""How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
+
+COSTLY = ("grad", "reference", "resync", "map", "chunk")
+"""What may be asked of a comparison that decides how much it takes: the arguments of `check_memory`."""
+
+DRAWN = 8
+"""Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
+
+
+def needed_bytes(
+    spec: Spec,
+    grad: bool = False,
+    reference: bool = True,
+    resync: bool = False,
+    map: bool = False,
+    chunk: int | None = None,
+) -> int:
+    """The most bytes that a comparison of two subjects holds at one time.
+
+    Weights: as they are drawn and rounded, and once more in the network that runs. h0 and c0: the same. x: in the dtype
+    of the sides, in that of the network that runs, and what is drawn of it at a time. y, h and c: of every run so far,
+    and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it strided; the gates of
+    an LSTM or a GRU in between, each as large as y; and their distances from each other. With the reference it runs in
+    float64 too: each side, the equations, and these rounded at random where that is needed. Without it no more steps
+    are there at a time than those of a chunk, where one was asked for, and of the blocks that it is cut out of. With
+    gradients every step of every layer keeps what its derivative needs, most of all where every operation is rounded at
+    random, and every run has a gradient for each parameter. Where every step is compared by itself, the states of all
+    steps come on top; where a map is drawn, the outputs and the gates of every layer.
+    """
+    if chunk is not None and not reference and spec.lengths is None:
+        spec = replace(spec, seq_len=min(spec.seq_len, chunk + 2 * BLOCK))
+    sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
+    gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
+    alone = not (reference or grad or map)  # where one side is walked beside the other's y
+    runs = (1 if alone else 2) * spec.element_size + (4 * DRAWN if reference else 0)
+    kept = spec.num_layers * (10 + 18 * gates if reference else 4 + 3 * gates) if grad else gates
+    weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
+    states = sum(sizes.get(name, 0) for name in ("h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
+    drawn = sizes["x"] * min(BLOCK, spec.seq_len) // spec.seq_len * 2 * DRAWN
+    inputs = states + drawn + sizes["x"] * (spec.element_size + (1 if alone else 2) * running + (runs if grad else 0))
+    outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
+    step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
+    if grad:
+        step += (2 if reference else 1) * spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
+    overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
+    layers = sizes["y"] * spec.num_layers * (2 * spec.element_size + DRAWN) + sizes["y"] * (2 * gates + 4) * DRAWN
+    return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0) + (layers if map else 0)
+
+
+def check_steps(spec: Spec) -> None:
+    """Refuse to compare every step by itself where the states of all steps would not fit.
+
+    Raises:
+        RnnscopeError: with both figures.
+    """
+    free, needed = free_bytes(), steps_bytes(spec)
+    if free is not None and needed > free:
+        raise RnnscopeError(
+            f"every step by itself needs about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
+            "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
+        )
+
+
+def steps_bytes(spec: Spec) -> int:
+    """The bytes that the states of every step take, in the input and the runs that are made of them."""
+    rows = spec.directions * spec.num_layers * spec.seq_len * spec.batch_size
+    width = spec.output_size + (spec.hidden_size if spec.kind == "lstm" else 0)
+    return rows * width * DRAWN * COPIES_OF_STATES
+
+
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes that a process may still take: the machine's free memory or what its control group leaves, the smaller.
+
+    None where neither can be read (they are read on Linux; elsewhere all physical memory counts as free).
+    """
+    found = [each for each in (_available(root), _group_available(root)) if each is not None]
+    if found or not hasattr(os, "sysconf"):
+        return min(found, default=None)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_memory(
+    spec: Spec,
+    free: int | None = None,
+    grad: bool = False,
+    reference: bool = True,
+    resync: bool = False,
+    map: bool = False,
+    chunk: int | None = None,
+) -> None:
+    """Refuse a Spec that the machine cannot hold.
+
+    Args:
+        free: bytes that may be used; what `free_bytes` finds when None.
+        grad: whether gradients are computed too.
+        reference: whether the equations are run in float64 too.
+        resync: whether every step is compared by itself.
+        map: whether a map of the differences is drawn.
+        chunk: steps that are run at a time, where not all are.
+
+    Raises:
+        RnnscopeError: with both figures.
+    """
+    free = free_bytes() if free is None else free
+    needed = needed_bytes(spec, grad, reference, resync, map, chunk)
+    if free is not None and needed > free:
+        raise RnnscopeError(
+            f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
+            f"make {'--lengths' if spec.lengths else '--seq-len, --batch'}, --hidden-size or --layers smaller, "
+            "or add --no-memory-check",
+        )
+
+
+def human_bytes(count: int) -> str:
+    """Bytes with a binary unit and three significant digits: 1.5 KiB, 12 GiB."""
+    units = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+    power = next((power for power in range(len(units)) if count < 1000 * 1024**power), len(units) - 1)
+    return f"{count} B" if power == 0 else f"{count / 1024**power:.3g} {units[power]}"
+
+
+def _available(root: Path) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return int(kilobytes[0]) * 1024 if kilobytes else None
+
+
+def _group_available(root: Path) -> int | None:
+    """The least that a control group of this process, or one above it, leaves; its idle file cache counts as free."""
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    left = []
+    for line in lines:  # "0::/path" in version 2, "4:memory:/path" in version 1
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            left += _limits(root / "sys/fs/cgroup", path, ("memory.max", "memory.current", "inactive_file"))
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            left += _limits(root / "sys/fs/cgroup/memory", path, names)
+    return min(left, default=None)
+
+
+def _limits(base: Path, path: str, names: tuple[str, str, str]) -> list[int]:
+    """What the group at the path and each group above it leaves of its limit, where it has one."""
+    limit, usage, idle = names
+    left = []
+    inner = base / path.lstrip("/")
+    for group in (inner, *inner.parents):
+        try:
+            allowed = int((group / limit).read_text())
+            used = int((group / usage).read_text())
+            stat = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # no such group here, or its limit is the word "max"
+            continue
+        left.append(allowed - used + int(stat.get(idle, 0)))
+    return left

@@ -1,0 +1,165 @@
+"""Weights and input: drawn from the seed, or given and checked. Knows nothing of how the network is computed.
+
+Drawing is done on the CPU in float64, with the dtype's rounding afterwards, so that a seed means the same numbers in
+every dtype and on every device.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.dims import BLOCK, Shape, parameters, tensor_shapes
+from rnnscope.spec.spec import Spec
+
+Weights = dict[str, Tensor]
+"""Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
+
+_STREAMS = {"weights": 0, "input": 1, "cotangents": 2}
+
+
+@dataclass(frozen=True)
+class Input:
+    """What goes in: x: (L, N, H_in), or (N, L, H_in) with batch_first, and state: (h0,), or (h0, c0) for an LSTM.
+
+    h0: (D·K, N, H_out), c0: (D·K, N, H). Unbatched tensors have no N. x is padded where the Spec has lengths.
+    """
+
+    x: Tensor
+    state: tuple[Tensor, ...]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name: x, h0 and c0."""
+        return {"x": self.x} | dict(zip(("h0", "c0"), self.state, strict=False))
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """The dtype as flags and JSON write it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def first_nonfinite(tensor: Tensor) -> list[int] | None:
+    """Where NaN or infinity first stands; None where all numbers are finite."""
+    finite = tensor.isfinite()
+    found: list[list[int]] = [] if bool(finite.all()) else (~finite).nonzero()[:1].tolist()
+    return found[0] if found else None
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether all numbers are finite."""
+    return all(bool(each.isfinite().all()) for each in tensors)
+
+
+def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:
+    """x, h0 and c0 by their names, which must have the shapes of the Spec; a state that is left out is zeros.
+
+    Args:
+        source: stands before what is said of a shape.
+
+    Raises:
+        RnnscopeError: a tensor of another shape, with what it must have.
+    """
+    found = []
+    for each in tensor_shapes(spec):
+        if each.role == "output":
+            continue
+        tensor = tensors.get(each.name, torch.zeros(each.shape, device="cpu"))
+        if tuple(tensor.shape) != each.shape:
+            dims = ", ".join(each.dims)
+            raise RnnscopeError(
+                f"{source}{each.name} has shape {tuple(tensor.shape)}, but it must be ({dims}) = {each.shape}"
+            )
+        found.append(tensor)
+    return Input(found[0], tuple(found[1:]))
+
+
+def sizes_of(x: Tensor, batch_first: bool, source: str = "") -> dict[str, int | bool]:
+    """The fields of a Spec that an input says: input_size, seq_len, and batch_size or unbatched.
+
+    Args:
+        x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in).
+
+    Raises:
+        RnnscopeError: other dims, or one that is 0.
+    """
+    if x.dim() not in (2, 3) or 0 in x.shape:
+        raise RnnscopeError(
+            f"{source}x has shape {tuple(x.shape)}, but it must have 3 dims, or 2 without N, none of them 0"
+        )
+    steps, *batch, features = x.transpose(0, 1).shape if batch_first and x.dim() == 3 else x.shape
+    return {"input_size": features, "seq_len": steps} | ({"batch_size": batch[0]} if batch else {"unbatched": True})
+
+
+def draw_weights(spec: Spec) -> Weights:
+    """Parameters as torch initialises them, uniform in ±1/√H, on the Spec's device and in its dtype.
+
+    Source: "Variables" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+    """
+    generator, limit = _generator(spec.seed, "weights"), spec.hidden_size**-0.5
+    return {
+        each.name: _placed(_empty(each.shape).uniform_(-limit, limit, generator=generator), spec)
+        for each in parameters(spec)
+    }
+
+
+def draw_input(spec: Spec) -> Input:
+    """x, and the initial state unless it is zeros, from the standard normal distribution."""
+    state, blocks = draw_blocks(spec)
+    x = joined(blocks, spec, getattr(torch, spec.dtype))
+    return Input(x.to(spec.device), tuple(_placed(each, spec) for each in state))
+
+
+def draw_blocks(spec: Spec) -> tuple[tuple[Tensor, ...], Iterator[Tensor]]:
+    """The initial state, and x block by block: (BLOCK, N, H_in), laid out as x is; in float64."""
+    generator = _generator(spec.seed, "input")
+    shapes = {each.name: each.shape for each in tensor_shapes(spec) if each.role != "output"}
+    x_shape, time = list(shapes.pop("x")), time_of(spec)
+    # The state comes first, so that a longer sequence keeps it.
+    state = [_empty(shape).normal_(generator=generator) for shape in shapes.values()]
+    if spec.h0 == "zeros":
+        state = [each.zero_() for each in state]
+
+    def blocks() -> Iterator[Tensor]:
+        for start in range(0, spec.seq_len, BLOCK):
+            x_shape[time] = min(BLOCK, spec.seq_len - start)
+            yield _empty(tuple(x_shape)).normal_(generator=generator)
+
+    return tuple(state), blocks()
+
+
+def joined(blocks: Iterable[Tensor], spec: Spec, dtype: torch.dtype) -> Tensor:
+    """x of a Spec from its blocks, in a dtype on the CPU; no more than a block of it is ever there twice."""
+    shape = next(each.shape for each in tensor_shapes(spec) if each.name == "x")
+    x, start, time = torch.empty(shape, dtype=dtype, device="cpu"), 0, time_of(spec)
+    for block in blocks:
+        steps = block.shape[time]
+        x.narrow(time, start, steps).copy_(block)
+        start += steps
+    return x
+
+
+def time_of(spec: Spec) -> int:
+    """The dim of x and y along which time runs."""
+    return 1 if spec.batch_first and not spec.unbatched else 0
+
+
+def draw_cotangents(spec: Spec) -> Weights:
+    """What is sent back through y, h and c by their names: standard normal numbers in the shape of each."""
+    generator = _generator(spec.seed, "cotangents")
+    outputs = [each for each in tensor_shapes(spec) if each.role == "output"]
+    return {each.name: _placed(_empty(each.shape).normal_(generator=generator), spec) for each in outputs}
+
+
+def _generator(seed: int, stream: str) -> torch.Generator:
+    # Streams, or the first numbers of x would be the first weights again.
+    return torch.Generator(device="cpu").manual_seed(4 * seed + _STREAMS[stream])
+
+
+def _empty(shape: Shape) -> Tensor:
+    return torch.empty(shape, dtype=torch.float64, device="cpu")
+
+
+def _placed(tensor: Tensor, spec: Spec) -> Tensor:
+    return tensor.to(dtype=getattr(torch, spec.dtype)).to(spec.device)

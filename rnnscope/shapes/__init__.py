@@ -1,0 +1,4 @@
+"""The command `shapes`: which tensor has which shape, and why.
+
+Open result.py first.
+"""

@@ -1,0 +1,194 @@
+"""What network, what input and where it runs: one frozen Spec, validated once, when it is made.
+
+Every field carries its own flag. Knows nothing of torch, and does not know what a shape is: see shapes.py.
+"""
+
+import shlex
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.spec.flags import Choice, Default, Flag, Number, Switch, Text, Whole, Wholes
+
+KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
+"""The kinds of network, with the name of torch's module."""
+
+DTYPES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+"""Names of the dtypes that can be asked for, with the bytes of one element."""
+
+LARGEST_SIZE = 2**63 - 1
+"""torch keeps sizes in 64 bits with a sign."""
+
+LARGEST_SEED = 2**30 - 1
+"""Weights, input and cotangents take the seeds 4·seed, + 1 and + 2; torch's generator on the CPU has 32 bits."""
+
+DEVICES = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?"
+
+
+def _network(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Network", default, **facts))
+
+
+def _input(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Input", default, **facts))
+
+
+def _place(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
+    return _field(kind(names, help, "Where it runs", default, **facts))
+
+
+def _field(flag: Flag) -> Any:
+    return field(default=flag.default, metadata={"flag": flag})
+
+
+_SIZE = {"minimum": 1, "maximum": LARGEST_SIZE}
+_COUNT = {"minimum": 0, "maximum": LARGEST_SIZE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """One network, one input, one place to run it. Defaults are the worked example of the torch tutorials.
+
+    `lengths` gives each sequence its own number of steps, as in a packed sequence: N and L follow from them.
+    `unbatched` leaves N out of every shape; a single sequence is computed. `tf32`, `cudnn` and `onednn` switch torch's
+    back ends for the run; None leaves each as it is.
+
+    Raises:
+        RnnscopeError: a value that is not allowed, or two that do not go together, named by their flags.
+
+    Source of the names: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+    """
+
+    kind: str = _network(Choice, "rnn", "--kind", help="Recurrent module:", choices=tuple(KINDS))
+    input_size: int = _network(Whole, 10, "--input-size", help="H_in: features of x.", **_SIZE)
+    hidden_size: int = _network(Whole, 20, "--hidden-size", help="H: features of h.", **_SIZE)
+    num_layers: int = _network(Whole, 2, "--layers", "--num-layers", help="K: stacked layers.", **_SIZE)
+    nonlinearity: str = _network(Choice, "tanh", "--nonlinearity", help="Of an RNN:", choices=("tanh", "relu"))
+    bias: bool = _network(Switch, True, "--bias/--no-bias", help="Whether layers have biases.")
+    batch_first: bool = _network(Switch, False, "--batch-first", help="x and y start with N, not L.")
+    bidirectional: bool = _network(Switch, False, "--bidirectional", help="Walk backward too: D = 2.")
+    proj_size: int = _network(Whole, 0, "--proj-size", help="P: features of h in an LSTM with a projection.", **_COUNT)
+    dropout: float = _network(Number, 0.0, "--dropout", help="Between layers, in training.", maximum=1.0)
+
+    seq_len: int = _input(Whole, Default(3), "--seq-len", "--seq-length", help="L: time steps.", **_SIZE)
+    batch_size: int = _input(Whole, Default(5), "--batch", "--batch-size", help="N: sequences in a batch.", **_COUNT)
+    unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
+    lengths: tuple[int, ...] | None = _input(
+        Wholes,
+        None,
+        "--lengths",
+        help="Steps of each sequence: 3,2,2 packs them.",
+        maximum=LARGEST_SIZE,
+        example=(3, 2, 2),
+    )
+    h0: str = _input(Choice, "random", "--h0", help="Initial state:", choices=("random", "zeros"))
+    seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", minimum=0, maximum=LARGEST_SEED)
+
+    device: str = _place(
+        Text, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, forms="cpu, cuda, cuda:N, auto"
+    )
+    dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
+    tf32: bool | None = _place(Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.")
+    cudnn: bool | None = _place(Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.")
+    onednn: bool | None = _place(Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.")
+    threads: int | None = _place(
+        Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=1024, example=1
+    )
+    train: bool = _place(Switch, False, "--train", help="In training mode, where dropout acts.")
+    memory_check: bool = _place(
+        Switch, True, "--memory-check/--no-memory-check", help="Whether to refuse what memory cannot hold."
+    )
+
+    def __post_init__(self) -> None:
+        for name, flag in SPEC_FLAGS.items():
+            value = getattr(self, name)
+            if value is not None or flag.default is not None:
+                flag.check(value)
+        self._check_network()
+        if self.lengths is not None:
+            self._follow("seq_len", "--lengths has a longest of {}", max(self.lengths))
+            self._follow("batch_size", "--lengths has {} sequences", len(self.lengths))
+        if self.unbatched:
+            if self.lengths is not None:
+                raise RnnscopeError("--unbatched is one sequence, and --lengths packs several", "give one of the two")
+            self._follow("batch_size", "--unbatched is {} sequence", 1)
+
+    def _check_network(self) -> None:
+        if self.kind != "rnn" and self.nonlinearity != "tanh":
+            raise RnnscopeError(
+                f"--nonlinearity is {self.nonlinearity}, but {KINDS[self.kind]} has none to choose", "use --kind rnn"
+            )
+        if self.proj_size and self.kind != "lstm":
+            raise RnnscopeError(
+                f"--proj-size is {self.proj_size}, but {KINDS[self.kind]} has no projection", "use --kind lstm"
+            )
+        if self.proj_size >= self.hidden_size:
+            raise RnnscopeError(
+                f"--proj-size is {self.proj_size}, but it must be smaller than --hidden-size {self.hidden_size}",
+                f"try --proj-size {self.hidden_size // 2}",
+            )
+
+    def _follow(self, name: str, because: str, value: int) -> None:
+        """Set a field that follows from another flag; refuse one that was given otherwise."""
+        flag, given = SPEC_FLAGS[name], getattr(self, name)
+        if given is not flag.default and given != value:
+            raise RnnscopeError(f"{flag.name} is {given}, but {because.format(value)}", f"leave {flag.name} out")
+        object.__setattr__(self, name, value)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Every field as programs get it: an unbatched network has no batch size."""
+        return vars(self) | ({"batch_size": None} if self.unbatched else {})
+
+    @property
+    def element_size(self) -> int:
+        """Bytes of one element of the dtype."""
+        return DTYPES[self.dtype]
+
+    @property
+    def module_name(self) -> str:
+        """torch's module: nn.RNN, nn.LSTM or nn.GRU."""
+        return KINDS[self.kind]
+
+    @property
+    def directions(self) -> int:
+        """D: 2 if bidirectional, 1 otherwise."""
+        return 2 if self.bidirectional else 1
+
+    def row_of(self, layer: int, direction: int) -> int:
+        """The row of h and c that a layer has in a direction."""
+        return layer * self.directions + direction
+
+    def length_of(self, item: int) -> int:
+        """Steps of an item."""
+        return self.lengths[item] if self.lengths else self.seq_len
+
+    @property
+    def output_size(self) -> int:
+        """H_out: P with a projection, H without."""
+        return self.proj_size or self.hidden_size
+
+
+def flag_of(spec_field: "Field[Any]") -> Flag:
+    """The flag under which a field of the Spec is given."""
+    flag: Flag = spec_field.metadata["flag"]
+    return flag
+
+
+def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object], with_files: bool = False) -> str:
+    """The command line that gives exactly this result: the flags that are not at their default.
+
+    Args:
+        own: the command's own flags, each with its value.
+        with_files: whether files are among them, which bring their own dtype along.
+    """
+    of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)] if spec else []
+    words = ["rnnscope", command]
+    for flag, value in (*of_spec, *own):
+        if value != flag.default or (with_files and flag.name == "--dtype"):
+            words += flag.words(value)
+    return shlex.join(words)
+
+
+SPEC_FLAGS = {each.name: flag_of(each) for each in fields(Spec)}
+"""The flag of each field."""

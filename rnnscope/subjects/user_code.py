@@ -1,0 +1,169 @@
+"""Finds a class or function of the user's, and runs what is theirs so that its errors and prints are told from ours.
+
+The one place where code from a file is executed, and only the file that the user named.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from difflib import get_close_matches
+from hashlib import sha1
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.devices import is_out_of_memory
+
+_homes: dict[str, "_Home"] = {}
+"""Where the code of each name lives, so that it finds there what it imports while it runs."""
+
+
+def find_own(name: str) -> Any:
+    """What `FILE.py:Class` or `package.module:Class` names.
+
+    Raises:
+        RnnscopeError: no such file, module or name, or an error of the user's when it was imported.
+    """
+    place, _, path = name.rpartition(":")
+    is_file = place.endswith(".py") or os.sep in place
+    if is_file and not Path(place).is_file():
+        raise RnnscopeError(f"{name}: there is no file {place}", f"give its path from {Path.cwd()}")
+    _homes[name] = _Home(str(Path(place).resolve().parent if is_file else Path.cwd()), is_file)
+    with guarded(name):
+        module = _load_file(place) if is_file else _import(name, place)
+        missing = object()
+        found: Any = module
+        for each in path.split("."):
+            found = getattr(found, each, missing)
+        if found is not missing:
+            return found
+        public = [each for each in vars(module) if not each.startswith("_")]
+        near = get_close_matches(path, public, n=1, cutoff=0.4)
+        has = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(public[:10]) or 'nothing'}"
+        raise RnnscopeError(f"{name}: {place} has no {path}", has)
+
+
+@contextmanager
+def guarded(name: str) -> Iterator[None]:
+    """Run code of the user's: what it prints goes to stderr, and what it raises becomes an RnnscopeError.
+
+    Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
+    afterwards what they were.
+    """
+    dtype, folder = torch.get_default_dtype(), os.getcwd()
+    try:
+        with _prints_to_stderr(), _homes[name].entered() if name in _homes else nullcontext():
+            yield
+    except (RnnscopeError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # GeneratorExit, SystemExit and the like are no answer either
+        if is_out_of_memory(error):
+            raise
+        reason = _reason(error)
+        raise RnnscopeError(
+            f"{name} raised {type(error).__name__}{f': {reason}' if reason else ''} ({_place(error)})",
+            "add --debug for the traceback",
+        ) from error
+    finally:
+        torch.set_default_dtype(dtype)
+        with suppress(OSError):  # it may be gone
+            os.chdir(folder)
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return str(error).strip().split("\n")[0]
+    except Exception:  # an error that cannot say what it is
+        return ""
+
+
+def _place(error: BaseException) -> str:
+    """File and line of the innermost frame that is the user's, or of the innermost of all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    others = tuple(f"{each}{os.sep}" for each in (Path(__file__).parent, Path(torch.__file__).parent, sys.base_prefix))
+    theirs = [each for each in frames if not each.filename.startswith((*others, "<"))]
+    last = (theirs or frames)[-1]
+    return f"{last.filename}, line {last.lineno}, in {last.name}"
+
+
+@contextmanager
+def _prints_to_stderr() -> Iterator[None]:
+    """Also what is written to file descriptor 1 itself, by a child process or by code in C++."""
+    saved = None
+    with suppress(OSError):
+        saved = os.dup(1)
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if saved is not None:
+            os.dup2(saved, 1)
+            os.close(saved)
+
+
+class _Home:
+    """The folder of a piece of code. What lies there can be imported while it runs, as when Python runs a file.
+
+    Args:
+        folder: where it lies.
+        private: whether what is imported from there is kept from others: two versions of a project have modules of the
+            same names, and each must get its own.
+    """
+
+    def __init__(self, folder: str, private: bool) -> None:
+        self._folder, self._private = folder, private
+        self._modules: dict[str, ModuleType] = {}
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        hidden = {name: sys.modules[name] for name in self._modules if name in sys.modules}
+        before = set(sys.modules) - set(self._modules)
+        sys.modules.update(self._modules)
+        sys.path.insert(0, self._folder)
+        try:
+            yield
+        finally:
+            with suppress(ValueError):
+                sys.path.remove(self._folder)
+            if self._private:
+                for name in [name for name in sys.modules if name not in before and self._owns(sys.modules[name])]:
+                    self._modules[name] = sys.modules.pop(name)
+                sys.modules.update(hidden)
+
+    def _owns(self, module: ModuleType) -> bool:
+        file = getattr(module, "__file__", None) or ""
+        return file.startswith(self._folder + os.sep) and "site-packages" not in file
+
+
+def _load_file(file: str) -> ModuleType:
+    """Run a file as a module of its own, whose name is no other's."""
+    path = Path(file).resolve()
+    name = f"{path.stem}_{sha1(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RnnscopeError(f"{file} is no Python file", "its name must end with .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as dataclasses and torch.jit expect it
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import(name: str, module: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise RnnscopeError(
+                f"{name}: there is no module {module}", "give FILE.py:Class, or package.module:Class from here"
+            ) from error
+        raise

@@ -1,0 +1,226 @@
+"""What people are told of a benchmark: a row with a bar for each subject and length, how cost grows, the verdict."""
+
+from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
+from rnnscope.pages.page import (
+    Column,
+    Grid,
+    Page,
+    Sentence,
+    back_ends_in_words,
+    counted,
+    ended,
+    network,
+    sizes_in_words,
+    thousands,
+)
+from rnnscope.timing.result import NOISY, Bench, Growth, Timing
+
+MOST_LENGTHS = 8
+"""So many lengths of a subject are shown: the first ones and the last."""
+
+BAR, BAR_OF_SEVERAL = 20, 10
+"""The width of the longest bar; with several lengths there are more columns beside it."""
+
+_EIGHTHS = "▏▎▍▌▋▊▉█"
+
+
+def page_of_bench(bench: Bench) -> Page:
+    """The table and the sentences of `rnnscope bench`."""
+    several = len(bench.seq_lens) > 1
+    titles = ("subject", *(["L"] if several else []), "median", "spread", "steps/s", "ratio")
+    titles += (*(["growth"] if several else []), "peak")
+    columns = tuple(Column(each, number=each != "subject") for each in titles)
+    rows = [row for typed in dict.fromkeys(each.typed for each in bench.timings) for row in _rows(bench, typed)]
+    steps = f"{_in_words([thousands(each) for each in bench.seq_lens])} steps" if several else None
+    title = f"What {network(bench.spec)} costs, {'forward and backward' if bench.grad else 'forward'}"
+    return [
+        Grid(title, (*columns, Column("time")), tuple(rows)),
+        Sentence("Sizes", sizes_in_words(bench.spec, steps)),
+        *_meanings(bench),
+        *_growth(bench),
+        *_compiling(bench),
+        *_messages(bench),
+        Sentence("Verdict", f"{_verdict(bench)}.", {"steady": "good", "noisy": None}.get(bench.verdict, "bad")),
+        *_unseen(bench),
+        *_busy(bench),
+        Sentence("Run", _run(bench)),
+        Sentence("Rerun", bench.rerun, verbatim=True),
+    ]
+
+
+def bar(value: float, greatest: float, width: int) -> str:
+    """A bar as long as the value is of the greatest one, to an eighth of a sign; one that is not 0 is seen."""
+    eighths = max(round(value / greatest * width * 8), 1)
+    return "█" * (eighths // 8) + (_EIGHTHS[eighths % 8 - 1] if eighths % 8 else "")
+
+
+def duration(seconds: float) -> str:
+    """Seconds with three significant digits, in the unit that suits them."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= 0.9995 * size:
+            return f"{_figure(seconds / size)} {unit}"
+    return f"{_figure(seconds * 1e9)} ns"
+
+
+def _figure(number: float) -> str:
+    """A number with three significant digits, never as a power."""
+    rounded = float(f"{number:.3g}")
+    return f"{rounded:,.0f}" if rounded >= 100 else f"{rounded:.3g}"
+
+
+def _rows(bench: Bench, typed: str) -> list[tuple[str, ...]]:
+    every = [_row(bench, each) for each in bench.timings if each.typed == typed]
+    if len(every) <= MOST_LENGTHS:
+        return every
+    left_out = counted(len(every) - MOST_LENGTHS + 1, "length")
+    between = (f"... {left_out} ...", *[""] * (len(every[0]) - 1))
+    return [*every[: MOST_LENGTHS - 2], between, every[-1]]
+
+
+def _row(bench: Bench, timing: Timing) -> tuple[str, ...]:
+    several = len(bench.seq_lens) > 1
+    named = (timing.typed, *([thousands(timing.seq_len)] if several else []))
+    if not timing.measured:
+        return (*named, *["-"] * (6 if several else 5), "")
+    ratio, growth = bench.ratio(timing), bench.growth(timing)
+    is_rough = ratio is not None and timing.typed != bench.yardstick and (ratio.noisy or ratio.told is None)
+    greatest = max(each.median for each in bench.measured)
+    return (
+        *named,
+        duration(timing.median),
+        _spread(timing),
+        _figure(timing.steps_per_s),
+        "-" if ratio is None else f"{'~' if is_rough else ''}{_figure(ratio.value)}",
+        *([_times(growth) if growth else "-"] if several else []),
+        "-" if timing.peak_bytes is None else human_bytes(timing.peak_bytes),
+        bar(timing.median, greatest, BAR_OF_SEVERAL if several else BAR),
+    )
+
+
+def _spread(timing: Timing) -> str:
+    return f"{_figure(100 * timing.iqr / timing.median)} %"
+
+
+def _meanings(bench: Bench) -> Page:
+    several = len(bench.seq_lens) > 1
+    together = "" if bench.spec.unbatched else ", which all sequences of the batch take together"
+    at = " at the same L" if several else ""
+    ratio = f"Ratio: to {bench.yardstick}{at}; ~ where noise makes it rough, or it cannot be told from 1."
+    if not any(bench.ratio(each) for each in bench.timings):
+        ratio = f"Ratio: none, since {bench.yardstick} was not timed."
+    text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. {ratio}"
+    if several:
+        text += " Growth: to the row above."
+    text += " Peak: memory that a call takes on top of weights and input"
+    if any(each.peak_bytes is None for each in bench.measured):
+        text += f", of at most {thousands(MOST_WATCHED_STEPS)} steps in all layers and directions"
+    text += "."
+    return [Sentence("Median", text)]
+
+
+def _growth(bench: Bench) -> Page:
+    """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
+    names = dict.fromkeys(each.typed for each in bench.timings)
+    grown = [f"{name} {_times(growth)}" for name in names if (growth := bench.growth_in_all(name))]
+    if not grown:
+        return []
+    first, last = bench.seq_lens[0], bench.seq_lens[-1]
+    lengths = f"from L = {thousands(first)} to {thousands(last)}, x {_figure(last / first)} the steps"
+    return [Sentence("Growth", f"{lengths}: {', '.join(grown)}.")]
+
+
+def _times(growth: Growth) -> str:
+    return f"{'~' if growth.noisy else ''}x {_figure(growth.times)}"
+
+
+def _compiling(bench: Bench) -> Page:
+    """What no median holds."""
+    found = [each for each in bench.measured if each.compile_s]
+    at = [f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found]
+    if not found:
+        return []
+    return [Sentence("Compiling", f"took the first call of {found[0].subject} {_in_words(at)}, which is in no median.")]
+
+
+def _messages(bench: Bench) -> Page:
+    """Why rows were not timed; once where it is the same at several lengths."""
+    reasons: dict[tuple[str, str], list[Timing]] = {}
+    for each in bench.timings:
+        if each.message is not None:
+            reasons.setdefault((each.typed, each.message), []).append(each)
+    return [
+        Sentence("Not timed", ended(f"{typed}{_where(bench, rows)}: {message}"), "bad")
+        for (typed, message), rows in reasons.items()
+    ]
+
+
+def _verdict(bench: Bench) -> str:
+    """The verdict and why."""
+    untold = [each for each in bench.untold if (ratio := bench.ratio(each)) and ratio.noisy]
+    near = [each for each in bench.untold if each not in untold]
+    also = f"; as far as it shows, {_named(bench, near)} {_are(near)} as fast as {bench.yardstick}" if near else ""
+    if bench.verdict == "failed":
+        return "failed: nothing was timed"
+    if bench.verdict == "steady":
+        return f"steady: every spread is below {100 * NOISY:.0f} %{also}"
+    worst = max(bench.measured, key=lambda each: each.iqr / each.median)
+    spread = f"the spread of {_named(bench, [worst])} is {_spread(worst)}"
+    mend = "leave the machine alone, or raise --min-time"
+    if bench.verdict == "undecided":
+        which = f"whether {_named(bench, untold)} {_are(untold)} slower or faster than {bench.yardstick}"
+        return f"too noisy to tell {which}: {spread}; {mend}{also}"
+    if any(bench.ratio(each) for each in bench.measured if each.typed != bench.yardstick):
+        spread += ", so that ratios with ~ are rough, but which is faster shows"
+    return f"noisy: {spread}; {mend}{also}"
+
+
+def _unseen(bench: Bench) -> Page:
+    """Of somebody's own class people might think that what it gives was looked at."""
+    own = [each for each in dict.fromkeys(each.typed for each in bench.measured) if ":" in each]
+    if not own:
+        return []
+    compute = "computes" if len(own) == 1 else "compute"
+    return [Sentence("Not asked", f"whether {_in_words(own)} {compute} the same: see rnnscope compare.")]
+
+
+def _busy(bench: Bench) -> Page:
+    """What no spread shows: a machine that is as busy in every round."""
+    if not bench.busy:
+        return []
+    threads = f", and {bench.threads} threads wait for the slowest of them: --threads 1 waits for none"
+    text = f"the machine had {bench.load:.2g} CPUs' work before this began, on {counted(bench.cpus, 'CPU')}"
+    slow = ", so that all figures may be too high"
+    return [Sentence("Busy", f"{text}{threads if bench.threads > 1 else slow}.")]
+
+
+def _named(bench: Bench, timings: list[Timing]) -> str:
+    """Rows by their subjects, with their lengths where not all of a subject's are meant."""
+    by_name: dict[str, list[Timing]] = {}
+    for each in timings:
+        by_name.setdefault(each.typed, []).append(each)
+    return _in_words([f"{name}{_where(bench, rows)}" for name, rows in by_name.items()])
+
+
+def _are(timings: list[Timing]) -> str:
+    return "is" if len({each.typed for each in timings}) == 1 else "are"
+
+
+def _where(bench: Bench, timings: list[Timing]) -> str:
+    """At which lengths, where it is not at all of them."""
+    if len(timings) == len(bench.seq_lens):
+        return ""
+    lengths = [thousands(each.seq_len) for each in timings]
+    if len(lengths) > MOST_LENGTHS:
+        lengths = [*lengths[: MOST_LENGTHS - 1], f"{len(lengths) - MOST_LENGTHS + 1} more lengths"]
+    return f" at L = {_in_words(lengths)}"
+
+
+def _run(bench: Bench) -> str:
+    dtypes = " and ".join(dict.fromkeys(each.dtype for each in bench.timings))
+    on = back_ends_in_words(bench.back_ends)
+    threads = counted(bench.threads, "thread")
+    return f"on {bench.device_name} in {dtypes}, {threads}, {on}, torch {bench.torch_version}."
+
+
+def _in_words(words: list[str]) -> str:
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))

@@ -1,0 +1,250 @@
+"""How far rounding may move what a network gives, measured on this very network and input, tensor by tensor.
+
+Nothing is a guessed tolerance. R is the reference: the equations in float64. u is the greatest relative error of one
+rounding (UNITS). A figure of a tensor is its greatest element; of y, up to each step in the order in which it is
+walked, so that a late step that is large does not hide an early one.
+
+    same function?     32 · max(δ(2^-53), 2^-53 · max|R|)
+    as well as u lets? 8 · max(δ(u), e(u), 2 · u · max|R|) + 4 · (smallest number above 0 of the dtype)
+
+δ(u) is how far R moves when every number is rounded at random: each entry of x, h0, c0, weights and biases, and the
+result of every operation of every step, is multiplied by 1 ± u. It is the greatest over a few such runs: small where
+the network contracts, and large where it is chaotic. Rounding what goes in alone would be too little: it misses the
+drift of a network that accumulates, and 1 - z where z is near 1. (Random rounding is D. S. Parker's Monte Carlo
+arithmetic, 1997.) e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each
+maximum, the floor, costs nothing: the others are computed only where it does not decide, the cheaper before the dearer.
+
+The gradient of a parameter is a sum over all n steps of all items, in whichever order; as rounding adds up in a sum,
+its floor is √n · u · max|R| where that is more. (0.3 to 0.7 · √n · u · max|R| were measured, for n up to 32,000.)
+
+In float64 the second question is the first one: the reference is no more exact than a side.
+
+A bound over a tenth of max|R| is too wide: chaos has set in, so that being within it says nothing, nor being a little
+over it, since runs that are one rounding apart come to it a few steps sooner or later.
+
+32 and 8 are what calibration needs, with room to spare: `tests/benchmarks/calibration.py` runs random correct pairs,
+none of which may be over, and random deviations, all of which must be; its figures stand in the README.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from rnnscope.network.walker import State, Step
+from rnnscope.network.weights import Input, Weights, time_of
+from rnnscope.shapes.result import real_steps
+from rnnscope.spec.spec import Spec
+from rnnscope.subjects.builtin import Run, Subject, run_equations
+from rnnscope.subjects.devices import running
+from rnnscope.verdict.problem import Problem, Solver, Tensors, solve
+
+Equations = Callable[..., Run]
+"""`run_equations`, or one that computes something else and takes the same arguments."""
+
+UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+"""Half the distance from 1 to the next number of each arithmetic."""
+
+SIGNS = 65_537
+"""Random signs that are drawn for a run, and taken from a random place on by each operation: drawing takes longer than
+computing. A prime, so that they fall out of step with every size."""
+
+FUNCTION_FACTOR = 32.0
+PRECISION_FACTOR = 8.0
+TOO_WIDE = 0.1
+
+DRAWS = (2, 8)
+"""Randomly rounded runs: two, and where those do not decide, eight, since signs can cancel by chance."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """How far each tensor may be off: (L, D) of y, (1, 1) of others.
+
+    plus: what is added for numbers near 0. measured: whether randomly rounded runs are in it.
+    """
+
+    figures: Tensors
+    plus: float
+    measured: bool
+
+    def of(self, name: str) -> Tensor:
+        """The bound of one tensor; padding is 0 in the reference, and may be nothing else."""
+        return self.figures[name] if name in self.figures else torch.zeros(1, 1, device="cpu")
+
+
+class Yardstick:
+    """The bounds of one problem.
+
+    Args:
+        problem: what is computed.
+        equations: what computes the reference: the equations, or a deviation of them.
+        solver: `solve`, or one that shows every layer.
+    """
+
+    def __init__(self, problem: Problem, equations: Equations = run_equations, solver: Solver = solve) -> None:
+        self.problem, self._equations, self._solver = problem, equations, solver
+        self._spreads: dict[float, list[Tensors]] = {}
+        self._errors: dict[str, Tensors] = {}
+
+    @cached_property
+    def reference(self) -> Tensors:
+        """R: the equations in float64 on the CPU."""
+        return self._solve(self._equations)
+
+    def function(self) -> Iterator[Bound]:
+        """Ever wider bounds under which two runs in float64 are the same function."""
+        unit = UNITS["float64"]
+        figures = self._floor(unit, 1.0)
+        yield _bound(figures, FUNCTION_FACTOR, measured=False)
+        for draws in DRAWS:
+            figures = _greatest(figures, *self._spread(unit, draws))
+            yield _bound(figures, FUNCTION_FACTOR, measured=True)
+
+    def precision(self, arithmetic: str) -> Iterator[Bound]:
+        """Ever wider bounds within which a run in an arithmetic is from the reference."""
+        if arithmetic == "float64":
+            yield from self.function()
+            return
+        unit, dtype = UNITS[arithmetic], "float32" if arithmetic == "tf32" else arithmetic
+        info = torch.finfo(getattr(torch, dtype))
+        smallest = 4 * info.smallest_normal * info.eps
+        figures = self._floor(unit, 2.0)
+        yield _bound(figures, PRECISION_FACTOR, measured=False, plus=smallest)
+        figures = _greatest(figures, self._error(dtype))
+        yield _bound(figures, PRECISION_FACTOR, measured=False, plus=smallest)
+        for draws in DRAWS:
+            figures = _greatest(figures, *self._spread(unit, draws))
+            yield _bound(figures, PRECISION_FACTOR, measured=True, plus=smallest)
+
+    def too_wide(self, name: str, bound: Bound) -> Tensor:
+        """(L, D), or (1, 1): where the bound is too wide for being within it, or over it, to say anything."""
+        return bound.of(name) > TOO_WIDE * self.magnitude(name).max() + bound.plus
+
+    def magnitude(self, name: str) -> Tensor:
+        """The greatest magnitude of the reference: (L, D) of y, (1, 1) of others; 0 of the padding."""
+        return self._magnitudes.get(name, torch.zeros(1, 1, device="cpu"))
+
+    def _floor(self, unit: float, roundings: float) -> Tensors:
+        summed = max(roundings, math.sqrt(real_steps(self.problem.spec)))
+        sums = self.problem.weights
+        return {name: unit * (summed if name in sums else roundings) * each for name, each in self._magnitudes.items()}
+
+    @cached_property
+    def _magnitudes(self) -> Tensors:
+        return {name: self._figures(name, each) for name, each in self.reference.items()}
+
+    def _error(self, dtype: str) -> Tensors:
+        if dtype not in self._errors:
+            self._errors[dtype] = self._distance(self._solve(self._equations, dtype))
+        return self._errors[dtype]
+
+    def _spread(self, unit: float, draws: int) -> list[Tensors]:
+        """The distance of so many randomly rounded runs from the reference."""
+        known = self._spreads.setdefault(unit, [])
+        while len(known) < draws:
+            generator = torch.Generator().manual_seed(len(known))
+            known.append(self._distance(self._solve(partial(_randomly_rounded, self._equations, unit, generator))))
+        return known[:draws]
+
+    def _solve(self, subject: Subject, dtype: str = "float64") -> Tensors:
+        with running(replace(self.problem.spec, dtype=dtype), self.problem.cotangents is not None) as placed:
+            return self._solver(subject, placed, self.problem)
+
+    def _distance(self, found: Tensors) -> Tensors:
+        return {name: self._figures(name, each - self.reference[name]) for name, each in found.items()}
+
+    def _figures(self, name: str, values: Tensor) -> Tensor:
+        return so_far(greatest(walked(self.problem.spec, name, values)))
+
+
+def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
+    """A view of y, or of a layer's y, as it is walked: (L, D, N, H_out), or without N. Others: (1, 1, …)."""
+    if not name.startswith("y"):
+        return tensor[None, None]
+    time = time_of(spec)
+    split = tensor.view(*tensor.shape[:-1], spec.directions, -1)
+    return split.movedim((time, -2), (0, 1))
+
+
+def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
+    """The index in a tensor of a place in its view by `walked`."""
+    step, direction, *others = place
+    if not name.startswith("y"):
+        return tuple(others)
+    *items, unit = others
+    items.insert(time_of(spec), step)
+    return (*items, direction * spec.output_size + unit)
+
+
+def greatest(view: Tensor) -> Tensor:
+    """(L, D), or (1, 1): the greatest magnitude of each step and direction."""
+    return view.flatten(2).abs().amax(2)
+
+
+def so_far(figures: Tensor) -> Tensor:
+    """The greatest up to each step: the forward direction walks from the first one, the backward from the last one."""
+    forward, backward = figures[:, :1], figures[:, 1:]
+    return torch.cat((forward.cummax(0).values, backward.flip(0).cummax(0).values.flip(0)), 1)
+
+
+class _RandomRounding(TorchFunctionMode):
+    """Multiplies the result of every operation of the equations by 1 ± u."""
+
+    def __init__(self, unit: float, generator: torch.Generator) -> None:
+        super().__init__()
+        self._unit, self._generator = unit, generator
+        self._signs = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
+        self._signs.mul_(2).sub_(1)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return self.rounded(result) if func.__name__ in _OPERATIONS else result
+
+    def rounded(self, tensor: Tensor) -> Tensor:
+        """The tensor with every entry a rounding away."""
+        count = tensor.numel()
+        start = int(torch.randint(SIGNS, (1,), generator=self._generator, device="cpu"))
+        signs = self._signs.roll(-start) if count > SIGNS - start else self._signs[start:]
+        if count > SIGNS:
+            signs = signs.repeat(-(-count // SIGNS))
+        return torch.addcmul(tensor, tensor, signs[:count].view(tensor.shape), value=self._unit)
+
+
+_OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})
+"""Those that round, by the names under which torch hands them to a mode; the others move numbers about."""
+
+
+def _randomly_rounded(
+    equations: Equations, unit: float, generator: torch.Generator, spec: Spec, weights: Weights, given: Input
+) -> Run:
+    """The equations with every number that goes in or comes out of an operation a rounding away."""
+    mode = _RandomRounding(unit, generator)
+
+    def around(layer: int, direction: int, step: Step) -> Step:
+        def rounded(x: Tensor, state: State) -> State:
+            with mode:
+                return step(x, state)
+
+        return rounded
+
+    weights = {name: mode.rounded(each) for name, each in weights.items()}
+    given = Input(mode.rounded(given.x), tuple(map(mode.rounded, given.state)))
+    return equations(spec, weights, given, around=around)
+
+
+def _bound(figures: Tensors, factor: float, measured: bool, plus: float = 0.0) -> Bound:
+    # What overflows has no bound, and is not to be taken for a NaN that a side gave.
+    return Bound({name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}, plus, measured)
+
+
+def _greatest(first: Tensors, *others: Tensors) -> Tensors:
+    found = first
+    for other in others:
+        found = {name: torch.maximum(each, other[name]) for name, each in found.items()}
+    return found

@@ -1,0 +1,205 @@
+"""Are two sides the same function, and does each compute as well as its arithmetic allows? The runs, and the answers.
+
+How far rounding may go is measured in bounds.py; what verdict follows from the figures is verdicts.py's business.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.costs import check_steps
+from rnnscope.network.weights import Weights
+from rnnscope.spec.spec import Spec
+from rnnscope.subjects.builtin import Subject
+from rnnscope.subjects.devices import running
+from rnnscope.subjects.user_code import guarded
+from rnnscope.verdict.bounds import Yardstick
+from rnnscope.verdict.margins import OUTPUTS, PADDING, Check, distances, margin, settled
+from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a comparison.
+
+    Args:
+        role: left or right.
+        subject: its name.
+        spec: with the device and the dtype of its own.
+        run: what runs it.
+        arithmetic: what its products are rounded to.
+        weights: its own, by torch's names, in float64; None where they are the problem's.
+        recorded: whether it only has the outputs of a run, and cannot be run on anything else, nor in float64.
+        is_own: whether it is somebody's own network.
+        gets_weights: whether it is given weights, which somebody's own class may ignore.
+        has_layers: whether each layer can be run by itself.
+        has_steps: whether each step can be run by itself, from a state that is given.
+    """
+
+    role: str
+    subject: str
+    spec: Spec
+    run: Subject
+    arithmetic: str
+    weights: Weights | None = None
+    recorded: bool = False
+    is_own: bool = False
+    gets_weights: bool = True
+    has_layers: bool = True
+    has_steps: bool = True
+
+    def own_problem(self, problem: Problem) -> Problem:
+        """A problem with the side's own weights."""
+        return problem if self.weights is None else replace(problem, weights=self.weights)
+
+    def solve(self, problem: Problem, dtype: str, solver: Solver = solve) -> Tensors:
+        """What it gives on its device in a dtype."""
+        guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
+        try:
+            with guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+                return solver(self.run, placed, self.own_problem(problem))
+        except RnnscopeError as error:
+            if not (self.is_own and dtype == "float64" != self.spec.dtype and "dtype" in error.message):
+                raise
+            hint = "the verdict needs it in float64 too: let it take its dtype from x, or use --no-reference"
+            raise RnnscopeError(error.message, hint) from error
+
+
+class Evidence:
+    """The runs of one problem, each made when it is first asked for, and the checks that they allow.
+
+    Args:
+        solver: `solve`, or one that shows every layer.
+    """
+
+    def __init__(self, problem: Problem, left: Side, right: Side, solver: Solver = solve) -> None:
+        self.problem, self.left, self.right, self._solver = problem, left, right, solver
+        self.yardstick = Yardstick(problem, solver=solver)
+        self._yardsticks: dict[str, Yardstick] = {}
+        self._runs: dict[tuple[Side, str], Tensors] = {}
+
+    def against(self, right: Side) -> "Evidence":
+        """The same left side against another right one; what has been run is not run again."""
+        other = Evidence(self.problem, self.left, right, self._solver)
+        other.yardstick, other._yardsticks, other._runs = self.yardstick, self._yardsticks, dict(self._runs)
+        for name in self.__dict__.keys() & {"by_steps", "beginning"}:  # those that were asked for
+            setattr(other, name, getattr(self, name).against(right))
+        return other
+
+    def own(self, side: Side) -> Tensors:
+        """What a side gives in its own dtype."""
+        return self._run(side, side.spec.dtype)
+
+    def exact(self, side: Side) -> Tensors:
+        """What a side gives in float64, on its own device; what was recorded, where it was."""
+        return self._run(side, side.spec.dtype if side.recorded else "float64")
+
+    def _run(self, side: Side, dtype: str) -> Tensors:
+        if (side, dtype) not in self._runs:
+            self._runs[side, dtype] = side.solve(self.problem, dtype, self._solver)
+        return self._runs[side, dtype]
+
+    @cached_property
+    def by_steps(self) -> "Evidence":
+        """The same sides on every step by itself."""
+        if self.problem.spec.memory_check:
+            check_steps(self.problem.spec)
+        return Evidence(step_by_step(self.problem), self.left, self.right)
+
+    @cached_property
+    def beginning(self) -> "Evidence":
+        """The same sides on the first half of the steps."""
+        half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
+        return Evidence(half, self.left, self.right)
+
+    def yardstick_of(self, side: Side) -> Yardstick:
+        """The bounds for a side's own weights."""
+        if side.weights is None:
+            return self.yardstick
+        if side.role not in self._yardsticks:
+            self._yardsticks[side.role] = Yardstick(side.own_problem(self.problem), solver=self._solver)
+        return self._yardsticks[side.role]
+
+    def same_function(self) -> Check:
+        """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
+
+        def ask(of: "Evidence") -> Check:
+            used = function_arithmetic(of.left, of.right)
+            return of.check(used, of.exact(of.right), of.exact(of.left), of.yardstick)
+
+        return self._decided(ask, loop=True)
+
+    def torchs_function(self, side: Side) -> Check:
+        """Does a side compute what the reference does with its weights? In float64."""
+
+        def ask(of: "Evidence") -> Check:
+            yardstick = of.yardstick_of(side)
+            return of.check(function_arithmetic(side), of.exact(side), yardstick.reference, yardstick)
+
+        return self._decided(ask, loop=True)
+
+    def outputs_are_torchs(self, side: Side) -> bool:
+        """Whether only gradients differ, if anything does."""
+        return all(each.within for each in self.torchs_function(side).margins if each.name in (*OUTPUTS, PADDING))
+
+    def precision(self, side: Side, expected: Side | None = None) -> Check:
+        """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
+
+        def ask(of: "Evidence") -> Check:
+            yardstick = of.yardstick_of(side)
+            right = yardstick.reference if expected is None else of.exact(expected)
+            return of.check(side.arithmetic, of.own(side), right, yardstick)
+
+        return self._decided(ask, loop=False)
+
+    def about(self, arithmetic: str, side: Side) -> bool:
+        """Is what a side gives in float64 as near the reference as another arithmetic would be, and is that near?"""
+
+        def ask(of: "Evidence") -> Check:
+            yardstick = of.yardstick_of(side)
+            return of.check(arithmetic, of.exact(side), yardstick.reference, yardstick)
+
+        check = self._decided(ask, loop=True)
+        return check.within and check.decided
+
+    def _decided(self, ask: Callable[["Evidence"], Check], loop: bool) -> Check:
+        """The answer of whole runs, or where rounding decides them, of the first steps and of every step by itself.
+
+        Args:
+            loop: whether to ask the first steps, which rounding does not yet decide and in which the loop shows.
+        """
+        check, part = ask(self), self
+        by_itself = self.problem.places is not None or self.problem.spec.seq_len == 1
+        if check.decided or by_itself or not (self.left.has_steps and self.right.has_steps):
+            return check
+        while loop and not check.decided and part.problem.spec.seq_len > 1:
+            part = part.beginning
+            check = ask(part)
+        count = part.problem.spec.seq_len if loop else 0
+        return replace(check if not check.within else ask(self.by_steps), whole_steps=count)
+
+    def check(self, used: str, actual: Tensors, expected: Tensors, yardstick: Yardstick) -> Check:
+        """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it."""
+        problem, errors = self.problem, distances(self.problem.spec, actual, expected)
+        margins = []
+        for name, found in settled(problem.spec, errors, yardstick.precision(used)).items():
+            bound, wide = found.bound.of(name), yardstick.too_wide(name, found.bound)
+            here = margin(problem.spec, name, errors[name], bound, wide & (not found.is_floor))
+            margins.append(replace(here, index=_index_in_whole(problem, name, here.index)))
+        return Check(used, tuple(margins), single_steps=problem.places is not None)
+
+
+def function_arithmetic(*sides: Side) -> str:
+    """In what the function of sides is asked for: in float64, or as it was recorded."""
+    return next((side.arithmetic for side in sides if side.recorded), "float64")
+
+
+def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
+    """Where every step is taken by itself: (step, item, unit) in x and y, (step, row, item, unit) in states."""
+    if problem.places is None or name not in ("x", "y", "h0", "c0", "h", "c"):
+        return index
+    row, place, unit = index
+    step, item = problem.places[place].tolist()
+    return (step, item, unit) if name in ("x", "y") else (step, row, item, unit)

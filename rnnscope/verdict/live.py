@@ -1,0 +1,211 @@
+"""Two modules that are there, with weights of their own, as the sides of a comparison.
+
+Nothing is changed in them: every run is one of a copy.
+"""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import remove_weight_norm
+from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
+from torch.nn.utils.weight_norm import WeightNorm
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.files.checkpoints import find_rnn
+from rnnscope.files.storage import Rnn
+from rnnscope.network.cells import Hidden
+from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
+from rnnscope.spec.spec import DTYPES, Spec
+from rnnscope.subjects.devices import arithmetic, running
+from rnnscope.subjects.own import OwnNetwork, is_fused, state_parameter
+from rnnscope.verdict.evidence import Side
+from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
+
+
+def live_sides(
+    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
+) -> tuple[Spec, Problem, Side, Side]:
+    """The Spec of the network and of the input, the problem, and both sides.
+
+    Raises:
+        RnnscopeError: no network whose kind and sizes can be told, two that are not alike, or an input that does not
+            fit them.
+    """
+    modules = (left, right)
+    rnns = [_rnn(module) for module in modules]
+    network = _with_habits(_one_network(modules, rnns), modules)
+    spec, given = _with_input(network, x, hx)
+    places = [_placed(module, spec) for module in modules]
+    dtypes = tuple(each.dtype for each in places)
+    weights = next(each.weights for each in rnns if isinstance(each, Rnn))
+    problem = draw_problem(places[0], dtypes, grad, weights, given)
+    one, other = (
+        _side(role, module, rnn, place, problem)
+        for role, module, rnn, place in zip(("left", "right"), modules, rnns, places, strict=True)
+    )
+    return places[0], problem, one, other
+
+
+def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, problem: Problem) -> Side:
+    # Rounded to the dtypes of both sides, or a copy in another dtype would be another network.
+    own = rounded_weights(rnn.weights, problem.dtypes) if isinstance(rnn, Rnn) else {}
+    names = rnn.names if isinstance(rnn, Rnn) else {}
+    same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
+    name = type(module).__name__
+    network = OwnNetwork(name, _copies(module, names, own), place.batch_first, gets_weights=False)
+    with running(place) as placed:
+        used = arithmetic(placed, is_fused(module))
+    side = Side(role, name, placed, network.run, used, None if same else own, is_own=True, gets_weights=False)
+    return replace(side, has_layers=False, has_steps=state_parameter(module) is not None)
+
+
+def _rnn(module: nn.Module) -> Rnn | RnnscopeError:
+    """The one network in a module, by the names and shapes of its parameters."""
+    try:
+        return find_rnn(type(module).__name__, module.state_dict())
+    except RnnscopeError as error:
+        return error
+
+
+def _told(spec: Spec) -> str:
+    facts = [f"{spec.module_name}({spec.input_size}, {spec.hidden_size}, num_layers={spec.num_layers}"]
+    facts += ["bidirectional=True"] if spec.bidirectional else []
+    facts += [] if spec.bias else ["bias=False"]
+    facts += [f"proj_size={spec.proj_size}"] if spec.proj_size else []
+    return f"{', '.join(facts)})"
+
+
+def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]) -> Spec:
+    """Kind and sizes, on which both must agree that say any."""
+    names = [type(module).__name__ for module in modules]
+    told = {name: each.spec for name, each in zip(names, rnns, strict=True) if isinstance(each, Rnn)}
+    if not told:
+        reason = getattr(rnns[0], "message", "")
+        raise RnnscopeError(
+            f"no kind and sizes can be told of {names[0]} or {names[1]} ({reason})",
+            "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
+        )
+    specs = [each.spec for each in rnns if isinstance(each, Rnn)]
+    if any(replace(each, dtype=specs[0].dtype) != specs[0] for each in specs):
+        raise RnnscopeError(
+            " and ".join(f"{name} is {_told(each)}" for name, each in zip(names, specs, strict=True)),
+            "compare networks of one kind and size",
+        )
+    return specs[0]
+
+
+def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
+    """What parameters do not say, as the left module says it, or else the right one."""
+    layouts = [_habit(module, "batch_first", True, False) for module in modules]
+    if set(layouts) == {True, False}:
+        one, other = (
+            f"{type(module).__name__} has batch_first={layout}" for module, layout in zip(modules, layouts, strict=True)
+        )
+        raise RnnscopeError(
+            f"{one} and {other}: the same x means another input to each",
+            "give one of them the layout of the other, or say batch_first of the outermost module",
+        )
+    kinds = [found for module in modules if (found := _habit(module, "nonlinearity", "tanh", "relu"))]
+    nonlinearity = kinds[0] if kinds and spec.kind == "rnn" else "tanh"
+    return replace(spec, batch_first=True in layouts, nonlinearity=nonlinearity)
+
+
+def _habit(module: nn.Module, name: str, *allowed: Any) -> Any:
+    """What a module, or the first one in it that has an opinion, says of itself; None where there is none."""
+    says = (getattr(each, name, None) for each in module.modules())
+    return next((each for each in says if isinstance(each, (bool, str)) and each in allowed), None)
+
+
+def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tuple[Spec, Input]:
+    """The Spec with the sizes of the input, and the input."""
+    lengths = None
+    if isinstance(x, PackedSequence):
+        x, steps = pad_packed_sequence(x, spec.batch_first)
+        lengths = tuple(steps.tolist())
+    pair = isinstance(hx, (tuple, list))
+    if hx is not None and not (pair and len(hx) == 2 if spec.kind == "lstm" else not pair):
+        expected = "the pair (h0, c0)" if spec.kind == "lstm" else "the tensor h0"
+        raise RnnscopeError(f"hx is a {type(hx).__name__}, but {spec.module_name} takes {expected}")
+    state = () if hx is None else tuple(hx) if pair else (hx,)
+    tensors = {"x": x} | dict(zip(("h0", "c0"), state, strict=False))
+    for name, each in tensors.items():
+        if not isinstance(each, Tensor) or not each.is_floating_point() or each.is_meta:
+            what = f"of {each.dtype}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
+            raise RnnscopeError(f"{name} is {what}, but it must be a tensor of floating-point numbers")
+    facts: dict[str, Any] = sizes_of(x, spec.batch_first) | {"lengths": lengths}
+    del facts["input_size"]  # the network's own stays, and input_of holds x against it
+    spec = replace(spec, h0="zeros" if hx is None else "random", **facts)
+    return spec, input_of(spec, tensors)
+
+
+def _placed(module: nn.Module, spec: Spec) -> Spec:
+    """The Spec on the module's device and in its dtype."""
+    weight = next(module.parameters(), torch.zeros(0))
+    dtype = dtype_name(weight)
+    if dtype not in DTYPES or weight.device.type not in ("cpu", "cuda"):
+        raise RnnscopeError(
+            f"{type(module).__name__} is in {dtype} on {weight.device}, but it must be in one of {', '.join(DTYPES)} "
+            "on cpu or cuda"
+        )
+    return replace(spec, device=str(weight.device), dtype=dtype)
+
+
+def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Callable[[Spec], nn.Module]:
+    """Copies of a module with its own weights, given as they were rounded; what is reparametrised becomes plain.
+
+    Or a weight would be computed anew, and otherwise, in float64.
+    """
+
+    def make(spec: Spec) -> nn.Module:
+        try:
+            copy = deepcopy(module, _computed(module))
+            _make_plain(copy)
+            own = dict(copy.named_parameters(remove_duplicate=False))
+            for name, weight in weights.items():
+                if names[name] in own:
+                    own[names[name]].data.copy_(weight)
+            return copy
+        except RuntimeError as error:
+            raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error
+
+    return make
+
+
+def _computed(module: nn.Module) -> dict[int, Any]:
+    """Tensors that a module keeps though they are results, which deepcopy refuses, with what to take instead."""
+    waiting: list[Any] = [vars(each) for each in module.modules()]
+    found = {}
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Tensor) and not each.is_leaf:
+            found[id(each)] = each.detach()
+        elif isinstance(each, (dict, list, tuple)):
+            waiting += each.values() if isinstance(each, dict) else each
+    return found
+
+
+def _make_plain(module: nn.Module) -> None:
+    """Put each weight that is reparametrised in the place of what computes it."""
+    for each in list(module.modules()):
+        lists: Any = each.parametrizations if is_parametrized(each) else {}
+        for name in list(lists):
+            lists[name] = _Plain(getattr(each, name).detach())
+        for hook in list(each._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(each, hook.name)
+
+
+class _Plain(nn.Module):
+    """Stands where a parametrisation was, and gives its result."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+
+    def forward(self) -> Tensor:
+        return self.weight

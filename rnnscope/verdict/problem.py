@@ -1,0 +1,205 @@
+"""What both sides of a comparison get: weights, input and cotangents, the same numbers in every dtype that computes.
+
+They are kept on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes nothing: in
+float64, and x, which may be long, in the smallest of these dtypes. From one problem others are made: its first steps,
+one layer, or every step by itself. Nothing is judged here.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rnnscope.network.dims import BLOCK, layer_parameters
+from rnnscope.network.walker import State, Step
+from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
+from rnnscope.spec.spec import DTYPES, Spec
+from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
+
+Tensors = dict[str, Tensor]
+
+Solver = Callable[[Subject, Spec, "Problem"], Tensors]
+"""Gives what a subject computes of a problem on a Spec's device and in its dtype: `solve`, or `solve_by_layers`."""
+
+_ROUNDING = ("bfloat16", "float16", "float32")
+"""In this order every result is a number of all the dtypes that came before, too."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One network and one input, on the CPU: in float64, and x in the smallest dtype that can say it.
+
+    Args:
+        spec: its device and dtype are the reference's: cpu and float64.
+        weights: parameters by torch's names.
+        given: x, h0 and c0.
+        cotangents: what is sent back through y, h and c; None where gradients are not compared.
+        dtypes: those of the sides. Every number here can be said in each of them.
+        places: (step, item) of each sequence of length 1, where the steps of another problem are taken by themselves.
+    """
+
+    spec: Spec
+    weights: Weights
+    given: Input
+    cotangents: Tensors | None
+    dtypes: tuple[str, ...]
+    places: Tensor | None = None
+
+
+def draw_problem(
+    spec: Spec,
+    dtypes: Iterable[str],
+    grad: bool = False,
+    weights: Weights | None = None,
+    given: Input | None = None,
+    dtypes_of_weights: tuple[str, ...] | None = None,
+) -> Problem:
+    """The problem of a Spec and its seed; with other weights and another input where they are given.
+
+    Args:
+        dtypes_of_weights: where they need not be numbers of all the dtypes, since the other side has its own.
+    """
+    exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
+    state, blocks = (given.state, torch.split(given.x, BLOCK, time_of(exact))) if given else draw_blocks(exact)
+    x = joined((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
+    return Problem(
+        exact,
+        rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
+        Input(x, tuple(rounded(each, dtypes) for each in state)),
+        {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
+        dtypes,
+    )
+
+
+def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
+    """What a subject gives on a Spec's device and in its dtype: y, h and c, then the gradients of x, h0, c0, weights.
+
+    Gradients are there where the problem has cotangents and the outputs have their shapes; weights have torch's names.
+    """
+    dtype, device = getattr(torch, spec.dtype), spec.device
+    weights = {name: each.to(device, dtype) for name, each in problem.weights.items()}
+    given = Input(problem.given.x.to(device, dtype), tuple(each.to(device, dtype) for each in problem.given.state))
+    placed = replace(problem.spec, device=device, dtype=spec.dtype)
+    if problem.cotangents is None:
+        return subject(placed, weights, given).outputs()
+    given = Input(given.x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in given.state))
+    run = subject(placed, weights, given)
+    outputs, leaves = run.outputs(), (given.tensors() if run.takes_state else {"x": given.x}) | run.parameters
+    plain = {name: each.detach() for name, each in outputs.items()}
+    if any(problem.cotangents[name].shape != each.shape for name, each in outputs.items()):
+        return plain
+    recorded = [name for name, each in outputs.items() if each.requires_grad]
+    if not recorded:  # what comes out does not depend on what goes in
+        return plain | {name: torch.zeros_like(each) for name, each in leaves.items()}
+    cotangents = [problem.cotangents[name].to(outputs[name]) for name in recorded]
+    found = torch.autograd.grad(
+        [outputs[name] for name in recorded], list(leaves.values()), cotangents, materialize_grads=True
+    )
+    return plain | dict(zip(leaves, found, strict=True))
+
+
+def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
+    """The output of every layer, each run by itself on what came out of the layer below: "y of layer 0", …
+
+    (L, N, D·H_out) each, laid out as y is.
+    """
+    found, x = {}, problem.given.x
+    for layer in range(problem.spec.num_layers):
+        y = solve(subject, spec, _one_layer(problem, layer, x))["y"]
+        found[f"y of layer {layer}"], x = y, y.cpu().double()
+    return found
+
+
+def first_steps(problem: Problem, count: int) -> Problem:
+    """The same network on the first steps of the same input."""
+    spec, x = problem.spec, problem.given.x
+    time = time_of(spec)
+    # As ragged as before, or what happens at the ends would not show.
+    lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
+    cotangents = problem.cotangents
+    if cotangents is not None:
+        cotangents = cotangents | {"y": cotangents["y"].narrow(time, 0, count)}
+    shorter = replace(spec, seq_len=count, lengths=lengths)
+    return replace(
+        problem, spec=shorter, given=Input(x.narrow(time, 0, count), problem.given.state), cotangents=cotangents
+    )
+
+
+def step_by_step(problem: Problem) -> Problem:
+    """Every step of every item as a sequence of length 1, from the state in which the reference came to it.
+
+    Nothing accumulates over time in it: a fault of the step itself shows, and an error carried on does not.
+    M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
+    """
+    spec, given = problem.spec, problem.given
+    states = _states_before(problem)
+    x = given.x.unsqueeze(1) if spec.unbatched else given.x.transpose(0, 1) if spec.batch_first else given.x
+    real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
+    places = real.nonzero()
+    steps, items = places.unbind(1)
+    alone = replace(
+        spec, seq_len=1, batch_size=len(places), lengths=None, unbatched=False, batch_first=False, h0="random"
+    )
+    state = tuple(rounded(each[:, steps, items].contiguous(), problem.dtypes) for each in states)
+    cotangents = None if problem.cotangents is None else draw_cotangents(alone)
+    return replace(
+        problem,
+        spec=alone,
+        given=Input(x[steps, items].unsqueeze(0), state),
+        cotangents=cotangents and {name: rounded(each, problem.dtypes) for name, each in cotangents.items()},
+        places=places,
+    )
+
+
+def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
+    """A layer by itself, fed with x: (L, N, H_in), or (L, N, D·H_out) above the first one."""
+    spec = replace(problem.spec, num_layers=1, input_size=x.shape[-1])
+    names = [each.name for each in layer_parameters(problem.spec, layer)]
+    weights = {name.replace(f"_l{layer}", "_l0"): problem.weights[name] for name in names}
+    rows = slice(layer * spec.directions, (layer + 1) * spec.directions)
+    given = Input(x, tuple(each[rows] for each in problem.given.state))
+    return replace(problem, spec=spec, weights=weights, given=given, cotangents=None)
+
+
+def _states_before(problem: Problem) -> State:
+    """h: (D·K, L, N, H_out), and c: (D·K, L, N, H), in which the reference came to each step in each direction."""
+    given, seen = problem.given, dict[tuple[int, int], list[State]]()
+
+    def around(layer: int, direction: int, step: Step) -> Step:
+        states = seen.setdefault((layer, direction), [])
+
+        def noting(x: Tensor, state: State) -> State:
+            states.append(state)
+            return step(x, state)
+
+        return noting
+
+    with torch.no_grad():
+        run_equations(problem.spec, problem.weights, Input(given.x.double(), given.state), around=around)
+    rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in seen.values()]
+    in_time = [
+        tuple(each.flip(0) if direction else each for each in row)
+        for (_, direction), row in zip(seen, rows, strict=True)
+    ]
+    return tuple(map(torch.stack, zip(*in_time, strict=True)))
+
+
+def rounded_weights(weights: Weights, dtypes: tuple[str, ...]) -> Weights:
+    """Weights as a problem has them."""
+    return {name: rounded(each, dtypes) for name, each in weights.items()}
+
+
+def smallest(dtypes: tuple[str, ...]) -> torch.dtype:
+    """The dtype in which numbers that all of these can say take the least memory."""
+    dtype: torch.dtype = getattr(torch, min(dtypes, key=DTYPES.__getitem__))
+    return dtype
+
+
+def rounded(tensor: Tensor, dtypes: tuple[str, ...]) -> Tensor:
+    """The nearest numbers that each of the dtypes can say, in float64 on the CPU."""
+    tensor = tensor.detach().to("cpu", torch.float64).contiguous()
+    for dtype in _ROUNDING:
+        if dtype in dtypes:
+            tensor = tensor.to(getattr(torch, dtype)).double()
+    return tensor
