@@ -8,22 +8,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
+    from rnnscope.conversion.convert import checkpoint as checkpoint
     from rnnscope.conversion.convert import convert as convert
     from rnnscope.errors import RnnscopeError as RnnscopeError
-    from rnnscope.files.checkpoints import checkpoint as checkpoint
     from rnnscope.files.loading import load as load
     from rnnscope.network.cells import StackedCells as StackedCells
     from rnnscope.network.costs import check_memory as check_memory
     from rnnscope.scripts.script import code as code
-    from rnnscope.shapes.observation import observed_shapes as observed_shapes
     from rnnscope.shapes.result import Shapes as Shapes
+    from rnnscope.shapes.result import observed_shapes as observed_shapes
     from rnnscope.shapes.result import shapes_of as shapes_of
     from rnnscope.spec.question import Tolerance as Tolerance
     from rnnscope.spec.spec import Spec as Spec
     from rnnscope.sweeps.sweep import sweep as sweep
     from rnnscope.timing.bench import bench as bench
     from rnnscope.tracing.trace import trace as trace
-    from rnnscope.verdict.assertion import assert_equivalent as assert_equivalent
+    from rnnscope.verdict.compare import assert_equivalent as assert_equivalent
     from rnnscope.verdict.compare import compare as compare
     from rnnscope.verdict.figures import Difference as Difference
     from rnnscope.verdict.result import Comparison as Comparison
@@ -38,15 +38,15 @@ _HOME = {
     "Spec": "spec.spec",
     "StackedCells": "network.cells",
     "Tolerance": "spec.question",
-    "assert_equivalent": "verdict.assertion",
+    "assert_equivalent": "verdict.compare",
     "bench": "timing.bench",
     "check_memory": "network.costs",
-    "checkpoint": "files.checkpoints",
+    "checkpoint": "conversion.convert",
     "code": "scripts.script",
     "compare": "verdict.compare",
     "convert": "conversion.convert",
     "load": "files.loading",
-    "observed_shapes": "shapes.observation",
+    "observed_shapes": "shapes.result",
     "shapes_of": "shapes.result",
     "sweep": "sweeps.sweep",
     "trace": "tracing.trace",

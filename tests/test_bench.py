@@ -22,15 +22,14 @@ from torch.utils.benchmark.utils.common import TaskSpec
 from rnnscope import RnnscopeError, Spec, bench
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Grid, Sentence
-from rnnscope.pages.render import page, plain, render
-from rnnscope.spec.bench_flags import SUBJECTS as SUBJECT_FLAG
+from rnnscope.pages.render import plain, render
+from rnnscope.spec.options import BENCH_SUBJECTS as SUBJECT_FLAG
 from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.calls import prepared, tensors_of, with_backward
 from rnnscope.subjects.devices import running
 from rnnscope.timing import bench as timing
-from rnnscope.timing.gauges import EventClock, peak_bytes
+from rnnscope.timing.bench import Bench, EventClock, Timing, peak_bytes, quantile
 from rnnscope.timing.page import MOST_LENGTHS, bar, duration
-from rnnscope.timing.result import Bench, Timing, quantile
 
 Cli = Callable[..., Answer]
 OWN = "tests/own_networks.py"
@@ -61,7 +60,7 @@ WILD_AND_SLOW = (8.0, 12.0, 25.0, 10.0, 9.0)
 
 
 def said(found: Bench, label: str) -> str:
-    return " ".join(part.text for part in page(found) if isinstance(part, Sentence) and part.label == label)
+    return " ".join(part.text for part in found.page() if isinstance(part, Sentence) and part.label == label)
 
 
 def test_the_figures_are_those_of_torchs_measurements() -> None:
@@ -155,7 +154,7 @@ def test_noise_is_told_by_the_quartiles(name: str) -> None:
 
 
 def grid(found: Bench) -> Grid:
-    return next(part for part in page(found) if isinstance(part, Grid))
+    return next(part for part in found.page() if isinstance(part, Grid))
 
 
 def column(found: Bench, title: str) -> list[str]:
@@ -502,16 +501,16 @@ def test_memory_is_checked_for_the_longest(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("subjects", "yardstick", "names"),
+    ("subjects", "baseline", "names"),
     [
         (("cells",), "module", ["module", "cells"]),
         (("cells", "module"), "module", ["cells", "module"]),
         (("cells", "module@cpu/float64"), "module@cpu/float64", ["cells", "module@cpu/float64"]),
     ],
 )
-def test_ratios_are_to_a_module_in_any_case(subjects: tuple[str, ...], yardstick: str, names: list[str]) -> None:
+def test_ratios_are_to_a_module_in_any_case(subjects: tuple[str, ...], baseline: str, names: list[str]) -> None:
     found = bench(Spec(), subjects, min_time=0)
-    assert found.yardstick == yardstick
+    assert found.baseline == baseline
     assert [each.typed for each in found.timings] == names
     assert [found.ratio(each) is not None for each in found.timings] == [True, True]
 

@@ -14,7 +14,7 @@ from rnnscope.verdict.bounds import (
     FUNCTION_FACTOR,
     PRECISION_FACTOR,
     UNITS,
-    Yardstick,
+    Bounds,
     _RandomRounding,
     greatest,
     index_of,
@@ -59,7 +59,7 @@ FORMS = {
 @pytest.mark.parametrize("spec", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("name", ["y", "h"])
 def test_a_place_in_the_walk_is_found_again_in_the_tensor(spec: Spec, name: str) -> None:
-    tensor = Yardstick(problem(spec)).reference[name]
+    tensor = Bounds(problem(spec)).reference[name]
     view = walked(spec, name, tensor)
     for place in torch.ones(view.shape).nonzero().tolist():
         assert tensor[index_of(spec, name, tuple(place))] == view[tuple(place)]
@@ -93,15 +93,15 @@ def test_every_operation_of_a_step_is_rounded() -> None:
 
 
 def bounds(spec: Spec, arithmetic: str | None = None) -> list[dict[str, Tensor]]:
-    yardstick = Yardstick(problem(spec))
-    found = yardstick.function() if arithmetic is None else yardstick.precision(arithmetic)
+    bounds = Bounds(problem(spec))
+    found = bounds.function() if arithmetic is None else bounds.precision(arithmetic)
     return [each.figures for each in found]
 
 
 @pytest.mark.parametrize("arithmetic", ["float64", "float32", "tf32"])
 def test_bounds_do_not_depend_on_how_often_they_are_asked_for(arithmetic: str) -> None:
-    yardstick = Yardstick(problem(Spec(kind="lstm")))
-    first, second = ([each.figures for each in yardstick.precision(arithmetic)] for _ in range(2))
+    bounds = Bounds(problem(Spec(kind="lstm")))
+    first, second = ([each.figures for each in bounds.precision(arithmetic)] for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a)
 
 
@@ -109,15 +109,15 @@ def test_a_tensor_that_is_zero_has_a_bound_that_is_not_too_wide() -> None:
     dead = replace(problem(Spec(nonlinearity="relu")), weights={})
     weights = {name: -each.abs() for name, each in problem(Spec()).weights.items()}
     given = Input(dead.given.x.abs(), tuple(each.abs() for each in dead.given.state))
-    yardstick = Yardstick(replace(dead, weights=weights, given=given))
-    assert not yardstick.reference["y"].any()
-    for bound in yardstick.precision("float32"):
-        assert not yardstick.too_wide("y", bound).any()
+    bounds = Bounds(replace(dead, weights=weights, given=given))
+    assert not bounds.reference["y"].any()
+    for bound in bounds.precision("float32"):
+        assert not bounds.too_wide("y", bound).any()
 
 
 def test_the_floor_is_what_the_formula_says() -> None:
     spec = Spec(hidden_size=3, seq_len=4)
-    largest = Yardstick(problem(spec)).reference["h"].abs().max().item()
+    largest = Bounds(problem(spec)).reference["h"].abs().max().item()
     function, precision = bounds(spec)[0]["h"].item(), bounds(spec, "float32")[0]["h"].item()
     assert function == pytest.approx(FUNCTION_FACTOR * 2.0**-53 * largest)
     assert precision == pytest.approx(PRECISION_FACTOR * 2 * 2.0**-24 * largest + 4 * 2.0**-149)
@@ -143,9 +143,9 @@ def test_a_network_that_contracts_has_a_narrow_bound_and_one_that_is_chaotic_a_w
 
     def last(scale: float) -> float:
         weights = {name: scale * each for name, each in drawn.weights.items()}
-        yardstick = Yardstick(replace(drawn, weights=weights))
-        *_, widest = yardstick.precision("float32")
-        return (widest.of("h") / yardstick.reference["h"].abs().max()).item()
+        bounds = Bounds(replace(drawn, weights=weights))
+        *_, widest = bounds.precision("float32")
+        return (widest.of("h") / bounds.reference["h"].abs().max()).item()
 
     assert last(0.5) < 1e-5
     assert last(10.0) > 1
@@ -162,8 +162,8 @@ def test_runs_are_made_only_where_the_floor_does_not_decide(monkeypatch: pytest.
     def fail(*_: object) -> None:
         raise AssertionError("a perturbed run was made")
 
-    monkeypatch.setattr(Yardstick, "_spread", fail)
-    monkeypatch.setattr(Yardstick, "_error", fail)
+    monkeypatch.setattr(Bounds, "_spread", fail)
+    monkeypatch.setattr(Bounds, "_error", fail)
     assert compare(Spec(kind="lstm")).verdict == "equivalent"
 
 

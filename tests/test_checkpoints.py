@@ -17,7 +17,7 @@ from conftest import Answer
 from torch import nn
 
 from rnnscope import RnnscopeError, StackedCells, checkpoint
-from rnnscope.files.storage import Rnn
+from rnnscope.files.checkpoints import Rnn
 
 Cli = Callable[..., Answer]
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, compare
 from rnnscope.network.costs import needed_bytes
-from rnnscope.network.dims import BLOCK
+from rnnscope.network.shapes import BLOCK
 from rnnscope.network.weights import Input, Weights, draw_input, time_of
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import SUBJECTS, Run, run_cells
 from rnnscope.subjects.devices import running
-from rnnscope.verdict import chunks, findings, side_by_side
+from rnnscope.verdict import chunks
+from rnnscope.verdict import compare as comparing
 from rnnscope.verdict.chunks import carried, cut, draw_in_chunks
 from rnnscope.verdict.deviations import DEVIATIONS
 from rnnscope.verdict.problem import draw_problem, solve
@@ -254,13 +255,13 @@ def test_two_modules_are_compared_in_chunks() -> None:
 def test_a_side_walked_beside_the_other_gives_the_figures_of_whole_runs(
     spec: Spec, sides: tuple[str, str], monkeypatch: Patch
 ) -> None:
-    monkeypatch.setattr(side_by_side, "PIECE", 1)  # pieces of 16 steps
+    monkeypatch.setattr(chunks, "PIECE", 1)  # pieces of 16 steps
     pairs = [(dtype, dtype) for dtype in DTYPES] + [("float32", "bfloat16"), ("float64", "float32")]
     for one, other in pairs:
         left, right = f"{sides[0]}@cpu/{one}", f"{sides[1]}@cpu/{other}"
         found = compare(spec, left, right, reference=False)
         with monkeypatch.context() as patch:
-            patch.setattr(findings, "beside_a_whole_run", lambda *_: None)
+            patch.setattr(comparing, "beside_a_whole_run", lambda *_: None)
             assert found == compare(spec, left, right, reference=False)
 
 
@@ -278,7 +279,7 @@ def test_the_second_y_is_never_whole(monkeypatch: Patch) -> None:
 
 
 def test_another_shape_is_told_of_whole_runs(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(side_by_side, "PIECE", 1)
+    monkeypatch.setattr(chunks, "PIECE", 1)
     monkeypatch.setitem(SUBJECTS, "cells", lambda *args: other_shape(run_cells(*args)))
     found = compare(Spec(seq_len=40), reference=False)
     assert (found.cause, found.outputs[0].right_shape) == ("shape", (5, 40, 20))
@@ -426,7 +427,7 @@ def test_a_bar_tells_how_far_the_steps_are(monkeypatch: Patch) -> None:
         assert (total, unit) == (23, "steps")
         yield told.append
 
-    monkeypatch.setattr(side_by_side, "progress", noted)
+    monkeypatch.setattr(chunks, "progress", noted)
     compare(Spec(seq_len=23), chunk=7, reference=False)
     assert told == [7, 7, 7, 2]
     monkeypatch.setattr(chunks, "progress", noted)

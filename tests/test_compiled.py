@@ -8,7 +8,7 @@ import torch
 from conftest import Answer
 
 from rnnscope import Spec, compare
-from rnnscope.network.compiled import CompiledCells
+from rnnscope.network.cells import CompiledCells
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
 

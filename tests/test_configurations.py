@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.spec.spec import SPEC_FLAGS
-from rnnscope.sweeps.configurations import FIELDS, Configuration, read_lines, read_rerun
-from rnnscope.sweeps.plan import check_flags, plan_of, sweep_line
+from rnnscope.sweeps.plan import FIELDS, Configuration, check_flags, plan_of, read_lines, read_rerun, sweep_line
 
 
 def everything() -> st.SearchStrategy[dict[str, Any]]:
@@ -135,10 +134,9 @@ def test_a_flag_that_is_given_goes_before_what_lines_say() -> None:
 
 
 def test_the_spec_of_a_document_is_a_line() -> None:
-    from rnnscope.pages.documents import document
 
     spec = Spec(kind="lstm", unbatched=True, proj_size=3)
-    (line,) = read_lines(json.dumps(document(compare(spec, right="equations"))["spec"]), "f")
+    (line,) = read_lines(json.dumps(compare(spec, right="equations").document()["spec"]), "f")
     assert Spec(**Configuration(line).of_spec) == spec
 
 
@@ -211,9 +209,10 @@ def test_the_line_of_a_sweep_has_its_lists() -> None:
 def test_every_flag_of_compare_can_be_listed() -> None:
     import typer.main
 
-    from rnnscope.cli.commands import app
+    from rnnscope.cli.commands import main
+    from rnnscope.cli.parser import app_of
 
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    commands = typer.main.get_command(app_of(None, main)).commands  # type: ignore[attr-defined]
     ours = {param.name for param in commands["sweep"].params}
     assert {param.name for param in commands["compare"].params} - ours == {"record"}
     assert set(FIELDS) >= set(SPEC_FLAGS)

@@ -11,7 +11,7 @@ from conftest import Answer
 from torch import Tensor, nn
 
 from rnnscope import Spec, compare
-from rnnscope.network.dims import GATES
+from rnnscope.network.shapes import GATES
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.spec.question import blind_spots
 from rnnscope.subjects import builtin as subjects

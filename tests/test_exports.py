@@ -74,9 +74,9 @@ def luminance(colour: str) -> float:
 @pytest.mark.parametrize("number", range(1, 7), ids=["red", "green", "yellow", "blue", "magenta", "cyan"])
 @pytest.mark.parametrize("theme", ["_LIGHT", "_DARK"])
 def test_every_colour_can_be_read_on_its_ground(theme: str, number: int) -> None:
-    from rnnscope.pages import exports
+    from rnnscope.pages import rich
 
-    colours = getattr(exports, theme)
+    colours = getattr(rich, theme)
     pair = sorted((luminance(colours.background_color.hex), luminance(colours.ansi_colors[number].hex)))
     assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_written_is_refused_before_anything_runs(
     def run(*given: object) -> None:
         raise AssertionError("it was run")
 
-    monkeypatch.setattr("rnnscope.cli.commands.shapes_of", run)
+    monkeypatch.setattr("rnnscope.shapes.result.shapes_of", run)
     (tmp_path / "there.svg").write_text("mine")
     answer = cli(*SHAPES, "--export", str(tmp_path / name))
     assert answer.code == 2
@@ -143,7 +143,7 @@ def test_a_full_disk_leaves_no_file_and_the_answer_is_printed(
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rnnscope.pages.targets.os.fsync", full)
+    monkeypatch.setattr("rnnscope.pages.render.os.fsync", full)
     answer = cli(*SHAPES, "--export", str(tmp_path / "page.svg"))
     assert answer.code == 2
     assert answer.err.startswith("rnnscope: cannot write")

@@ -17,22 +17,21 @@ import pytest
 import torch
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, code, shapes_of, trace
-from rnnscope.files.loaded import Loaded
-from rnnscope.files.storage import Checkpoint, Conversion, Rnn
-from rnnscope.network.dims import parameters
-from rnnscope.pages.documents import Result
+from rnnscope.conversion.convert import Checkpoint, Conversion
+from rnnscope.files.checkpoints import Rnn
+from rnnscope.files.loading import Loaded
+from rnnscope.network.shapes import Place, parameters
 from rnnscope.pages.page import Grid
-from rnnscope.pages.render import page, plain, render
-from rnnscope.shapes.result import PATHS, Mismatch, Shapes
-from rnnscope.spec.sources import NO_FILES, Sources
-from rnnscope.sweeps.configurations import Configuration
+from rnnscope.pages.render import Result, plain, render
+from rnnscope.shapes.result import Mismatch, Shapes
+from rnnscope.spec.options import NO_FILES, PATHS, Sources
+from rnnscope.sweeps.plan import Configuration
 from rnnscope.sweeps.result import Finding, Sweep
-from rnnscope.timing.result import Bench, Timing
-from rnnscope.tracing.result import Equality, Trace, Walked
+from rnnscope.timing.bench import Bench, Timing
+from rnnscope.tracing.trace import Equality, Trace, Walked
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.heat_map import HeatMap, HeatRow
-from rnnscope.verdict.margins import Check, Margin
-from rnnscope.verdict.places import Place
+from rnnscope.verdict.figures import Check, Margin
+from rnnscope.verdict.places import HeatMap, HeatRow
 from rnnscope.verdict.result import Reference
 
 Facts = dict[str, Any]
@@ -223,7 +222,7 @@ CELL = rnn("decoder.cells.0", "cell", Spec(kind="rnn", num_layers=1, bias=False)
 def conversion() -> Conversion:
     names = {"encoder.weight_ih_l0": "cells.0.weight_ih", "encoder.weight_hh_l0": "cells.0.weight_hh"}
     proof = comparison(Spec(dtype="float64"), TINY, TINY, DEFAULT, reference=Reference(SAME, SAME, SAME))
-    return Conversion("model.pt", "encoder", ENCODER, "cells.safetensors", "cells", names, proof)
+    return Conversion("model.pt", "encoder", ENCODER, "cells.safetensors", "cells", names, proof, "2.13.0")
 
 
 LAYOUTS: dict[str, Facts] = {
@@ -411,7 +410,7 @@ def text_of(name: str, columns: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def grids(name: str) -> dict[str, Grid]:
-    return {part.title: part for part in page(RESULTS[name]) if isinstance(part, Grid)}
+    return {part.title: part for part in RESULTS[name].page() if isinstance(part, Grid)}
 
 
 @pytest.mark.parametrize("name", [name for name in RESULTS if name.startswith("shapes")])

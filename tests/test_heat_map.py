@@ -19,8 +19,8 @@ from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Drawing, Sentence
 from rnnscope.spec.spec import KINDS
 from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.verdict.heat_map import HeatMap, HeatRow
-from rnnscope.verdict.heat_page import heat_page
+from rnnscope.verdict.page import heat_page
+from rnnscope.verdict.places import HeatMap, HeatRow
 
 Cli = Callable[..., Answer]
 OWN = f"{Path(__file__).parent / 'own_networks.py'}:"

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag
-from rnnscope.spec.listed import listed
+from rnnscope.spec.flags import Flag, listed
+from rnnscope.spec.options import RIGHT
 from rnnscope.spec.question import RTOL
-from rnnscope.spec.sides import RIGHT
 from rnnscope.spec.spec import SPEC_FLAGS
 
 FLAGS: dict[str, Flag] = {"right": RIGHT, "rtol": RTOL, **SPEC_FLAGS}
@@ -45,7 +44,7 @@ def test_a_list_is_read(name: str, typed: str, values: tuple[Any, ...]) -> None:
 
 def test_a_long_run_is_written_as_a_range() -> None:
     flag = listed(FLAGS["seq_len"])
-    assert flag.words((*range(1, 4), *range(10, 1000), 7)) == ["--seq-len", "1,2,3,10..999,7"]
+    assert flag.as_typed((*range(1, 4), *range(10, 1000), 7)) == ["--seq-len", "1,2,3,10..999,7"]
 
 
 @pytest.mark.parametrize("value", [(), "rnn", 2, ["rnn"]])
@@ -58,7 +57,7 @@ def test_what_is_no_tuple_is_refused(value: object) -> None:
 def test_what_is_written_is_read_again(name: str, typed: str) -> None:
     flag = listed(FLAGS[name])
     values = flag.parse(typed)
-    _, again = flag.words(values)
+    _, again = flag.as_typed(values)
     assert set(flag.parse(again)) == set(values)
 
 

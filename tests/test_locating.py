@@ -9,11 +9,11 @@ from conftest import Answer
 from torch import Tensor
 
 from rnnscope import Spec, compare
-from rnnscope.network.walker import State, Step
+from rnnscope.network.equations import State, Step
+from rnnscope.network.shapes import Place
 from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run, run_cells, run_equations
-from rnnscope.verdict.places import Place
 
 Cli = Callable[..., Answer]
 NAN = float("nan")

@@ -12,7 +12,7 @@ import torch
 from conftest import Answer
 
 from rnnscope import Comparison, Spec, compare, load
-from rnnscope.spec.sources import Sources
+from rnnscope.spec.options import Sources
 
 Cli = Callable[..., Answer]
 FILE = str(Path(__file__).parent / "own_networks.py")

@@ -26,7 +26,7 @@ def test_compare_stays_a_function() -> None:
     import rnnscope.verdict.compare
 
     assert callable(rnnscope.compare)
-    assert rnnscope.compare is rnnscope.comparison.compare
+    assert rnnscope.compare is rnnscope.verdict.compare.compare
 
 
 def test_there_is_one_version() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnscope import Spec
-from rnnscope.network.parts import all_parts, look_for, notes
+from rnnscope.network.shapes import all_parts, look_for, notes
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.subjects.builtin import run_module
 from rnnscope.subjects.devices import running

@@ -12,10 +12,10 @@ from conftest import Answer
 from torch import nn
 
 from rnnscope import Comparison, Spec, StackedCells, compare, load
-from rnnscope.files.recordings import recording
+from rnnscope.files.loading import recording
 from rnnscope.files.tensors import read_file
-from rnnscope.spec.sources import Sources
-from rnnscope.verdict.verdict_words import verdict_in_words
+from rnnscope.spec.options import Sources
+from rnnscope.verdict.page import verdict_in_words
 
 Cli = Callable[..., Answer]
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import Answer
 
 from rnnscope import RnnscopeError
-from rnnscope.sweeps.row_files import line_of, read_rows, rows_added_to
+from rnnscope.sweeps.rows import line_of, read_rows, rows_added_to
 
 
 def row(number: int) -> dict[str, Any]:
@@ -146,7 +146,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 LIMITED = """
 import resource, sys
-from rnnscope.sweeps.row_files import rows_added_to
+from rnnscope.sweeps.rows import rows_added_to
 from rnnscope.errors import RnnscopeError
 sys.path.insert(0, sys.argv[2])
 from test_row_files import row

@@ -20,12 +20,12 @@ from conftest import Answer
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec, StackedCells, compare, load, shapes_of
-from rnnscope.files.loaded import Loaded
-from rnnscope.files.storage import Rnn
+from rnnscope.files.checkpoints import Rnn
+from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import writing
 from rnnscope.network.weights import Input
 from rnnscope.scripts.script import Script, code
-from rnnscope.spec.sources import NO_FILES, Sources
+from rnnscope.spec.options import NO_FILES, Sources
 
 SAME, OTHER = "the same network", "not the same network"
 

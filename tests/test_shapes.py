@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnscope import Spec, observed_shapes, shapes_of
-from rnnscope.network.dims import parameters
-from rnnscope.shapes.result import PATHS, Mismatch
+from rnnscope.network.shapes import parameters
+from rnnscope.shapes.result import Mismatch
+from rnnscope.spec.options import PATHS
 from rnnscope.subjects import builtin as subjects
 
 SPECS = st.builds(

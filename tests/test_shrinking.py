@@ -11,9 +11,9 @@ from rnnscope import RnnscopeError, Spec
 from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run
-from rnnscope.sweeps.configurations import Configuration, read_rerun
-from rnnscope.sweeps.rows import row_of
-from rnnscope.sweeps.shrinking import simpler_specs, smallest
+from rnnscope.sweeps.plan import Configuration, read_rerun
+from rnnscope.sweeps.sweep import row_of, simpler_specs
+from rnnscope.sweeps.sweep import shrunk as smallest
 from rnnscope.verdict.deviations import DEVIATIONS, Deviation
 
 SIZES = ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")

@@ -21,10 +21,10 @@ import rnnscope
 from rnnscope import Spec
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import run_cells
-from rnnscope.sweeps.configurations import Configuration
+from rnnscope.sweeps.plan import Configuration
 from rnnscope.sweeps.result import OUTCOMES, finding
-from rnnscope.sweeps.row_files import line_of
-from rnnscope.sweeps.rows import TOO_LARGE, row_of
+from rnnscope.sweeps.rows import line_of
+from rnnscope.sweeps.sweep import TOO_LARGE, row_of
 from rnnscope.verdict.deviations import DEVIATIONS
 
 Cli = Callable[..., Answer]
@@ -99,11 +99,11 @@ def test_the_order_of_lists_changes_no_row(unbroken: set[bytes], cli: Cli, tmp_p
 
 KILLED = """
 import os, random, signal, sys, time
-import torch, rnnscope.sweeps
+import torch, rnnscope.sweeps.sweep
 from rnnscope.cli.shell import run
 
 out, ended, generator, killed = sys.argv[1], sys.argv[1] + ".ended", random.Random(3), 0
-row_of = rnnscope.sweeps.row_of
+row_of = rnnscope.sweeps.sweep.row_of
 
 def noted(configuration):
     row = row_of(configuration)
@@ -114,7 +114,7 @@ def noted(configuration):
 def rows():
     return open(out, "rb").read().count(b"\\n") if os.path.exists(out) else 0
 
-rnnscope.sweeps.row_of = noted
+rnnscope.sweeps.sweep.row_of = noted
 while killed < 20:
     before = rows()
     open(ended, "wb").close()

@@ -13,12 +13,12 @@ from conftest import Answer
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec, trace
-from rnnscope.network.dims import layer_parameters
+from rnnscope.network.shapes import layer_parameters
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.pages.render import render
 from rnnscope.subjects.builtin import Run, build_module, call, run_module
 from rnnscope.subjects.devices import running
-from rnnscope.tracing.unrolled import unrolled
+from rnnscope.tracing.page import unrolled
 
 Cli = Callable[..., Answer]
 

@@ -12,7 +12,7 @@ from conftest import Answer
 from torch import Tensor
 
 from rnnscope import Comparison, Spec, compare
-from rnnscope.network.walker import Step
+from rnnscope.network.equations import Step
 from rnnscope.network.weights import Input, Weights, draw_weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects import devices
@@ -210,7 +210,7 @@ def test_without_a_reference_the_tolerance_alone_decides(monkeypatch: Patch, amo
 
 
 def test_without_a_reference_no_reference_is_run(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(judgement, "Yardstick", lambda *_, **__: None)
+    monkeypatch.setattr(judgement, "Bounds", lambda *_, **__: None)
     assert compare(Spec(), reference=False).verdict == "equivalent"
 
 

@@ -13,8 +13,8 @@ from conftest import Answer
 import rnnscope
 from rnnscope import Spec
 from rnnscope.network.costs import needed_bytes
-from rnnscope.sweeps.configurations import Configuration
-from rnnscope.sweeps.rows import row_of
+from rnnscope.sweeps.plan import Configuration
+from rnnscope.sweeps.sweep import row_of
 from rnnscope.sweeps.workers import Ranks
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch is built without distributed")
@@ -124,7 +124,7 @@ def test_each_rank_takes_its_own_device(monkeypatch: pytest.MonkeyPatch, local_r
 
 def test_ranks_share_the_memory_of_their_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     large = Configuration({"hidden_size": 1000})
-    monkeypatch.setattr("rnnscope.sweeps.rows.free_bytes", lambda: 4 * needed_bytes(Spec(hidden_size=1000)) - 4)
+    monkeypatch.setattr("rnnscope.sweeps.sweep.free_bytes", lambda: 4 * needed_bytes(Spec(hidden_size=1000)) - 4)
     assert row_of(large)["status"] == "compared"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")

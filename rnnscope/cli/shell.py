@@ -5,7 +5,6 @@ command printed is collected, so that stdout gets the result alone, in one write
 """
 
 import contextlib
-import io
 import os
 import re
 import sys
@@ -17,13 +16,11 @@ from typing import Any, TextIO
 
 import typer
 
-from rnnscope.cli.commands import app_of
-from rnnscope.cli.parser import COMMANDS, Outcome
+from rnnscope.cli.commands import main
+from rnnscope.cli.parser import COMMANDS, Manners, Outcome, app_of, is_helper
 from rnnscope.errors import RnnscopeError
-from rnnscope.pages import render
 from rnnscope.pages.page import printable
-from rnnscope.pages.strict_json import json_text
-from rnnscope.pages.targets import whole_file
+from rnnscope.pages.render import Collected, exported, json_text, plain, render, whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
@@ -31,15 +28,14 @@ UsageError: Any = typer.BadParameter.__base__
 
 def run(words: list[str]) -> int:
     """Answer a command line and return the exit code."""
-    quiet = any(re.fullmatch("-q+|--quiet", word) for word in words)
     stdout = sys.stdout
-    code, text = _answer(words, stdout, quiet)
-    if quiet or not text:
+    code, text = _answer(words, stdout)
+    if not text:
         return code
     try:
         if stdout is None:
             raise OSError("it is closed")
-        stdout.write(text if can_say(stdout, text) else render.plain(text))
+        stdout.write(text if can_say(stdout, text) else plain(text))
         stdout.flush()
     except BrokenPipeError:
         _discard(stdout)
@@ -61,40 +57,36 @@ def can_say(stream: TextIO, text: str) -> bool:
     return True
 
 
-def _answer(words: list[str], stdout: TextIO | None, quiet: bool) -> tuple[int, str]:
+def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str]:
     """The exit code and what belongs on stdout."""
-    collected = _Collected(stdout)
+    collected, manners = Collected(stdout), Manners()
     try:
-        # What a class of the user's prints is nobody's business where nothing is to be printed.
-        silent = contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext()
-        with contextlib.redirect_stdout(collected), silent, warnings.catch_warnings():
-            if quiet:
-                warnings.simplefilter("ignore")
-            outcome = app_of(_command(words))(words, prog_name="rnnscope", standalone_mode=False)
+        with contextlib.redirect_stdout(collected), warnings.catch_warnings():
+            app = app_of(_command(words), main)
+            outcome = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
                 return outcome or 0, collected.getvalue()
-            text = "" if quiet else render.render(outcome.result, outcome.format, collected)
-            kept = _keep(outcome, collected, quiet)
+            text = "" if manners.quiet else render(outcome.result, outcome.format, collected)
+            kept = _keep(outcome, collected, manners.quiet)
             return outcome.result.exit_code if kept else 2, text
     except (KeyboardInterrupt, typer.Abort):
         return 130, ""
     except Exception as error:
+        manners = manners if manners.is_parsed else _guessed(words)
         message, hint = _reason(error, words)
         message, hint = printable(message), hint and printable(hint)
         if _is_said_elsewhere(error, words):
             return 2, ""
-        if not quiet:
-            if "--debug" in words:
+        if not manners.quiet:
+            if manners.debug:
                 _complain(traceback.format_exc())
             _complain(_line(message, hint))
-        return 2, _error_document(words, message, hint) if _wants_json(words) else ""
+        return 2, _error_document(words, message, hint) if manners.json and not manners.quiet else ""
 
 
 def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:
     """Under torchrun every process finds the same fault in the same command line, and one of them says so."""
-    from rnnscope.sweeps.workers import is_follower
-
-    return _command(words) == "sweep" and is_follower() and isinstance(error, (RnnscopeError, UsageError))
+    return is_helper(_command(words)) and isinstance(error, (RnnscopeError, UsageError))
 
 
 def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
@@ -102,7 +94,7 @@ def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
     if outcome.export is None:
         return True
     try:
-        text = render.exported(outcome.result, outcome.export, stream)
+        text = exported(outcome.result, outcome.export, stream)
         with whole_file(outcome.export, text.encode(), outcome.force):
             return True
     except RnnscopeError as error:
@@ -155,8 +147,13 @@ def _command(words: list[str]) -> str | None:
     return first if first in COMMANDS else None
 
 
-def _wants_json(words: list[str]) -> bool:
-    return "--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words)
+def _guessed(words: list[str]) -> Manners:
+    """How an answer is wanted, by the words of a line that was not understood."""
+    return Manners(
+        quiet=any(re.fullmatch("-q+|--quiet", word) for word in words),
+        json="--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words),
+        debug="--debug" in words,
+    )
 
 
 def _complain(text: str) -> None:
@@ -172,14 +169,3 @@ def _discard(stream: TextIO | None) -> None:
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-class _Collected(io.StringIO):
-    """Holds what is written, and answers for the stream that it stands for whether that is a terminal."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.pages.targets import check_ending, check_place, whole_file
+from rnnscope.pages.render import check_ending, check_place, whole_file
 from rnnscope.subjects.devices import is_out_of_memory
 
 ABOUT = "rnnscope"

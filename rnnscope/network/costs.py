@@ -1,43 +1,137 @@
-"""How many bytes a Spec needs and how many the machine has free: refused before anything is allocated.
+"""What a network costs: parameters, multiply-accumulates and bytes by formula, and what memory the machine has free.
 
-An estimate, on the safe side; it does not watch the process while it runs, and it knows nothing of the
-memory of a GPU, where torch itself reports that memory ran out.
+The need of memory is an estimate on the safe side. The memory of a GPU is not asked for: torch itself reports that it
+ran out.
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.dims import BLOCK, GATES, tensor_shapes
-from rnnscope.shapes.result import parameter_count
+from rnnscope.network.shapes import BLOCK, GATES, dim_sizes, gate_rows, layer_parameters, tensor_shapes
 from rnnscope.spec.spec import Spec
+
+MOST_ROWS = 1_000_000
+"""A document, for JSON or TSV, is whole up to this many rows and refused above."""
+
+
+def parameter_rows(spec: Spec) -> int:
+    """How many parameters (tensors, not numbers) the network has."""
+    return over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
+
+
+def parameter_count(spec: Spec) -> int:
+    """Numbers to learn: D·(G·H·(I + H_out) + 2·G·H + P·H) for each layer.
+
+    I is H_in in the first layer and D·H_out above it; 2·G·H are the two biases; P·H is the projection.
+    """
+    return over_layers(spec, lambda layer: sum(each.count for each in layer_parameters(spec, layer)))
+
+
+def macs(spec: Spec) -> int:
+    """Multiply-accumulates of the whole sequence: the real steps times D·(G·H·(I + H_out) + P·H) for each layer.
+
+    Real steps are L·N, or the sum of the lengths of a packed input; I is H_in in the first layer and D·H_out above it.
+    Only products with a weight matrix count, as is the custom: a bias is added and a gate applied without one. One
+    step of LSTMCell(10, 20) at batch 5 is 4·20·(10 + 20)·5 = 12,000.
+    """
+    return real_steps(spec) * over_layers(spec, lambda layer: layer_macs(spec, layer))
+
+
+def layer_macs(spec: Spec, layer: int) -> int:
+    """Multiply-accumulates of one step of one sequence in one layer."""
+    return sum(each.count for each in layer_parameters(spec, layer) if len(each.shape) == 2)
+
+
+def parameter_formula(spec: Spec) -> str:
+    """`parameter_count` with its numbers put in: "20·(10 + 20 + 2) + 20·(20 + 20 + 2)"."""
+    return _over_layers_in_words(spec, " + 2" if spec.bias else "")
+
+
+def mac_formula(spec: Spec) -> str:
+    """`macs` with its numbers put in: "15·(20·(10 + 20) + 20·(20 + 20))"."""
+    return f"{real_steps(spec)}·({_over_layers_in_words(spec, '')})"
+
+
+def _over_layers_in_words(spec: Spec, biases: str) -> str:
+    sizes = dim_sizes(spec)
+
+    def layer(width: int) -> str:
+        text = f"{sizes[gate_rows(spec)]}·({width} + {spec.output_size}{biases})"
+        if spec.proj_size:
+            text = f"({text} + {spec.proj_size}·{spec.hidden_size})"
+        return f"2·{text}" if spec.bidirectional else text
+
+    above = layer(sizes["D·H_out"])
+    return layer(spec.input_size) + {1: "", 2: f" + {above}"}.get(spec.num_layers, f" + {spec.num_layers - 1}·{above}")
+
+
+def real_steps(spec: Spec) -> int:
+    """Steps that are computed, over all sequences: L·N, or the sum of the lengths."""
+    return spec.seq_len * spec.batch_size if spec.lengths is None else sum(spec.lengths)
+
+
+def over_layers(spec: Spec, count: Callable[[int], int]) -> int:
+    """A sum over the layers. All above the first are alike, so that a million layers cost no more than two."""
+    return count(0) + ((spec.num_layers - 1) * count(1) if spec.num_layers > 1 else 0)
+
+
+def check_rows(spec: Spec, by_step: int = 0) -> None:
+    """Refuse a Spec whose parameters are more rows than a document is whole with.
+
+    Args:
+        by_step: how many rows there are for every step of every layer and direction.
+
+    Raises:
+        RnnscopeError: more than MOST_ROWS.
+    """
+    rows = parameter_rows(spec)
+    if by_step * spec.seq_len * spec.num_layers * spec.directions > MOST_ROWS:
+        raise RnnscopeError(
+            f"--seq-len is {spec.seq_len}: its steps in all layers are over the limit of {MOST_ROWS:,} rows",
+            "use --format table, which leaves out the steps in the middle",
+        )
+    if rows > MOST_ROWS:
+        raise RnnscopeError(
+            f"--layers is {spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
+            "use --format table, which leaves out the layers in the middle",
+        )
+
 
 BYTES_OF_TORCH = 448 * 2**20
 """What the process takes once torch is imported, the pieces in which differences are taken, and what the allocator
 keeps of freed steps: 230, 90 and up to 100 MiB were measured."""
 
+
 BYTES_PER_STEP = 1400
 """Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
+
 
 BYTES_PER_STEP_OF_AUTOGRAD = 9_000
 """What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured.
 
 Where every operation is rounded at random, it is twice as many: 16,300, 9,300 and 13,600."""
 
+
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
+
 
 MOST_WATCHED_STEPS = 10_000
 """Of more steps, in all layers and directions, torch's profiler would keep more than is to be measured: some 60 records
 of each were counted."""
 
+
 COPIES_OF_STATES = 9
 """How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
 
+
 COSTLY = ("grad", "reference", "resync", "map", "chunk")
 """What may be asked of a comparison that decides how much it takes: the arguments of `check_memory`."""
+
 
 DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.dims import BLOCK, Shape, parameters, tensor_shapes
+from rnnscope.network.shapes import BLOCK, Shape, parameters, tensor_shapes
 from rnnscope.spec.spec import Spec
 
 Weights = dict[str, Tensor]

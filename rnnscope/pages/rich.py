@@ -1,9 +1,14 @@
-"""A page as rich draws it: in a terminal, in a pipe, in somebody's own console, in a notebook.
+"""What is drawn with rich: a page in a terminal or a notebook, a page as a file to share, and the bar of a long run.
 
 What a page says is not known here. Nothing is cut: a page is as wide as its grids and drawings need, and prose wraps.
+Nothing in a shared file is fetched from elsewhere, and the page for a browser is readable on a light and a dark ground.
 """
 
-from collections.abc import Iterator
+import io
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
@@ -11,6 +16,7 @@ from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
+from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from rnnscope.pages.page import Drawing, Grid, Listing, Page, Part, Sentence, printable
@@ -18,10 +24,13 @@ from rnnscope.pages.page import Drawing, Grid, Listing, Page, Part, Sentence, pr
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderResult
 
+
 _MOODS = {"good": "green", "bad": "bold red", None: ""}
+
 
 _PROSE_WIDTH = 20
 """A column of prose may become as narrow as this."""
+
 
 _LEAST_WIDTH = 40
 """A page is never narrower, whatever COLUMNS says: words would be torn apart."""
@@ -120,3 +129,151 @@ def _table(grid: Grid, fold: bool = False) -> Table:
     for row in grid.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     return table
+
+
+_FONTS = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"
+
+
+def _theme(ground: str, text: str, *colours: str) -> TerminalTheme:
+    """Black, red, green, yellow, blue, magenta, cyan and white, as a page means them, on a ground."""
+    first, second, *others = (tuple(bytes.fromhex(each)) for each in (ground, text, *colours))
+    return TerminalTheme(first, second, others)  # type: ignore[arg-type]
+
+
+_LIGHT = _theme("ffffff", "1f2328", *["1f2328", "b01a1a", "116329", "7d4e00", "0550ae", "7030a0", "00626e", "57606a"])
+
+
+_DARK = _theme("0d1117", "e6edf3", *["6e7681", "ff7b72", "56d364", "e3b341", "79c0ff", "d2a8ff", "56d4dd", "e6edf3"])
+
+
+_HTML = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="UTF-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>@TITLE@</title>
+<style>
+body {{ color: {foreground}; background-color: {background}; margin: 1.5em; }}
+pre {{ font: 14px/1.3 @FONTS@; overflow-x: auto; }}
+code {{ font-family: inherit; }}
+{stylesheet}
+@media (prefers-color-scheme: dark) {{
+@DARK@
+}}
+</style>
+</head>
+<body>
+<pre><code>{code}</code></pre>
+</body>
+</html>
+"""
+
+
+_DARK_STYLES = "body {{ color: {foreground}; background-color: {background}; }}\n{stylesheet}"
+
+
+_SVG = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+    font-family: @FONTS@; font-size: {char_height}px; line-height: {line_height}px; white-space: pre;
+}}
+.{unique_id}-title {{ font-family: sans-serif; font-size: 18px; font-weight: bold; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}" />
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""
+"""rich's own frame, less the fonts that it would fetch from the network."""
+
+
+def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
+    """The text of a file.
+
+    Args:
+        title: of the window or the page: the command line that gives it.
+        ending: .svg, .html or .txt.
+        stream: decides the width, as it does for a page that is printed.
+    """
+    console = Console(
+        record=True,
+        file=io.StringIO(),
+        width=Console(file=stream).width,
+        force_terminal=True,
+        force_jupyter=False,
+        color_system="truecolor",
+        no_color=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+    print_page(page, console)
+    plain = console.export_text(clear=False)
+    lines = [line.rstrip() for line in plain.splitlines()]
+    if ending == ".txt":
+        return "".join(f"{line}\n" for line in lines)
+    console.width = max(map(cell_len, lines))
+    if ending == ".svg":
+        console.print()  # what the last line has below its baseline is cut off otherwise
+        return console.export_svg(title=title, theme=_DARK, code_format=_SVG.replace("@FONTS@", _FONTS))
+    dark = console.export_html(theme=_DARK, code_format=_DARK_STYLES, clear=False)
+    code_format = _HTML.replace("@FONTS@", _FONTS).replace("@TITLE@", _braced(escape(title)))
+    return console.export_html(theme=_LIGHT, code_format=code_format.replace("@DARK@", _braced(dark)))
+
+
+def _braced(text: str) -> str:
+    """Text that stands in a format as it is."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+Advance = Callable[[int], object]
+"""Told how many more have been done."""
+
+
+_is_shown = False
+"""One bar at a time: what runs within a sweep has none of its own."""
+
+
+@contextmanager
+def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+    """Show a bar while what is inside runs; it is gone afterwards.
+
+    Args:
+        total: how many there are in all.
+        unit: what they are, in the plural.
+        done: how many there are already.
+    """
+    global _is_shown
+    if _is_shown or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.speed or 0.0
+            return Text(f"{speed:,.0f} {unit}/s" if speed >= 100 else f"{speed:.3g} {unit}/s")
+
+    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    # stdout is left alone: it gets the result, and may be another terminal.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task, _is_shown = bar.add_task(unit, total=total, completed=done), True
+        try:
+            yield lambda count: bar.advance(task, count)
+        finally:
+            _is_shown = False

@@ -1,25 +1,28 @@
 """What people are told of shapes: which tensor has which shape and why, which part is which, parameters and counts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from math import prod
+from typing import Any
 
-from rnnscope.network.costs import human_bytes
-from rnnscope.network.dims import ParameterShape, layer_parameters
-from rnnscope.network.parts import halves, look_for, notes, rows
-from rnnscope.pages.page import (
-    Column,
-    Grid,
-    Page,
-    Sentence,
-    as_tuple,
+from rnnscope.network.costs import check_rows, human_bytes, mac_formula, parameter_formula
+from rnnscope.network.shapes import (
+    ParameterShape,
+    Shape,
+    all_parts,
+    halves,
+    layer_parameters,
     left_out,
-    network,
+    look_for,
+    notes,
+    parameters,
+    rows,
     shown_layers,
     sizes_in_words,
-    thousands,
-    where_it_ran,
 )
-from rnnscope.shapes.result import Mismatch, Shapes, mac_formula, parameter_formula
+from rnnscope.network.shapes import network_in_words as network
+from rnnscope.pages.page import Column, Grid, Page, Sentence, as_tuple, thousands, where_it_ran
+from rnnscope.shapes.result import Mismatch, Shapes
 from rnnscope.spec.spec import Spec
 
 
@@ -47,7 +50,7 @@ def page_of_shapes(shapes: Shapes) -> Page:
         _part_grid(spec),
         _parameter_grid(shapes),
         _count_grid(shapes),
-        Sentence("Run", where_it_ran(shapes)),
+        Sentence("Run", where_it_ran(shapes.device_name, shapes.spec.dtype, shapes.torch_version)),
         Sentence("Rerun", shapes.rerun, verbatim=True),
     ]
 
@@ -123,3 +126,41 @@ def _count_grid(shapes: Shapes) -> Grid:
         Column("bytes", number=True),
     )
     return Grid("Counts", columns, rows)
+
+
+def document_of_shapes(shapes: Shapes) -> dict[str, Any]:
+    check_rows(shapes.spec)
+    facts: dict[str, Any] = {
+        "tensors": [asdict(each) for each in shapes.tensors],
+        "parameters": [asdict(each) for each in parameters(shapes.spec)],
+        "parts": [asdict(each) for each in all_parts(shapes.spec)],
+        "notes": list(notes(shapes.spec)),
+        "parameter_count": shapes.parameter_count,
+        "parameter_bytes": shapes.parameter_bytes,
+        "macs": shapes.macs,
+    }
+    if shapes.actual is not None:
+        facts |= {"actual": shapes.actual, "mismatches": [asdict(each) for each in shapes.mismatches]}
+    return facts
+
+
+def records_of_shapes(shapes: Shapes) -> Iterator[dict[str, Any]]:
+    check_rows(shapes.spec)
+    found = {(each.path, each.name): each.actual for each in shapes.mismatches}
+
+    def came_out(shape: Shape | None, names: dict[str, str | None]) -> dict[str, Shape | None]:
+        if shapes.actual is None:
+            return dict.fromkeys(shapes.paths)
+        return {path: found.pop((path, names[path] or ""), shape) for path in shapes.paths}
+
+    for each in shapes.tensors:
+        columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(shapes.paths, each.name))
+        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
+    for parameter in parameters(shapes.spec):
+        columns = came_out(parameter.shape, parameter.names)
+        name = parameter.names[shapes.paths[0]]
+        facts = {"name": name, "role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
+        yield facts | columns
+    for (path, name), shape in list(found.items()):  # what no formula names
+        columns = dict.fromkeys(shapes.paths) | {path: shape}
+        yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}

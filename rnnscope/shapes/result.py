@@ -1,28 +1,19 @@
-"""All shapes of a Spec in one result, and what they cost: parameters, multiply-accumulates and bytes, by formula.
+"""All shapes of a Spec in one result: by formula, and as they came out of a run. Values are not looked at."""
 
-Nothing is run and torch is not imported. The shapes themselves are in dims.py; what really comes out is observed in
-observation.py and laid beside them.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.dims import Shape, TensorShape, dim_sizes, gate_rows, layer_parameters, tensor_shapes
-from rnnscope.pages.shown import Shown
-from rnnscope.spec.flags import Choice, Switch
-from rnnscope.spec.sources import NO_FILES, Sources
-from rnnscope.spec.spec import Spec, rerun
+from rnnscope.network.costs import macs, parameter_count
+from rnnscope.network.shapes import Shape, TensorShape, parameters, tensor_shapes
+from rnnscope.pages.page import Page
+from rnnscope.pages.render import SpecResult
+from rnnscope.spec.options import DRY_RUN, NO_FILES, PATH, PATHS, Sources
+from rnnscope.spec.spec import Spec
 
-PATHS = ("module", "cells")
-"""The ways of computing a network whose shapes are shown."""
-
-MOST_ROWS = 1_000_000
-"""A document, for JSON or TSV, is whole up to this many rows and refused above."""
-
-PATH = Choice(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
-DRY_RUN = Switch(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
+if TYPE_CHECKING:
+    from rnnscope.network.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Mismatch:
 
 
 @dataclass(frozen=True)
-class Shapes(Shown):
+class Shapes(SpecResult):
     """All shapes of a Spec. `actual` holds what came out, path -> y, h or c -> shape; None when nothing was run."""
 
     spec: Spec
@@ -66,9 +57,25 @@ class Shapes(Shown):
     def rerun(self) -> str:
         """The command line that prints this again."""
         path = self.paths[0] if len(self.paths) == 1 and not self.spec.proj_size else "both"
-        files = tuple(self.sources.given())
-        own = ((PATH, path), (DRY_RUN, self.actual is None))
-        return rerun(self.command, self.spec, *files, *own, with_files=bool(files))
+        return self.line(*((PATH, path), (DRY_RUN, self.actual is None)))
+
+    def page(self) -> Page:
+        """The tables and sentences of `rnnscope shapes`."""
+        from rnnscope.shapes.page import page_of_shapes
+
+        return page_of_shapes(self)
+
+    def facts(self) -> dict[str, Any]:
+        """What programs get of it."""
+        from rnnscope.shapes.page import document_of_shapes
+
+        return document_of_shapes(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record a tensor and parameter."""
+        from rnnscope.shapes.page import records_of_shapes
+
+        return records_of_shapes(self)
 
 
 def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
@@ -92,84 +99,45 @@ def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     return Shapes(spec, paths, tensor_shapes(spec), parameter_count(spec), macs(spec))
 
 
-def parameter_rows(spec: Spec) -> int:
-    """How many parameters (tensors, not numbers) the network has."""
-    return over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
-
-
-def parameter_count(spec: Spec) -> int:
-    """Numbers to learn: D·(G·H·(I + H_out) + 2·G·H + P·H) for each layer.
-
-    I is H_in in the first layer and D·H_out above it; 2·G·H are the two biases; P·H is the projection.
-    """
-    return over_layers(spec, lambda layer: sum(each.count for each in layer_parameters(spec, layer)))
-
-
-def macs(spec: Spec) -> int:
-    """Multiply-accumulates of the whole sequence: the real steps times D·(G·H·(I + H_out) + P·H) for each layer.
-
-    Real steps are L·N, or the sum of the lengths of a packed input; I is H_in in the first layer and D·H_out above it.
-    Only products with a weight matrix count, as is the custom: a bias is added and a gate applied without one. One
-    step of LSTMCell(10, 20) at batch 5 is 4·20·(10 + 20)·5 = 12,000.
-    """
-    return real_steps(spec) * over_layers(spec, lambda layer: layer_macs(spec, layer))
-
-
-def layer_macs(spec: Spec, layer: int) -> int:
-    """Multiply-accumulates of one step of one sequence in one layer."""
-    return sum(each.count for each in layer_parameters(spec, layer) if len(each.shape) == 2)
-
-
-def parameter_formula(spec: Spec) -> str:
-    """`parameter_count` with its numbers put in: "20·(10 + 20 + 2) + 20·(20 + 20 + 2)"."""
-    return _over_layers_in_words(spec, " + 2" if spec.bias else "")
-
-
-def mac_formula(spec: Spec) -> str:
-    """`macs` with its numbers put in: "15·(20·(10 + 20) + 20·(20 + 20))"."""
-    return f"{real_steps(spec)}·({_over_layers_in_words(spec, '')})"
-
-
-def _over_layers_in_words(spec: Spec, biases: str) -> str:
-    sizes = dim_sizes(spec)
-
-    def layer(width: int) -> str:
-        text = f"{sizes[gate_rows(spec)]}·({width} + {spec.output_size}{biases})"
-        if spec.proj_size:
-            text = f"({text} + {spec.proj_size}·{spec.hidden_size})"
-        return f"2·{text}" if spec.bidirectional else text
-
-    above = layer(sizes["D·H_out"])
-    return layer(spec.input_size) + {1: "", 2: f" + {above}"}.get(spec.num_layers, f" + {spec.num_layers - 1}·{above}")
-
-
-def real_steps(spec: Spec) -> int:
-    """Steps that are computed, over all sequences: L·N, or the sum of the lengths."""
-    return spec.seq_len * spec.batch_size if spec.lengths is None else sum(spec.lengths)
-
-
-def over_layers(spec: Spec, count: Callable[[int], int]) -> int:
-    """A sum over the layers. All above the first are alike, so that a million layers cost no more than two."""
-    return count(0) + ((spec.num_layers - 1) * count(1) if spec.num_layers > 1 else 0)
-
-
-def check_rows(spec: Spec, by_step: int = 0) -> None:
-    """Refuse a Spec whose parameters are more rows than a document is whole with.
-
-    Args:
-        by_step: how many rows there are for every step of every layer and direction.
+def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
+    """Run random input through the network on each path and lay what came out beside the formulas.
 
     Raises:
-        RnnscopeError: more than MOST_ROWS.
+        RnnscopeError: an unknown path, no such device, or a dtype that it cannot compute.
     """
-    rows = parameter_rows(spec)
-    if by_step * spec.seq_len * spec.num_layers * spec.directions > MOST_ROWS:
-        raise RnnscopeError(
-            f"--seq-len is {spec.seq_len}: its steps in all layers are over the limit of {MOST_ROWS:,} rows",
-            "use --format table, which leaves out the steps in the middle",
+    import torch
+
+    from rnnscope.network.weights import draw_input
+    from rnnscope.subjects.builtin import BUILDERS, call
+    from rnnscope.subjects.devices import device_name, running
+
+    formulas = shapes_of(spec, paths)
+    outputs = {each.name: each.shape for each in formulas.tensors if each.role == "output"}
+    actual: dict[str, dict[str, Shape]] = {}
+    mismatches: list[Mismatch] = []
+    with running(spec) as placed:
+        given = draw_input(placed)
+        for path in formulas.paths:
+            network = BUILDERS[path](placed)
+            own: Weights = dict(network.named_parameters())
+            actual[path] = _shapes(call(network, placed, given, own).outputs())
+            names = {each.names[path]: each.shape for each in parameters(spec)}
+            mismatches += _mismatches(path, outputs, actual[path])
+            mismatches += _mismatches(path, {name: each for name, each in names.items() if name}, _shapes(own))
+        return replace(
+            formulas,
+            spec=placed,
+            actual=actual,
+            mismatches=tuple(mismatches),
+            device_name=device_name(placed),
+            torch_version=str(torch.__version__),
         )
-    if rows > MOST_ROWS:
-        raise RnnscopeError(
-            f"--layers is {spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
-            "use --format table, which leaves out the layers in the middle",
-        )
+
+
+def _shapes(tensors: "Weights") -> dict[str, Shape]:
+    return {name: tuple(each.shape) for name, each in tensors.items()}
+
+
+def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape]) -> list[Mismatch]:
+    pairs = {name: (expected.get(name), actual.get(name)) for name in sorted(expected.keys() | actual.keys())}
+    return [Mismatch(path, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]

@@ -1,14 +1,15 @@
 """What a flag is: its names, its default, which values it allows and what is said of the others.
 
-A flag is declared once, where it belongs: with its field of the Spec, with what it chooses, or with its command. The
-command line, the error messages and the rerun line are read off that declaration. Flags are never compared or printed
-themselves: without the methods for it their classes are made in half the time, at the start of every command.
+A flag is declared once: with its field of the Spec, or in options.py. The command line, the error messages and the
+rerun line are read off that declaration. Flags are never compared or printed: without the methods for it their classes
+are made in half the time, at the start of every command.
 """
 
 import contextlib
 import math
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -49,17 +50,17 @@ class Flag:
         """The value that was typed, or the text as it stands: `check` says what is wrong with it."""
         return typed
 
-    def words(self, value: Any) -> list[str]:
+    def as_typed(self, value: Any) -> list[str]:
         """The flag with a value, as it is typed."""
         return [self.name, str(value)]
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         """What the value would have to be, or None where it is that."""
         raise NotImplementedError
 
-    def mend(self, value: object) -> str | None:
+    def hint(self, value: object) -> str | None:
         """What would do instead of a value that is not allowed."""
-        return f"try {' '.join(self.words(self.example if self.default is None else self.default))}"
+        return f"try {' '.join(self.as_typed(self.example if self.default is None else self.default))}"
 
     def check(self, value: object) -> None:
         """Do nothing for a value that is allowed.
@@ -67,13 +68,9 @@ class Flag:
         Raises:
             RnnscopeError: what the flag got, what it allows, and a value that would do.
         """
-        must_be = self.must_be(value)
-        if must_be is not None:
-            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be {must_be}", self.mend(value))
-
-
-class Default(int):
-    """A default that can be told from the same number, given."""
+        complaint = self.complaint(value)
+        if complaint is not None:
+            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be {complaint}", self.hint(value))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -82,13 +79,13 @@ class Switch(Flag):
 
     default: bool | None = False
 
-    def words(self, value: Any) -> list[str]:
+    def as_typed(self, value: Any) -> list[str]:
         return [self.names[0].split("/")[0 if value else 1]]
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         return None if isinstance(value, bool) else "True or False"
 
-    def mend(self, value: object) -> None:
+    def hint(self, value: object) -> None:
         return None
 
 
@@ -99,12 +96,12 @@ class Choice(Flag):
     _: KW_ONLY
     choices: tuple[str, ...]
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
 
-    def mend(self, value: object) -> str | None:
+    def hint(self, value: object) -> str | None:
         near = get_close_matches(str(value).lower(), self.choices, n=1, cutoff=0.5)
-        return f"did you mean {self.name} {near[0]}?" if near else super().mend(value)
+        return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,7 +119,7 @@ class Whole(Flag):
     def parse(self, typed: str) -> Any:
         return int(typed) if re.fullmatch(r"-?[0-9]{1,1000}", typed) else typed
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         if not isinstance(value, int) or isinstance(value, bool) or value < self.minimum:
             return f"a whole number of at least {self.minimum}"
         return f"at most {self.maximum}" if value > self.maximum else None
@@ -140,10 +137,10 @@ class Wholes(Flag):
             return tuple(map(int, typed.split(",")))
         return typed
 
-    def words(self, value: Any) -> list[str]:
+    def as_typed(self, value: Any) -> list[str]:
         return [self.name, ",".join(map(str, value))]
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         allowed = isinstance(value, tuple) and value and all(type(each) is int for each in value)
         if allowed and all(1 <= each <= self.maximum for each in value):  # type: ignore[attr-defined]
             return None
@@ -163,7 +160,7 @@ class Number(Flag):
                 return float(typed)
         return typed
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if is_number and 0 <= value <= min(self.maximum, sys.float_info.max):  # type: ignore[operator]
             return None
@@ -178,7 +175,7 @@ class Text(Flag):
     pattern: str
     forms: str
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         return None if isinstance(value, str) and re.fullmatch(self.pattern, value) else f"one of {self.forms}"
 
 
@@ -190,10 +187,10 @@ class FileName(Flag):
     def metavar(self) -> str:
         return "FILE"
 
-    def words(self, value: Any) -> list[str]:
-        return super().words(value) if self.name.startswith("-") else [str(value)]
+    def as_typed(self, value: Any) -> list[str]:
+        return super().as_typed(value) if self.name.startswith("-") else [str(value)]
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         return None if isinstance(value, str) and value and "\0" not in value else "the name of a file"
 
 
@@ -201,7 +198,7 @@ class FileName(Flag):
 class Prefix(Flag):
     """A path in a state_dict, "" at its root."""
 
-    def must_be(self, value: object) -> str | None:
+    def complaint(self, value: object) -> str | None:
         return None if isinstance(value, str) else "a text"
 
 
@@ -213,3 +210,114 @@ def shown(value: object) -> str:
         return "a number of more than 300 digits"
     text = str(value) if isinstance(value, (int, float)) else repr(value)
     return text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"
+
+
+MOST_VALUES = 1_000_000
+"""A flag may list this many values."""
+
+
+_NUMBER = r"((?:[0-9]{1,20}|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
+
+
+_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?::([0-9]{{1,20}}))?")
+
+
+LONG_RUN = 8
+"""Whole numbers that follow each other are written as a range from so many on."""
+
+
+_SETTINGS = {"off": (False,), "on": (True,), "both": (False, True)}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Listed(Flag):
+    """Several values of a flag, as a tuple without repetitions."""
+
+    _: KW_ONLY
+    each: Flag
+
+    @property
+    def metavar(self) -> str:
+        return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
+
+    def parse(self, typed: str) -> Any:
+        parts = typed.split("/" if isinstance(self.each, Wholes) else ",")
+        return tuple(dict.fromkeys(value for part in parts for value in self._values(part)))
+
+    def as_typed(self, value: Any) -> list[str]:
+        if isinstance(self.each, Switch):
+            setting = next(name for name, values in _SETTINGS.items() if set(values) == set(value))
+            return [self.name, setting]
+        if isinstance(self.each, Whole):
+            return [self.name, ",".join(_runs(value))]
+        return [
+            self.name,
+            ("/" if isinstance(self.each, Wholes) else ",").join(self.each.as_typed(v)[-1] for v in value),
+        ]
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, tuple) or not value:
+            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be a tuple of values")
+        for each in value:
+            if isinstance(self.each, Switch) and not isinstance(each, bool):
+                raise RnnscopeError(f"{self.name} is {shown(each)}, but it must be on, off or both")
+            self.each.check(each)
+
+    def _values(self, part: str) -> Iterator[Any]:
+        """The values that one part of a list stands for; the text where it is none, which `check` refuses."""
+        if isinstance(self.each, Switch):
+            yield from _SETTINGS.get(part, (part,))
+        elif isinstance(self.each, (Whole, Number)) and (found := _RANGE.fullmatch(part)):
+            yield from self._range(part, *found.groups())
+        else:
+            yield self.each.parse(part)
+
+    def _range(self, part: str, first: str, last: str, count: str | None) -> Iterator[Any]:
+        start, end = self.each.parse(first), self.each.parse(last)
+        whole = isinstance(self.each, Whole)
+        if isinstance(start, str) or isinstance(end, str) or start > end:
+            raise self._no_range(part)
+        if count is None:
+            if not whole:
+                raise self._no_range(part)
+            self._check_count(part, end - start + 1)
+            yield from range(start, end + 1)
+            return
+        steps = int(count) - 1
+        self._check_count(part, steps + 1)
+        if start <= 0 or steps < 0 or (steps == 0 and start != end):
+            raise self._no_range(part)
+        for step in range(steps + 1):
+            value = start if step == 0 else end if step == steps else start * (end / start) ** (step / steps)
+            yield round(value) if whole else value
+
+    def _check_count(self, part: str, count: int) -> None:
+        if count > MOST_VALUES:
+            raise RnnscopeError(
+                f"{self.name} {part} lists {count} values, but it may list {MOST_VALUES}", f"try {self.name} {part}:10"
+            )
+
+    def _no_range(self, part: str) -> RnnscopeError:
+        whole = isinstance(self.each, Whole)
+        forms = "FIRST..LAST:COUNT with 0 < FIRST <= LAST and a COUNT of at least 2" + (
+            ", or FIRST..LAST" if whole else ""
+        )
+        example = "1..100:5" if whole else "0.001..0.1:3"
+        return RnnscopeError(f"{self.name} is {shown(part)}, but a range must be {forms}", f"try {self.name} {example}")
+
+
+def _runs(values: tuple[int, ...]) -> Iterator[str]:
+    """Whole numbers, of which those that follow each other are a range."""
+    start = 0
+    for place in range(1, len(values) + 1):
+        if place == len(values) or values[place] != values[place - 1] + 1:
+            run = values[start:place]
+            yield from (f"{run[0]}..{run[-1]}",) if len(run) >= LONG_RUN else map(str, run)
+            start = place
+
+
+def listed(flag: Flag) -> Listed:
+    """The flag that takes several values of a flag. A switch is turned on and off under its first name."""
+    names = (flag.name,) if isinstance(flag, Switch) else flag.names
+    help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
+    return Listed(names, help_text, flag.panel, each=flag)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
-from rnnscope.spec.sides import LEFT, RECORDED, RIGHT, side_spec
+from rnnscope.spec.options import LEFT, RECORDED, RIGHT, side_spec
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)

@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Default, Flag, Number, Switch, Text, Whole, Wholes
+from rnnscope.spec.flags import Choice, Flag, Number, Switch, Text, Whole, Wholes
 
 KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """The kinds of network, with the name of torch's module."""
@@ -29,8 +29,10 @@ def _network(kind: type[Flag], default: Any, *names: str, help: str, **facts: An
     return _field(kind(names, help, "Network", default, **facts))
 
 
-def _input(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
-    return _field(kind(names, help, "Input", default, **facts))
+def _input(kind: type[Flag], default: Any, *names: str, help: str, follows: bool = False, **facts: Any) -> Any:
+    """follows: whether it may follow from another flag. Then None, its default, says that it was not given."""
+    flag = kind(names, help, "Input", default, **facts)
+    return field(default=None, metadata={"flag": flag}) if follows else _field(flag)
 
 
 def _place(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
@@ -50,6 +52,7 @@ class Spec:
     """One network, one input, one place to run it. Defaults are the worked example of the torch tutorials.
 
     `lengths` gives each sequence its own number of steps, as in a packed sequence: N and L follow from them.
+    Given together with `lengths` they must agree, also where `dataclasses.replace` hands on those of another Spec.
     `unbatched` leaves N out of every shape; a single sequence is computed. `tf32`, `cudnn` and `onednn` switch torch's
     back ends for the run; None leaves each as it is.
 
@@ -70,8 +73,10 @@ class Spec:
     proj_size: int = _network(Whole, 0, "--proj-size", help="P: features of h in an LSTM with a projection.", **_COUNT)
     dropout: float = _network(Number, 0.0, "--dropout", help="Between layers, in training.", maximum=1.0)
 
-    seq_len: int = _input(Whole, Default(3), "--seq-len", "--seq-length", help="L: time steps.", **_SIZE)
-    batch_size: int = _input(Whole, Default(5), "--batch", "--batch-size", help="N: sequences in a batch.", **_COUNT)
+    seq_len: int = _input(Whole, 3, "--seq-len", "--seq-length", help="L: time steps.", follows=True, **_SIZE)
+    batch_size: int = _input(
+        Whole, 5, "--batch", "--batch-size", help="N: sequences in a batch.", follows=True, **_COUNT
+    )
     unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
     lengths: tuple[int, ...] | None = _input(
         Wholes,
@@ -102,7 +107,7 @@ class Spec:
     def __post_init__(self) -> None:
         for name, flag in SPEC_FLAGS.items():
             value = getattr(self, name)
-            if value is not None or flag.default is not None:
+            if value is not None or (flag.default is not None and name not in _FOLLOWING):
                 flag.check(value)
         self._check_network()
         if self.lengths is not None:
@@ -112,6 +117,9 @@ class Spec:
             if self.lengths is not None:
                 raise RnnscopeError("--unbatched is one sequence, and --lengths packs several", "give one of the two")
             self._follow("batch_size", "--unbatched is {} sequence", 1)
+        for name in _FOLLOWING:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, SPEC_FLAGS[name].default)
 
     def _check_network(self) -> None:
         if self.kind != "rnn" and self.nonlinearity != "tanh":
@@ -131,7 +139,7 @@ class Spec:
     def _follow(self, name: str, because: str, value: int) -> None:
         """Set a field that follows from another flag; refuse one that was given otherwise."""
         flag, given = SPEC_FLAGS[name], getattr(self, name)
-        if given is not flag.default and given != value:
+        if given is not None and given != value:
             raise RnnscopeError(f"{flag.name} is {given}, but {because.format(value)}", f"leave {flag.name} out")
         object.__setattr__(self, name, value)
 
@@ -186,9 +194,12 @@ def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object], with_files
     words = ["rnnscope", command]
     for flag, value in (*of_spec, *own):
         if value != flag.default or (with_files and flag.name == "--dtype"):
-            words += flag.words(value)
+            words += flag.as_typed(value)
     return shlex.join(words)
 
 
 SPEC_FLAGS = {each.name: flag_of(each) for each in fields(Spec)}
 """The flag of each field."""
+
+_FOLLOWING = ("seq_len", "batch_size")
+"""The fields that follow from lengths or unbatched; where neither is given they have the default of their flag."""

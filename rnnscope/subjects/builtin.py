@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnscope.network.cells import MODULES, StackedCells, cell_name
-from rnnscope.network.dims import direction_parameters
-from rnnscope.network.equations import Layer, gru_step, lstm_step, rnn_step
-from rnnscope.network.walker import State, Step, walk
+from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
+from rnnscope.network.shapes import direction_parameters
 from rnnscope.network.weights import Input, Weights
 from rnnscope.spec.spec import Spec
 
@@ -92,7 +91,7 @@ def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
 
 def run_compiled(spec: Spec, weights: Weights, given: Input) -> Run:
     """The stack of cells with its step under torch.compile."""
-    from rnnscope.network.compiled import CompiledCells, without_compiler
+    from rnnscope.network.cells import CompiledCells, without_compiler
 
     try:
         return _run_stack(build_cells(spec, CompiledCells), spec, weights, given)

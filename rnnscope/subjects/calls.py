@@ -15,11 +15,11 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.cells import cell_name
-from rnnscope.network.dims import tensor_shapes
+from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import Input, Weights
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import build_cells, build_module, item_alone, loaded_equations
-from rnnscope.subjects.own_building import own_network
+from rnnscope.subjects.own import own_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ def _of_network(
 def _of_cells(subject: str, spec: Spec, weights: Weights, given: Input) -> Call:
     cells = build_cells(spec)
     if subject == "compiled":
-        from rnnscope.network.compiled import CompiledCells
+        from rnnscope.network.cells import CompiledCells
 
         cells = build_cells(spec, CompiledCells)
     cells.load_state_dict({cell_name(name): each for name, each in weights.items()})

@@ -1,14 +1,13 @@
-"""Somebody's own network as a subject: given the weights by their names, and called as torch's are.
-
-Which one it is, and how it is built, is told in own_building.py and live.py; what becomes of its errors and prints in
-own_code.py.
-"""
+"""Somebody's own network as a subject: built as the Spec asks, given weights by name, called as torch's are."""
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.network.cells import cell_name
+from rnnscope.network.shapes import parameters
 from rnnscope.network.weights import Input, Weights, dtype_name
-from rnnscope.spec.spec import DTYPES, Spec
+from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import Run, call
-from rnnscope.subjects.naming import listed, nearest_names, parameters_by_name
-from rnnscope.subjects.user_code import guarded
+from rnnscope.subjects.user_code import find_own, guarded
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +134,8 @@ class OwnNetwork:
         names = nearest_names(theirs, spec)
         missing, unexpected = (names.keys() - theirs.keys(), theirs.keys() - names.keys())
         if missing or unexpected:
-            found = [listed("missing", missing, unexpected)] if missing else []
-            found += [listed("unexpected", unexpected, set())] if unexpected else []
+            found = [names_in_words("missing", missing, unexpected)] if missing else []
+            found += [names_in_words("unexpected", unexpected, set())] if unexpected else []
             raise RnnscopeError(
                 f"{self.name}: its parameters are not named as torch's or StackedCells' are: {'; '.join(found)}",
                 "rename them, or give the class a load_state_dict of its own that takes torch's names",
@@ -199,6 +199,7 @@ def state_parameter(network: nn.Module) -> inspect.Parameter | None:
 _STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
 """How people name what torch calls hx."""
 
+
 _ANY = inspect.Parameter("hx", inspect.Parameter.POSITIONAL_ONLY, default=None)
 
 
@@ -216,3 +217,144 @@ def _form(result: Any) -> str:
     if isinstance(result, (tuple, list)) and len(result) < 5:
         return f"({', '.join(map(_form, result))})"
     return type(result).__name__
+
+
+_NEUTRAL = {
+    "num_layers": 1,
+    "bias": True,
+    "batch_first": False,
+    "dropout": 0.0,
+    "bidirectional": False,
+    "proj_size": 0,
+    "nonlinearity": "tanh",
+}
+"""What a class that does not take an argument is expected to do."""
+
+
+def own_network(name: str, spec: Spec) -> OwnNetwork:
+    """The class, function or module that `FILE.py:Class` or `package.module:Class` names.
+
+    Raises:
+        RnnscopeError: it cannot be found or built, or does not do what the Spec needs.
+    """
+    target = find_own(name)
+    if isinstance(target, nn.Module):
+        takes: set[str] = set()
+        make: Callable[[Spec], nn.Module] = partial(_made, lambda: target, takes)
+    elif callable(target):
+        takes = _taken(name, target)
+        make = partial(_made, target, takes)
+    else:
+        raise RnnscopeError(f"{name} is a {type(target).__name__}, but it must be a class or a function")
+    with guarded(name):
+        network = make(spec)
+        if not isinstance(network, nn.Module):
+            raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
+        for each in _NEUTRAL.keys() - takes - (set() if spec.train else {"dropout"}):
+            _check_needed(name, network, each, spec, fixed=not takes)
+        has_steps = state_parameter(network) is not None
+    layout = None if "batch_first" in takes else spec.batch_first
+    has_layers = {"num_layers", "input_size"} <= takes
+    return OwnNetwork(name, make, layout, has_layers=has_layers, has_steps=has_steps, is_fused=is_fused(network))
+
+
+def _made(target: Callable[..., Any], takes: set[str], spec: Spec) -> Any:
+    network = target(**{each: _argument(each, spec) for each in takes if _applies(each, spec)})
+    return network if inspect.isclass(target) else deepcopy(network)  # a function may return what others use too
+
+
+def _taken(name: str, target: Callable[..., Any]) -> set[str]:
+    """Which of torch's arguments it takes."""
+    known = {"input_size", "hidden_size", *_NEUTRAL}
+    try:
+        signature = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):
+        return known
+    other = [
+        each.name
+        for each in signature
+        if each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+    ]
+    if odd := [each for each in other if each not in known]:
+        raise RnnscopeError(
+            f"{name} needs {', '.join(odd)}, which rnnscope does not know",
+            "give it a default, or name a function that returns the module",
+        )
+    if any(each.kind is each.VAR_KEYWORD for each in signature):
+        return known
+    return {each.name for each in signature if each.kind is not each.POSITIONAL_ONLY} & known
+
+
+def _applies(argument: str, spec: Spec) -> bool:
+    """torch's modules themselves refuse an argument that only another kind has."""
+    return {"nonlinearity": spec.kind == "rnn", "proj_size": spec.proj_size > 0}.get(argument, True)
+
+
+def _argument(name: str, spec: Spec) -> Any:
+    return getattr(spec, name) if name != "dropout" or (spec.train and spec.num_layers > 1) else 0.0
+
+
+def _check_needed(name: str, network: nn.Module, argument: str, spec: Spec, fixed: bool) -> None:
+    """What it does not take it must have by itself, or the Spec must not need it.
+
+    Args:
+        fixed: whether it takes nothing at all, so that only what it says of itself can be checked.
+    """
+    value = _argument(argument, spec)
+    flag = SPEC_FLAGS[argument]
+    has = getattr(network, argument, None)
+    if type(has) is type(value):
+        if has != value:
+            words = " ".join(flag.as_typed(has)) if has else f"leave {flag.name} out"
+            raise RnnscopeError(f"{name} has {argument}={has} and takes no other", f"use {words}" if has else words)
+    elif value != _NEUTRAL[argument] and not fixed:
+        raise RnnscopeError(
+            f"{name} takes no {argument}, and {' '.join(flag.as_typed(value))} needs it",
+            "leave it out, or name a function that returns such a module"
+            if value != flag.default
+            else f"use {' '.join(flag.as_typed(_NEUTRAL[argument]))}",
+        )
+
+
+MOST_NAMED = 8
+"""Of so many parameters the names are names_in_words in a message."""
+
+
+def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
+    """torch's name of each parameter that a network should have, by the name that would be its own.
+
+    The names are torch's or StackedCells', or those of a list of cells or of a single one, and may have a prefix in
+    common: those of which the network has most.
+    """
+    expected = [each.name for each in parameters(spec)]
+    forms = [{name: name for name in expected}]
+    if not spec.proj_size:
+        forms.append({cell_name(name): name for name in expected})
+        if spec.directions == 1:
+            forms.append({cell_name(name).removeprefix("cells."): name for name in expected})
+        if spec.num_layers == spec.directions == 1:
+            forms.append({name.removesuffix("_l0"): name for name in expected})
+    prefixes = sorted(
+        {name[: -len(each)] for name in own for form in forms for each in form if name.endswith(f".{each}")}
+    )
+    every = [{prefix + each: name for each, name in form.items()} for form in forms for prefix in ("", *prefixes)]
+    return max(every, key=lambda names: len(names.keys() & set(own)))
+
+
+def parameters_by_name(network: nn.Module, spec: Spec) -> Weights:
+    """Its parameters by torch's names, those that learn; none where they have other names."""
+    own = dict(network.named_parameters(remove_duplicate=False))
+    names = nearest_names(own, spec)
+    if names.keys() - own.keys():
+        return {}
+    return {name: own[each] for each, name in names.items() if own[each].requires_grad}
+
+
+def names_in_words(word: str, names: set[str], others: set[str]) -> str:
+    """Names for a message, each with the nearest of the others."""
+    shown = []
+    for name in sorted(names)[:MOST_NAMED]:
+        near = get_close_matches(name, sorted(others), n=1, cutoff=0.7)
+        shown.append(f"{name} (near: {near[0]})" if near else name)
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{word} {', '.join(shown)}{more}"

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.pages.render import Collected
 from rnnscope.subjects.devices import is_out_of_memory
 
 _homes: dict[str, "_Home"] = {}
@@ -34,8 +35,8 @@ def find_own(name: str) -> Any:
     place, _, path = name.rpartition(":")
     is_file = place.endswith(".py") or os.sep in place
     if is_file and not Path(place).is_file():
-        raise RnnscopeError(f"{name}: there is no file {place}", f"give its path from {Path.cwd()}")
-    _homes[name] = _Home(str(Path(place).resolve().parent if is_file else Path.cwd()), is_file)
+        raise RnnscopeError(f"{name}: there is no file {place}", f"give its path from {_folder() or '/'}")
+    _homes[name] = _Home(str(Path(place).resolve().parent) if is_file else _folder() or "", is_file)
     with guarded(name):
         module = _load_file(place) if is_file else _import(name, place)
         missing = object()
@@ -57,9 +58,11 @@ def guarded(name: str) -> Iterator[None]:
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
     afterwards what they were.
     """
-    dtype, folder = torch.get_default_dtype(), os.getcwd()
+    dtype, folder = torch.get_default_dtype(), _folder()
+    # Only a command line may move the streams of the process: other threads print there, too.
+    prints = _prints_to_stderr() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
-        with _prints_to_stderr(), _homes[name].entered() if name in _homes else nullcontext():
+        with prints, _homes[name].entered() if name in _homes else nullcontext():
             yield
     except (RnnscopeError, KeyboardInterrupt):
         raise
@@ -73,8 +76,17 @@ def guarded(name: str) -> Iterator[None]:
         ) from error
     finally:
         torch.set_default_dtype(dtype)
-        with suppress(OSError):  # it may be gone
-            os.chdir(folder)
+        if folder is not None:
+            with suppress(OSError):  # it may be gone
+                os.chdir(folder)
+
+
+def _folder() -> str | None:
+    """The working directory; None where it was deleted."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 def _reason(error: BaseException) -> str:

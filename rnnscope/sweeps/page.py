@@ -1,11 +1,14 @@
 """What people are told of a sweep: how many configurations agree, by the values of each flag, and which do not."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
 
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.sweeps.result import OUTCOMES, Finding, Sweep, Tally
 
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
+
 
 _CAUSES = {
     "function": "Another function",
@@ -13,6 +16,7 @@ _CAUSES = {
     "shape": "Other shapes",
     "nonfinite": "NaN or infinity",
 }
+
 
 _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
@@ -96,3 +100,29 @@ def _messages(sweep: Sweep) -> Page:
     if len(sweep.messages) > _MOST:
         page.append(Sentence("More", f"{counted(len(sweep.messages) - _MOST, 'reason')}: --format tsv lists all."))
     return page
+
+
+def document_of_sweep(sweep: Sweep) -> dict[str, Any]:
+    first = sweep.first_different
+    return {
+        "verdict": sweep.verdict,
+        "counts": dict(sweep.total.counts),
+        "max_abs": sweep.total.max_abs,
+        "axes": [asdict(each) for each in sweep.tallies],
+        "messages": [
+            {"status": status, "message": message, "count": count} for status, message, count in sweep.messages
+        ],
+        "first_different": first and first.rerun,
+        "smallest_different": sweep.smallest,
+        "configurations": [finding_record(each) for each in sweep.findings],
+    }
+
+
+def finding_record(found: Finding) -> dict[str, Any]:
+    return {
+        "outcome": found.outcome,
+        "cause": found.cause,
+        "max_abs": found.max_abs,
+        "rerun": found.rerun,
+        "message": found.message,
+    }

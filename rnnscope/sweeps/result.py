@@ -12,12 +12,13 @@ from types import NoneType
 from typing import Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.pages.shown import Shown
+from rnnscope.pages.page import Page
+from rnnscope.pages.render import Result
 from rnnscope.spec.flags import Choice, Number, Switch, Whole
+from rnnscope.spec.options import REPORT
 from rnnscope.spec.question import nan_last
-from rnnscope.sweeps.configurations import FIELDS, Values, read_rerun
-from rnnscope.sweeps.plan import REPORT
-from rnnscope.sweeps.row_files import read_rows
+from rnnscope.sweeps.plan import FIELDS, Values, read_rerun
+from rnnscope.sweeps.rows import read_rows
 
 OUTCOMES = ("identical", "equivalent", "different", "undecided", "not_comparable", "failed")
 """The verdict of a row, or its status where it has none."""
@@ -88,7 +89,7 @@ def reported(path: str) -> "Sweep":
     read_rows(path, lambda row: findings.update({row["rerun"]: finding(row)}))
     if not findings:
         raise RnnscopeError(f"{path} has no rows in it", "name a file that rnnscope sweep --out wrote")
-    return Sweep(tuple(findings.values()), shlex.join(["rnnscope", "sweep", *REPORT.words(path)]))
+    return Sweep(tuple(findings.values()), shlex.join(["rnnscope", "sweep", *REPORT.as_typed(path)]))
 
 
 def _size(spec: Mapping[str, Any]) -> int:
@@ -113,7 +114,7 @@ class Tally:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Sweep(Shown):
+class Sweep(Result):
     """What was found of all configurations.
 
     smallest: the command line of the smallest configuration that still differs as the first one does; None where none
@@ -121,13 +122,18 @@ class Sweep(Shown):
     """
 
     findings: tuple[Finding, ...]
-    rerun: str
+    line: str
     smallest: str | None = None
     workers: int | None = None
     torch_version: str | None = None
+    device_name: None = None
 
     command: ClassVar[str] = "sweep"
-    device_name: ClassVar[None] = None
+
+    @property
+    def rerun(self) -> str:
+        """The command line that gives this again, less the file that it wrote."""
+        return self.line
 
     @cached_property
     def total(self) -> Tally:
@@ -184,6 +190,24 @@ class Sweep(Shown):
         """
         return 0 if self.workers is not None else {"same": 0, "different": 1, "undecided": 2}[self.verdict]
 
+    def page(self) -> Page:
+        """The tables and sentences of `rnnscope sweep`."""
+        from rnnscope.sweeps.page import page_of_sweep
+
+        return page_of_sweep(self)
+
+    def facts(self) -> dict[str, Any]:
+        """What programs get of it."""
+        from rnnscope.sweeps.page import document_of_sweep
+
+        return document_of_sweep(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record a configuration."""
+        from rnnscope.sweeps.page import finding_record
+
+        return map(finding_record, self.findings)
+
 
 def _tally(flag: str, value: str, findings: "tuple[Finding, ...] | list[Finding]") -> Tally:
     counts = Counter(each.outcome for each in findings)
@@ -220,4 +244,4 @@ def _word(name: str, value: Any) -> str:
     if value is None:
         return "-"
     flag = FIELDS[name]
-    return ("off", "on")[value] if isinstance(flag, Switch) else flag.words(value)[-1]
+    return ("off", "on")[value] if isinstance(flag, Switch) else flag.as_typed(value)[-1]

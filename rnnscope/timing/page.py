@@ -1,25 +1,20 @@
 """What people are told of a benchmark: a row with a bar for each subject and length, how cost grows, the verdict."""
 
+from typing import Any
+
 from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
-from rnnscope.pages.page import (
-    Column,
-    Grid,
-    Page,
-    Sentence,
-    back_ends_in_words,
-    counted,
-    ended,
-    network,
-    sizes_in_words,
-    thousands,
-)
-from rnnscope.timing.result import NOISY, Bench, Growth, Timing
+from rnnscope.network.shapes import network_in_words as network
+from rnnscope.network.shapes import sizes_in_words
+from rnnscope.pages.page import Column, Grid, Page, Sentence, back_ends_in_words, counted, ended, thousands
+from rnnscope.timing.bench import NOISY, Bench, Growth, Timing
 
 MOST_LENGTHS = 8
 """So many lengths of a subject are shown: the first ones and the last."""
 
+
 BAR, BAR_OF_SEVERAL = 20, 10
 """The width of the longest bar; with several lengths there are more columns beside it."""
+
 
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
@@ -83,7 +78,7 @@ def _row(bench: Bench, timing: Timing) -> tuple[str, ...]:
     if not timing.measured:
         return (*named, *["-"] * (6 if several else 5), "")
     ratio, growth = bench.ratio(timing), bench.growth(timing)
-    is_rough = ratio is not None and timing.typed != bench.yardstick and (ratio.noisy or ratio.told is None)
+    is_rough = ratio is not None and timing.typed != bench.baseline and (ratio.noisy or ratio.told is None)
     greatest = max(each.median for each in bench.measured)
     return (
         *named,
@@ -105,9 +100,9 @@ def _meanings(bench: Bench) -> Page:
     several = len(bench.seq_lens) > 1
     together = "" if bench.spec.unbatched else ", which all sequences of the batch take together"
     at = " at the same L" if several else ""
-    ratio = f"Ratio: to {bench.yardstick}{at}; ~ where noise makes it rough, or it cannot be told from 1."
+    ratio = f"Ratio: to {bench.baseline}{at}; ~ where noise makes it rough, or it cannot be told from 1."
     if not any(bench.ratio(each) for each in bench.timings):
-        ratio = f"Ratio: none, since {bench.yardstick} was not timed."
+        ratio = f"Ratio: none, since {bench.baseline} was not timed."
     text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. {ratio}"
     if several:
         text += " Growth: to the row above."
@@ -158,7 +153,7 @@ def _verdict(bench: Bench) -> str:
     """The verdict and why."""
     untold = [each for each in bench.untold if (ratio := bench.ratio(each)) and ratio.noisy]
     near = [each for each in bench.untold if each not in untold]
-    also = f"; as far as it shows, {_named(bench, near)} {_are(near)} as fast as {bench.yardstick}" if near else ""
+    also = f"; as far as it shows, {_named(bench, near)} {_are(near)} as fast as {bench.baseline}" if near else ""
     if bench.verdict == "failed":
         return "failed: nothing was timed"
     if bench.verdict == "steady":
@@ -167,9 +162,9 @@ def _verdict(bench: Bench) -> str:
     spread = f"the spread of {_named(bench, [worst])} is {_spread(worst)}"
     mend = "leave the machine alone, or raise --min-time"
     if bench.verdict == "undecided":
-        which = f"whether {_named(bench, untold)} {_are(untold)} slower or faster than {bench.yardstick}"
+        which = f"whether {_named(bench, untold)} {_are(untold)} slower or faster than {bench.baseline}"
         return f"too noisy to tell {which}: {spread}; {mend}{also}"
-    if any(bench.ratio(each) for each in bench.measured if each.typed != bench.yardstick):
+    if any(bench.ratio(each) for each in bench.measured if each.typed != bench.baseline):
         spread += ", so that ratios with ~ are rough, but which is faster shows"
     return f"noisy: {spread}; {mend}{also}"
 
@@ -224,3 +219,46 @@ def _run(bench: Bench) -> str:
 
 def _in_words(words: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def document_of_bench(bench: Bench) -> dict[str, Any]:
+    return {
+        "rows": [timing_record(bench, each) for each in bench.timings],
+        "seq_lens": list(bench.seq_lens),
+        "yardstick": bench.baseline,
+        "grad": bench.grad,
+        "min_time_s": bench.min_time,
+        "threads": bench.threads,
+        "cpus": bench.cpus,
+        "load": bench.load,
+        "back_ends": dict(bench.back_ends),
+        "verdict": bench.verdict,
+    }
+
+
+def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:
+    """One row; null where it was not measured."""
+    measured, ratio, growth = timing.measured, bench.ratio(timing), bench.growth(timing)
+    return {
+        "subject": timing.subject,
+        "device": timing.device,
+        "dtype": timing.dtype,
+        "seq_len": timing.seq_len,
+        "median_s": timing.median if measured else None,
+        "iqr_s": timing.iqr if measured else None,
+        "p25_s": timing.p25 if measured else None,
+        "p75_s": timing.p75 if measured else None,
+        "noisy": timing.noisy if measured else None,
+        "blocks": len(timing.times),
+        "runs": timing.runs,
+        "steps_per_s": timing.steps_per_s if measured else None,
+        "ratio": ratio and ratio.value,
+        "ratio_least": ratio and ratio.least,
+        "ratio_greatest": ratio and ratio.greatest,
+        "told": ratio and ratio.told,
+        "growth": growth and growth.times,
+        "growth_of_steps": growth and growth.steps,
+        "peak_bytes": timing.peak_bytes,
+        "compile_s": timing.compile_s,
+        "message": timing.message,
+    }

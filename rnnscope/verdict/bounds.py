@@ -36,9 +36,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rnnscope.network.walker import State, Step
+from rnnscope.network.costs import real_steps
+from rnnscope.network.equations import State, Step
 from rnnscope.network.weights import Input, Weights, time_of
-from rnnscope.shapes.result import real_steps
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, run_equations
 from rnnscope.subjects.devices import running
@@ -78,7 +78,7 @@ class Bound:
         return self.figures[name] if name in self.figures else torch.zeros(1, 1, device="cpu")
 
 
-class Yardstick:
+class Bounds:
     """The bounds of one problem.
 
     Args:

@@ -11,10 +11,10 @@ import torch
 
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
-from rnnscope.verdict.bounds import Yardstick
+from rnnscope.verdict.bounds import Bounds
 from rnnscope.verdict.deviations import Deviation, deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.margins import all_within, distances
+from rnnscope.verdict.figures import all_within, distances
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
 
 SCREENED = 4
@@ -96,12 +96,12 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)  # or chance would fall as it did before
             again = side.solve(problem, "float64")
-        exact = Yardstick(problem).reference
+        exact = Bounds(problem).reference
         ignores = []
         for name, each in problem.weights.items():
             other = replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
             unused = _same(side.solve(other, "float64"), before)
-            if unused and not _same(Yardstick(other).reference, exact):
+            if unused and not _same(Bounds(other).reference, exact):
                 ignores.append(name)
         if ignores or not _same(before, again):
             found.append(Dependence(side.role, tuple(ignores), _same(before, again)))
@@ -114,12 +114,12 @@ def _same(one: Tensors, other: Tensors) -> bool:
 
 def _left_over(problem: Problem, deviation: Deviation, actual: Tensors, used: str) -> float | None:
     """The greatest difference of what a side gave from what a deviation gives, or None where it is over the bound."""
-    yardstick = Yardstick(problem, deviation.run)
-    expected = yardstick.reference
+    bounds = Bounds(problem, deviation.run)
+    expected = bounds.reference
     if any(actual[name].shape != each.shape for name, each in expected.items()):
         return None
     errors = distances(problem.spec, actual, expected)
-    if not all_within(problem.spec, errors, yardstick.precision(used)):
+    if not all_within(problem.spec, errors, bounds.precision(used)):
         return None
     return max(each.abs().max().item() for each in errors.values())
 
@@ -159,7 +159,7 @@ def _parts_at_once(start: Evidence) -> bool:
     """Whether y differs in the first steps already, which are those of the whole where nothing walks backward."""
     spec = start.problem.spec
     errors = distances(spec, {"y": start.exact(start.right)["y"]}, {"y": start.exact(start.left)["y"]})
-    bounds = start.yardstick.precision(function_arithmetic(start.left, start.right))
+    bounds = start.bounds.precision(function_arithmetic(start.left, start.right))
     return not spec.bidirectional and not all_within(spec, errors, bounds)
 
 

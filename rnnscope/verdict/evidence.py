@@ -15,8 +15,8 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import running
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.bounds import Yardstick
-from rnnscope.verdict.margins import OUTPUTS, PADDING, Check, distances, margin, settled
+from rnnscope.verdict.bounds import Bounds
+from rnnscope.verdict.figures import OUTPUTS, PADDING, Check, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
 
 
@@ -76,14 +76,14 @@ class Evidence:
 
     def __init__(self, problem: Problem, left: Side, right: Side, solver: Solver = solve) -> None:
         self.problem, self.left, self.right, self._solver = problem, left, right, solver
-        self.yardstick = Yardstick(problem, solver=solver)
-        self._yardsticks: dict[str, Yardstick] = {}
+        self.bounds = Bounds(problem, solver=solver)
+        self._own_bounds: dict[str, Bounds] = {}
         self._runs: dict[tuple[Side, str], Tensors] = {}
 
     def against(self, right: Side) -> "Evidence":
         """The same left side against another right one; what has been run is not run again."""
         other = Evidence(self.problem, self.left, right, self._solver)
-        other.yardstick, other._yardsticks, other._runs = self.yardstick, self._yardsticks, dict(self._runs)
+        other.bounds, other._own_bounds, other._runs = self.bounds, self._own_bounds, dict(self._runs)
         for name in self.__dict__.keys() & {"by_steps", "beginning"}:  # those that were asked for
             setattr(other, name, getattr(self, name).against(right))
         return other
@@ -114,20 +114,20 @@ class Evidence:
         half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
         return Evidence(half, self.left, self.right)
 
-    def yardstick_of(self, side: Side) -> Yardstick:
+    def bounds_of(self, side: Side) -> Bounds:
         """The bounds for a side's own weights."""
         if side.weights is None:
-            return self.yardstick
-        if side.role not in self._yardsticks:
-            self._yardsticks[side.role] = Yardstick(side.own_problem(self.problem), solver=self._solver)
-        return self._yardsticks[side.role]
+            return self.bounds
+        if side.role not in self._own_bounds:
+            self._own_bounds[side.role] = Bounds(side.own_problem(self.problem), solver=self._solver)
+        return self._own_bounds[side.role]
 
     def same_function(self) -> Check:
         """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
 
         def ask(of: "Evidence") -> Check:
             used = function_arithmetic(of.left, of.right)
-            return of.check(used, of.exact(of.right), of.exact(of.left), of.yardstick)
+            return of.check(used, of.exact(of.right), of.exact(of.left), of.bounds)
 
         return self._decided(ask, loop=True)
 
@@ -135,8 +135,8 @@ class Evidence:
         """Does a side compute what the reference does with its weights? In float64."""
 
         def ask(of: "Evidence") -> Check:
-            yardstick = of.yardstick_of(side)
-            return of.check(function_arithmetic(side), of.exact(side), yardstick.reference, yardstick)
+            bounds = of.bounds_of(side)
+            return of.check(function_arithmetic(side), of.exact(side), bounds.reference, bounds)
 
         return self._decided(ask, loop=True)
 
@@ -148,9 +148,9 @@ class Evidence:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
 
         def ask(of: "Evidence") -> Check:
-            yardstick = of.yardstick_of(side)
-            right = yardstick.reference if expected is None else of.exact(expected)
-            return of.check(side.arithmetic, of.own(side), right, yardstick)
+            bounds = of.bounds_of(side)
+            right = bounds.reference if expected is None else of.exact(expected)
+            return of.check(side.arithmetic, of.own(side), right, bounds)
 
         return self._decided(ask, loop=False)
 
@@ -158,8 +158,8 @@ class Evidence:
         """Is what a side gives in float64 as near the reference as another arithmetic would be, and is that near?"""
 
         def ask(of: "Evidence") -> Check:
-            yardstick = of.yardstick_of(side)
-            return of.check(arithmetic, of.exact(side), yardstick.reference, yardstick)
+            bounds = of.bounds_of(side)
+            return of.check(arithmetic, of.exact(side), bounds.reference, bounds)
 
         check = self._decided(ask, loop=True)
         return check.within and check.decided
@@ -180,12 +180,12 @@ class Evidence:
         count = part.problem.spec.seq_len if loop else 0
         return replace(check if not check.within else ask(self.by_steps), whole_steps=count)
 
-    def check(self, used: str, actual: Tensors, expected: Tensors, yardstick: Yardstick) -> Check:
+    def check(self, used: str, actual: Tensors, expected: Tensors, bounds: Bounds) -> Check:
         """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it."""
         problem, errors = self.problem, distances(self.problem.spec, actual, expected)
         margins = []
-        for name, found in settled(problem.spec, errors, yardstick.precision(used)).items():
-            bound, wide = found.bound.of(name), yardstick.too_wide(name, found.bound)
+        for name, found in settled(problem.spec, errors, bounds.precision(used)).items():
+            bound, wide = found.bound.of(name), bounds.too_wide(name, found.bound)
             here = margin(problem.spec, name, errors[name], bound, wide & (not found.is_floor))
             margins.append(replace(here, index=_index_in_whole(problem, name, here.index)))
         return Check(used, tuple(margins), single_steps=problem.places is not None)

@@ -16,8 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.nn.utils.weight_norm import WeightNorm
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.checkpoints import find_rnn
-from rnnscope.files.storage import Rnn
+from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.network.cells import Hidden
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
 from rnnscope.spec.spec import DTYPES, Spec
@@ -139,6 +138,7 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
             raise RnnscopeError(f"{name} is {what}, but it must be a tensor of floating-point numbers")
     facts: dict[str, Any] = sizes_of(x, spec.batch_first) | {"lengths": lengths}
     del facts["input_size"]  # the network's own stays, and input_of holds x against it
+    facts.setdefault("batch_size", None)
     spec = replace(spec, h0="zeros" if hx is None else "random", **facts)
     return spec, input_of(spec, tensors)
 

@@ -1,26 +1,38 @@
-"""What people are told of a comparison: the figures of each row, what the reference tells of each side, the verdict."""
+"""What people are told of a comparison, and what programs get: tables, the sentence of the verdict, the map, JSON."""
 
-from typing import TYPE_CHECKING
+import math
+import textwrap
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
+from math import isfinite
+from typing import TYPE_CHECKING, Any
 
+from rnnscope.network.shapes import GATES, layer_in_words, place_in_words, shown_layers
+from rnnscope.network.shapes import network_in_words as network
 from rnnscope.pages.page import (
     Column,
+    Drawing,
     Grid,
+    Line,
     Page,
     Sentence,
     as_tuple,
     back_ends_in_words,
     counted,
-    network,
-    place_in_words,
     thousands,
 )
-from rnnscope.verdict.heat_page import heat_page
-from rnnscope.verdict.verdict_words import arithmetic_in_words, sentence_case, side_in_words, verdict_in_words
+from rnnscope.spec.question import nan_last
+from rnnscope.spec.spec import Spec
+from rnnscope.verdict.result import Comparison, Reference
 
-if TYPE_CHECKING:  # their modules import torch
-    from rnnscope.verdict.figures import Difference
-    from rnnscope.verdict.margins import Check
+if TYPE_CHECKING:
+    from rnnscope.verdict.figures import Check, Difference, Margin
+    from rnnscope.verdict.places import HeatMap, HeatRow
     from rnnscope.verdict.result import Comparison, Reference
+
 
 _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
@@ -184,3 +196,342 @@ def _run(comparison: "Comparison") -> str:
     dtypes = " and ".join(dict.fromkeys(comparison.dtypes))
     on = back_ends_in_words(comparison.back_ends)
     return f"on {comparison.device_name} in {dtypes}, {on}, torch {comparison.torch_version}."
+
+
+_TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
+
+
+def verdict_in_words(comparison: "Comparison") -> str:
+    """The verdict and why, in one or two sentences."""
+    return f"{comparison.verdict}: {_because(comparison)}."
+
+
+def side_in_words(comparison: "Comparison", side: str) -> str:
+    """A side by its place and its subject: "the right side (cells)"."""
+    return f"the {side} side ({comparison.left if side == 'left' else comparison.right})"
+
+
+def sentence_case(text: str) -> str:
+    """With a capital at its start; the rest, which may name a class, as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def arithmetic_in_words(arithmetic: str) -> str:
+    """The name of an arithmetic as people write it."""
+    return "TF32" if arithmetic == "tf32" else arithmetic
+
+
+def tensor_in_words(name: str) -> str:
+    """An output by its name; a gradient as one, or x would be taken for the input."""
+    return _TENSORS.get(name, f"the gradient of {name}")
+
+
+def _because(comparison: "Comparison") -> str:
+    reference = comparison.reference
+    if comparison.cause == "shape":
+        names = [each.name for each in comparison.differences if each.shape != each.right_shape]
+        return f"the shapes of {' and '.join(names)} differ"
+    if comparison.cause == "nonfinite":
+        return _nonfinite(comparison)
+    if reference is None:
+        return _by_tolerance(comparison)
+    if not reference.function.within:
+        return _other_function(comparison, reference)
+    if comparison.cause == "precision":
+        return _worse(comparison, reference)
+    far = " as far as can be told" if reference.function.whole_steps is not None else ""
+    same = "same function" + (" as far as a recorded run can tell" if comparison.recorded else far)
+    same += ", though not torch's" if reference.other else ""
+    same += ", though their weights differ" if comparison.weights else ""
+    if not reference.decided:
+        over = ", and elements are over the tolerance" if comparison.verdict == "different" else ""
+        return _undecided(reference) + over
+    if comparison.verdict == "different":
+        return f"{same}, and they differ by rounding alone, but elements are over the tolerance"
+    if comparison.verdict == "identical":
+        return f"{same}, and every bit agrees"
+    return f"{same}; {_rounding(comparison, reference)}"
+
+
+def _nonfinite(comparison: "Comparison") -> str:
+    sides = " and ".join(side_in_words(comparison, side) for side in comparison.nonfinite)
+    return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
+
+
+def _by_tolerance(comparison: "Comparison") -> str:
+    if comparison.verdict == "identical":
+        return "every bit agrees"
+    if comparison.verdict == "equivalent":
+        return "every element is within the tolerance; whether they are the same function was not asked"
+    return "elements are over the tolerance; without --no-reference it is told whether that is rounding"
+
+
+def _other_function(comparison: "Comparison", reference: "Reference") -> str:
+    if reference.about_float32:
+        check = reference.left if reference.about_float32[0] == "left" else reference.right
+        sides = " and ".join(side_in_words(comparison, side) for side in reference.about_float32)
+        verb = "computes" if len(reference.about_float32) == 1 else "compute"
+        return (
+            f"{sides} {verb} in about float32 inside, or a weight is off by as little: in float64 {_off(check.worst)}"
+        )
+    check = reference.function
+    apart = (
+        f"in {arithmetic_in_words(check.arithmetic)} {tensor_in_words(check.worst.name)} is {check.worst.error:.2g} "
+        f"apart, and rounding explains {check.worst.bound:.2g}"
+    )
+    return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
+
+
+def _who(comparison: "Comparison", reference: "Reference") -> str:
+    """Which side is off, or whether it is the weights."""
+    own = " with its own weights" if comparison.weights else ""
+    if len(reference.other) == 2:
+        return f". Neither side computes what torch's equations say{own}"
+    if comparison.side is not None:
+        off = side_in_words(comparison, comparison.side)
+        return f". It is {off} that does not compute what torch's equations say{own}"
+    return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
+
+
+def _of_a_recording(comparison: "Comparison", reference: "Reference") -> str:
+    if comparison.recorded is None or comparison.recorded not in reference.other:
+        return ""
+    if reference.about_coarser:
+        names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
+        return (
+            f". It is as near as {names} would be: it may have been computed in that, or a weight is off by as little"
+        )
+    return ". A recorded run has no float64, so that it may be worse precision too"
+
+
+def _worse(comparison: "Comparison", reference: "Reference") -> str:
+    check = reference.left if comparison.side == "left" else reference.right
+    name, arithmetic = side_in_words(comparison, comparison.side or ""), arithmetic_in_words(check.arithmetic)
+    return f"same function, but {name} computes worse than {arithmetic} allows: {_off(check.worst)}"
+
+
+def _off(worst: "Margin") -> str:
+    return f"{tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
+
+
+def _undecided(reference: "Reference") -> str:
+    if not reference.function.decided:
+        return f"rounding in float64 alone may move {_moved(reference.function)}, so that nothing can be told"
+    check = reference.right if reference.left.decided else reference.left
+    arithmetic = arithmetic_in_words(check.arithmetic)
+    return (
+        f"same function in float64, but in {arithmetic} rounding alone may move {_moved(check)}: how well the sides "
+        "compute is not decidable in this precision"
+    )
+
+
+def _moved(check: "Check") -> str:
+    """What is moved too far, and how far."""
+    widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
+    far = f"by {widest.bound:.2g}" if isfinite(widest.bound) else "without limit"
+    steps = "even in a single step" if check.single_steps else "over all steps, and single ones cannot be taken"
+    return f"{tensor_in_words(widest.name)} {far} {steps}"
+
+
+def _rounding(comparison: "Comparison", reference: "Reference") -> str:
+    sides = {"left": reference.left.arithmetic, "right": reference.right.arithmetic}
+    tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
+    if tf32 and reference.without_tf32 is not None:
+        who = "both sides compute" if len(tf32) == 2 else f"{side_in_words(comparison, tf32[0])} computes"
+        return f"{who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
+    if _through_onednn(comparison):
+        half = comparison.dtypes[0]
+        return f"the module computes through oneDNN, which rounds {half} in its own way; --no-onednn leaves it out"
+    used = list(dict.fromkeys(map(arithmetic_in_words, sides.values())))
+    allow = "allows" if len(used) == 1 else "allow"
+    return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
+
+
+def _through_onednn(comparison: "Comparison") -> bool:
+    """Whether oneDNN takes nn.LSTM over in bfloat16, and with it most of the difference."""
+    spec, module = comparison.spec, "module" in (comparison.left, comparison.right)
+    taken = spec.kind == "lstm" and not spec.proj_size and spec.lengths is None and module
+    same_place = comparison.device_name == "cpu" and set(comparison.dtypes) == {"bfloat16"}
+    return taken and same_place and dict(comparison.back_ends).get("onednn", False)
+
+
+MOST_LEVELS = 9
+"""A level is one digit."""
+
+
+_EQUAL, _NONFINITE, _MARK = ".", "N", "!"
+
+
+_LEAST_CELLS = 10
+
+
+_SHADES = ("cyan", "blue", "magenta")
+"""From small to great. Red is kept for what is over its bound."""
+
+
+def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
+    """The map and what explains it.
+
+    Args:
+        limit: what a cell may be over: its bound or its tolerance.
+    """
+    if not heat.rows:
+        return [Sentence("Map", "none, since the shapes differ.")]
+    page: Page = [Drawing("Greatest difference of each layer and step", partial(_draw, spec, heat))]
+    if heat.first_over is None:
+        page.append(Sentence("Map", f"nothing is marked, since no output is over its {limit}."))
+    else:
+        step, layer, way = heat.first_over
+        place = f"step {step}, {layer_in_words(spec, layer, way)}"
+        page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}.", "bad"))
+    if not heat.whole:
+        page.append(
+            Sentence(
+                "Note", "a side cannot show the layers below the top one, so that they and the gates are not drawn."
+            )
+        )
+    elif GATES[spec.kind]:
+        page.append(Sentence("Gates", "what the equations make of each side's own weights and states, in float64."))
+    return page
+
+
+def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
+    drawn = {layer for layer in (*shown_layers(spec), heat.first_over and heat.first_over[1]) if layer is not None}
+    rows = [row for row in heat.rows if row.layer in drawn]
+    scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
+    left, steps = max(map(len, labels)), len(rows[0].max_abs)
+    per = math.ceil(steps / max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS))
+    cells = [_cells(heat, row, scale, per) for row in rows]
+    lines: list[Line] = [
+        ((f"{label:<{left}} |", None), *_coloured(each, scale), (f"|  {end}", None))
+        for label, each, end in zip(labels, cells, ends, strict=True)
+    ]
+    words = [_axis(left, len(cells[0]), steps), *_legend(scale, per, steps, width)]
+    if hidden := len({row.layer for row in heat.rows} - drawn):
+        words.append(f"Not drawn: {counted(hidden, 'layer')} more.")
+    return [*lines, *(((line, None),) for line in words)]
+
+
+def _cells(heat: "HeatMap", row: "HeatRow", scale: "_Scale", per: int) -> list[str]:
+    """The signs of a row, each of so many steps; the first cell over its bound is marked in the row of the state."""
+    first = heat.first_over
+    marked = first[0] // per if first and row.gate is None and first[1:] == (row.layer, row.direction) else None
+    return [_MARK if bin == marked else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
+
+
+def _label(spec: Spec, row: "HeatRow") -> str:
+    what = row.gate or ("y" if row.layer == spec.num_layers - 1 else "h")
+    return f"{layer_in_words(spec, row.layer, row.direction)}, {what}"
+
+
+def _greatest(row: "HeatRow") -> str:
+    value = max(row.max_abs, key=nan_last)
+    return "equal" if value == 0 else f"{value:.3g} at step {row.max_abs.index(value)}"
+
+
+def _binned(values: Sequence[float], per: int) -> Iterator[float]:
+    """The greatest of each so many, NaN above all."""
+    for start in range(0, len(values), per):
+        yield max(values[start : start + per], key=nan_last)
+
+
+class _Scale:
+    """Digits for ever greater differences: three a decade, or one where those are too many."""
+
+    def __init__(self, rows: Sequence["HeatRow"]) -> None:
+        found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
+        self.ends = _ends(min(found), max(found)) if found else []
+        self.has_nonfinite = any(not math.isfinite(each) for row in rows for each in row.max_abs)
+
+    def sign(self, value: float) -> str:
+        if not math.isfinite(value):
+            return _NONFINITE
+        return str(bisect_right(self.ends, value) + 1) if value else _EQUAL
+
+    def shade(self, sign: str) -> str | None:
+        if sign in (_MARK, _NONFINITE):
+            return "bold red"
+        return None if sign == _EQUAL else _SHADES[(int(sign) - 1) * len(_SHADES) // len(self.ends)]
+
+
+def _ends(least: float, greatest: float) -> list[float]:
+    """What the differences of each level are below, of the finest levels of which there are not too many."""
+    decades = range(math.floor(math.log10(least)), math.floor(math.log10(greatest)) + 1)
+    ends = [float(f"{digit}e{decade}") for decade in decades for digit in (2, 5, 10)]
+    ends = ends[bisect_right(ends, least) : bisect_right(ends, greatest) + 1]
+    if len(ends) <= MOST_LEVELS:
+        return ends
+    per = math.ceil(len(decades) / MOST_LEVELS)
+    return [float(f"1e{decade + per}") for decade in decades[::per]]
+
+
+def _coloured(cells: Sequence[str], scale: _Scale) -> Iterator[tuple[str, str | None]]:
+    for shade, run in groupby(cells, key=scale.shade):
+        yield "".join(run), shade
+
+
+def _axis(left: int, cells: int, steps: int) -> str:
+    first, last = "0", str(steps - 1)
+    middle = " " * max(cells - len(first) - len(last), 1)
+    return f"{'step':>{left}}  {first}" + (f"{middle}{last}" if steps > 1 else "")
+
+
+def _legend(scale: _Scale, per: int, steps: int, width: int) -> Iterator[str]:
+    """What each sign stands for, and how many steps a character does."""
+    words = [f"{_EQUAL} equal", *(f"{level} below {end:g}" for level, end in enumerate(scale.ends, 1))]
+    words += [f"{_NONFINITE} NaN or infinity"] if scale.has_nonfinite else []
+    unbroken = "  ".join(["Scale:", *(word.replace(" ", "\xa0") for word in words)])
+    for line in textwrap.wrap(unbroken, width, subsequent_indent="        "):
+        yield line.replace("\xa0", " ")
+    if per > 1:
+        of_last = f", the last of {steps % per}" if steps % per else ""
+        yield from textwrap.wrap(f"Each character is the greatest of {per} steps{of_last}.", width)
+
+
+def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
+    """Every figure, for JSON."""
+    reference, place, power = comparison.reference, comparison.first_divergence, comparison.power
+    return {
+        "left": comparison.left,
+        "right": comparison.right,
+        "outputs": [asdict(each) for each in comparison.outputs],
+        **({} if comparison.gradients is None else {"gradients": [asdict(each) for each in comparison.gradients]}),
+        "tolerance": asdict(comparison.tolerance),
+        "reference": None if reference is None else _reference_document(reference),
+        "verdict": comparison.verdict,
+        "cause": comparison.cause,
+        "side": comparison.side,
+        "first_divergence": place and asdict(place),
+        "explanations": [asdict(each) for each in comparison.explanations],
+        "power": power and asdict(power),
+        **({} if comparison.heat_map is None else {"map": asdict(comparison.heat_map)}),
+        "blind_spots": list(comparison.blind_spots),
+        "back_ends": dict(comparison.back_ends),
+        "dtypes": list(comparison.dtypes),
+        "resync": comparison.resync,
+        "chunk": comparison.chunk,
+        "weight_differences": [asdict(each) for each in comparison.weights],
+        "dependences": [asdict(each) for each in comparison.dependences],
+        "recorded": comparison.recorded,
+        "returned": dict(comparison.returned),
+        "ungraded": {role: list(names) for role, names in comparison.ungraded},
+    }
+
+
+def _reference_document(reference: Reference) -> dict[str, Any]:
+    """The figures of each check: the greatest of all tensors, and then tensor by tensor."""
+    checks = {"function": reference.function, "left": reference.left, "right": reference.right}
+    return {
+        "dtype": "float64",
+        "function_max_abs": reference.function.max_abs,
+        "left_max_abs": reference.left.max_abs,
+        "right_max_abs": reference.right.max_abs,
+        "bound": reference.function.worst.bound,
+        "without_tf32_max_abs": reference.without_tf32,
+        "other": list(reference.other),
+        "about_float32": list(reference.about_float32),
+        "about_coarser": reference.about_coarser,
+        "checks": {
+            name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
+        },
+    }

@@ -1,8 +1,13 @@
-"""Where two results part: the first element over its bound, or the first that is no number, in the order of cause.
+"""Where two results part: the first element over its bound or that is no number, and a map of every layer and step.
 
-An earlier step comes first, then a lower layer, then the forward direction. In a bidirectional network every step of a
-layer reads all steps of the layer below, so there the lower layer comes first, and "earlier" is the order in which a
-direction is walked. Whether anything is over is judgement.py's business.
+Places are in the order of cause: an earlier step comes first, then a lower layer, then the forward direction. In a
+bidirectional network every step of a layer reads all steps of the layer below, so there the lower layer comes first,
+and "earlier" is the order in which a direction is walked.
+
+In the map the top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer
+below gave. The last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are
+what the equations make of its weights and of its states. So a row of weights that differs shows in its gate at once,
+and a step that is another formula shows in its state first.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,29 +17,16 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.network.equations import gates_of
+from rnnscope.network.shapes import Place, in_order
+from rnnscope.network.weights import Weights
 from rnnscope.spec.question import Tolerance
-from rnnscope.spec.spec import Spec
+from rnnscope.subjects.builtin import layer_weights, valid_region, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
-from rnnscope.verdict.bounds import Bound, walked
+from rnnscope.verdict.bounds import Bound, greatest, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.margins import OUTPUTS, PADDING, distances
+from rnnscope.verdict.figures import OUTPUTS, PADDING, distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
-
-
-@dataclass(frozen=True)
-class Place:
-    """One element of y, h or c, counted from 0; `batch` is None in an unbatched network.
-
-    In a layer below the top one h is what goes up to the next layer at each step.
-    """
-
-    tensor: str
-    step: int
-    layer: int
-    direction: int
-    unit: int
-    batch: int | None
-
 
 Found = Callable[[Evidence], tuple[Tensors, Tensors]]
 """The errors of some runs, and the bounds that they must not be over."""
@@ -49,7 +41,7 @@ def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
         used = function_arithmetic(seen.left, seen.right)
-        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.yardstick.precision(used))
+        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.bounds.precision(used))
 
     parts = _parts(evidence) if step_by_step else (evidence,)
     return next(filter(None, (_first_of(part, found) for part in parts)), None)
@@ -59,8 +51,8 @@ def precision_parts(evidence: Evidence, side: Side) -> Place | None:
     """Where a side parts from the reference in its own dtype."""
 
     def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        yardstick = seen.yardstick_of(side)
-        return _errors(seen, seen.own(side), yardstick.reference, yardstick.precision(side.arithmetic))
+        bounds = seen.bounds_of(side)
+        return _errors(seen, seen.own(side), bounds.reference, bounds.precision(side.arithmetic))
 
     return _first_of(evidence, found)
 
@@ -181,14 +173,172 @@ def _order(problem: Problem, place: Place) -> tuple[int, ...]:
     return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
 
 
-def in_order(spec: Spec, place: Place, last: int | None = None) -> tuple[int, ...]:
-    """By what places are sorted in the order of cause.
+@dataclass(frozen=True)
+class HeatRow:
+    """One layer in one direction: of its state, or of one of its gates, the greatest difference at each step.
+
+    gate: its letter, or None for the state, which is y in the top layer and what goes up in the others.
+    """
+
+    layer: int
+    direction: int
+    gate: str | None
+    max_abs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """All rows, and the first cell over its bound or its tolerance: (step, layer, direction).
+
+    whole: whether the layers below the top one are there, which not every side can show.
+    """
+
+    rows: tuple[HeatRow, ...]
+    first_over: tuple[int, int, int] | None
+    whole: bool
+
+
+def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
+    """Where two sides differ in their own arithmetic.
 
     Args:
-        last: the last step, where it is not the Spec's.
+        place: the first element over its bound or its tolerance, where there is one.
     """
-    if not spec.bidirectional:
-        return place.step, place.layer
-    last = spec.seq_len - 1 if last is None else last
-    walked_before = last - place.step if place.direction else place.step
-    return place.layer, walked_before, place.direction
+    problem, layers = evidence.problem, _layer_by_layer(evidence)
+    whole = layers is not None or problem.spec.num_layers == 1
+    left, right = (
+        _by_layer(problem, evidence.own(side), layers.own(side) if layers is not None else None)
+        for side in _sides(evidence)
+    )
+    ends, rows = _ends(evidence), list[HeatRow]()
+    for layer, each in left.items():
+        rows += _rows(
+            layer, None, torch.maximum(_by_step(problem, _apart(problem, right[layer], each)), ends[:, layer])
+        )
+    if whole and problem.spec.kind != "rnn":
+        rows += _gate_rows(evidence, left, right)
+    first = None if place is None else (place.step, place.layer, place.direction)
+    return HeatMap(tuple(sorted(rows, key=lambda row: (-row.layer, row.direction, row.gate is not None))), first, whole)
+
+
+def _sides(evidence: Evidence) -> tuple[Side, Side]:
+    return evidence.left, evidence.right
+
+
+def _layer_by_layer(evidence: Evidence) -> Evidence | None:
+    """The same sides, showing every layer, each run by itself; None where one of them cannot."""
+    if evidence.problem.spec.num_layers == 1 or not all(side.has_layers for side in _sides(evidence)):
+        return None
+    layers = Evidence(replace(evidence.problem, cotangents=None), evidence.left, evidence.right, solver=solve_by_layers)
+    try:
+        for side in _sides(layers):
+            layers.own(side)
+    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
+        if is_out_of_memory(error):
+            raise
+        return None
+    return layers
+
+
+def _apart(problem: Problem, right: Tensor, left: Tensor) -> Tensor:
+    """A difference of y, or of what goes up, as it is walked: (L, D, N, H_out); 0 behind the ends of packed items."""
+    apart = right - left
+    if problem.spec.lengths is not None:
+        apart = torch.where(valid_region(problem.spec, apart), apart, 0.0)
+    return walked(problem.spec, "y", apart)
+
+
+def _by_layer(problem: Problem, outputs: Tensors, layers: Tensors | None) -> dict[int, Tensor]:
+    """What goes up from each layer that is seen, in float64: y of the whole run, and of a layer by itself below it."""
+    top = problem.spec.num_layers - 1
+    below = {} if layers is None else {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)}
+    return below | {top: _exact(outputs["y"])}
+
+
+def _ends(evidence: Evidence) -> Tensor:
+    """(L, K, D): how far the last h and c are apart, at the step after which each item's are taken; 0 elsewhere."""
+    problem, spec = evidence.problem, evidence.problem.spec
+    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    forward = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu") - 1
+    steps = (forward, torch.zeros_like(forward)) if problem.places is None else (problem.places[:, 0],) * 2
+    found = torch.zeros(spec.num_layers, spec.directions, int(steps[0].max()) + 1, dtype=torch.float64, device="cpu")
+    for name in left.keys() & right.keys() & {"h", "c"}:
+        apart = (_exact(right[name]) - _exact(left[name])).abs()
+        by_item = apart.reshape(spec.num_layers, spec.directions, spec.batch_size, -1).amax(-1)
+        for way in range(spec.directions):
+            at = steps[way].expand(spec.num_layers, -1)
+            found[:, way].scatter_reduce_(1, at, by_item[:, way], "amax")
+    return found.permute(2, 0, 1)
+
+
+def _rows(layer: int, gate: str | None, steps: Tensor) -> list[HeatRow]:
+    """One row a direction of (L, D)."""
+    return [HeatRow(layer, way, gate, tuple(steps[:, way].tolist())) for way in range(steps.shape[1])]
+
+
+def _by_step(problem: Problem, view: Tensor) -> Tensor:
+    """(L, D): the greatest of each step, over all items; of steps by themselves at their places."""
+    if problem.places is None:
+        return greatest(view)
+    found = view[0].abs().amax(-1).T  # (M, D), the first steps of all items first
+    counts = problem.places[:, 0].bincount().tolist()
+    return torch.stack([part.amax(0) for part in torch.split(found, counts)])
+
+
+def _gate_rows(evidence: Evidence, left: dict[int, Tensor], right: dict[int, Tensor]) -> list[HeatRow]:
+    """The gates of both sides, compared.
+
+    Args:
+        left, right: what goes up from each layer.
+    """
+    problem, rows = evidence.problem, list[HeatRow]()
+    for layer in range(problem.spec.num_layers):
+        expected, actual = (
+            _gates(problem, side.own_problem(problem).weights, layer, up)
+            for side, up in zip(_sides(evidence), (left, right), strict=True)
+        )
+        for gate, each in expected.items():
+            rows += _rows(layer, gate, _by_step(problem, actual[gate] - each))
+    return rows
+
+
+def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
+    """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
+    spec, given = problem.spec, problem.given
+    x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
+    halves = _time_first(problem, up[layer]).chunk(spec.directions, -1)
+    found: dict[str, list[Tensor]] = {}
+    for way, half in enumerate(halves):
+        before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
+        for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
+            found.setdefault(gate, []).append(_valid(problem, each))
+    return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
+
+
+def _exact(tensor: Tensor) -> Tensor:
+    return tensor.cpu().double()
+
+
+def _time_first(problem: Problem, tensor: Tensor) -> Tensor:
+    """(L, N, ·)."""
+    if problem.spec.unbatched:
+        return tensor.unsqueeze(1)
+    return tensor.transpose(0, 1) if problem.spec.batch_first else tensor
+
+
+def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
+    """The states before each step: (L, N, H_out), of the states after it."""
+    first = h0.reshape(1, *y.shape[1:])
+    if not way:
+        return torch.cat((first, y[:-1]))
+    later = torch.cat((y[1:], first))
+    if problem.spec.lengths is None:
+        return later
+    real = valid_steps(problem.spec)
+    has_later = torch.cat((real[1:], torch.zeros_like(real[:1]))).unsqueeze(-1)
+    return torch.where(has_later, later, first)
+
+
+def _valid(problem: Problem, gate: Tensor) -> Tensor:
+    """Without what is computed of padding."""
+    return gate if problem.spec.lengths is None else torch.where(valid_steps(problem.spec).unsqueeze(-1), gate, 0.0)

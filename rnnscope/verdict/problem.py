@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.network.dims import BLOCK, layer_parameters
-from rnnscope.network.walker import State, Step
+from rnnscope.network.equations import State, Step
+from rnnscope.network.shapes import BLOCK, layer_parameters
 from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps

@@ -3,23 +3,23 @@
 Facts alone, gathered in findings.py. People are told of them in comparison_page.py, programs in documents.py.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from rnnscope.pages.shown import Shown
+from rnnscope.pages.page import Page
+from rnnscope.pages.render import SpecResult
 from rnnscope.spec.flags import Flag
+from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import ATOL, CHUNK, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
-from rnnscope.spec.sides import LEFT, RECORDED, RIGHT
-from rnnscope.spec.sources import NO_FILES, Sources
 from rnnscope.spec.spec import Spec, rerun
 
 if TYPE_CHECKING:  # their modules import torch
+    from rnnscope.network.shapes import Place
     from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-    from rnnscope.verdict.figures import Difference
-    from rnnscope.verdict.heat_map import HeatMap
-    from rnnscope.verdict.margins import Check
-    from rnnscope.verdict.places import Place
+    from rnnscope.verdict.figures import Check, Difference
+    from rnnscope.verdict.places import HeatMap
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Comparison(Shown):
+class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient where they were asked for.
 
     Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.
@@ -201,3 +201,19 @@ class Comparison(Shown):
         )
         files = tuple(self.sources.given())
         return rerun(self.command, self.spec, *files, *own, *more, with_files=bool(files or self.recorded))
+
+    def page(self) -> Page:
+        """The tables and sentences of `rnnscope compare`."""
+        from rnnscope.verdict.page import page_of_comparison
+
+        return page_of_comparison(self)
+
+    def facts(self) -> dict[str, Any]:
+        """What programs get of it."""
+        from rnnscope.verdict.page import document_of_comparison
+
+        return document_of_comparison(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record an output or gradient."""
+        return (asdict(each) | {"verdict": self.verdict} for each in self.differences)

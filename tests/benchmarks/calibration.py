@@ -111,7 +111,7 @@ def rewritten(number: int) -> list[Outcome]:
     """A correct class whose operations are others, or come in another order, which must not be called different."""
     from rnnscope import Spec
     from rnnscope.subjects.builtin import SUBJECTS
-    from rnnscope.subjects.own_building import own_network
+    from rnnscope.subjects.own import own_network
     from rnnscope.verdict.evidence import Evidence, Side
 
     draw = Random(number)
@@ -177,7 +177,7 @@ def deviating(number: int) -> list[Outcome]:
             outcomes.append(Outcome(number, words, "left out: the same function"))
         elif any(blind_spots(spec)):
             outcomes.append(Outcome(number, words, "left out: told to be a blind spot"))
-        elif all(torch.equal(outputs[name], each) for name, each in mutant.yardstick.reference.items()):
+        elif all(torch.equal(outputs[name], each) for name, each in mutant.bounds.reference.items()):
             outcomes.append(Outcome(number, words, "not one bit of the output tells"))
         else:
             outcomes.append(Outcome(number, words, "MISSED"))

@@ -29,8 +29,7 @@ def per_configuration() -> None:
         import torch
 
     from rnnscope import Spec, compare, sweep
-    from rnnscope.sweeps.configurations import AXES
-    from rnnscope.sweeps.plan import plan_of
+    from rnnscope.sweeps.plan import AXES, plan_of
 
     typed = dict(zip(SMALL[::2], SMALL[1::2], strict=True))
     axes = {name: flag.parse(typed[flag.name]) for name, flag in AXES.items() if flag.name in typed}

@@ -1,0 +1,277 @@
+"""Every flag that is not a field of the Spec, and how a side of a comparison is named.
+
+A name is read from the text alone: whether a file or a class is there is found out when it is loaded.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.spec.flags import Choice, FileName, Flag, Number, Prefix, Switch, Whole, listed
+from rnnscope.spec.spec import DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
+
+if TYPE_CHECKING:
+    pass
+
+
+SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
+
+
+RECORDED = "recorded:"
+"""Stands before the name of a file with recorded outputs."""
+
+
+_PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
+
+
+_OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Side(Flag):
+    """A subject, and behind it the device and the dtype where they are not those of the Spec."""
+
+    @property
+    def metavar(self) -> str:
+        return "SIDE"
+
+    def complaint(self, value: object) -> str | None:
+        text = str(value)
+        if text.startswith(RECORDED):
+            return None if text != RECORDED else f"{RECORDED}FILE"
+        subject, at, place = text.partition("@")
+        if subject in SUBJECT_NAMES:
+            device, slash, dtype = place.partition("/")
+            if at and not re.fullmatch(DEVICES, device):
+                return f"{subject}@DEVICE with one of cpu, cuda, cuda:N, auto"
+            return (
+                f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if slash and dtype not in DTYPES else None
+            )
+        if _OWN.fullmatch(_parted(text)[0]):
+            return None
+        return f"one of {_RUN}, {RECORDED}FILE"
+
+    def hint(self, value: object) -> str | None:
+        text = str(value)
+        subject = text.partition("@")[0]
+        if subject in SUBJECT_NAMES:
+            return f"try {self.name} {subject}@cpu/float32"
+        if text.endswith(".py"):
+            return f"name the class in it, such as {text}:MyLSTM"
+        near = get_close_matches(subject.lower(), SUBJECT_NAMES, n=1, cutoff=0.5)
+        return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _Subject(_Side):
+    """A side that is run, as a recorded one is not."""
+
+    @property
+    def metavar(self) -> str:
+        return "SUBJECT"
+
+    def complaint(self, value: object) -> str | None:
+        if str(value).startswith(RECORDED):
+            return f"one of {_RUN}"
+        complaint = super().complaint(value)
+        return complaint and complaint.removesuffix(f", {RECORDED}FILE")
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """Subject, device and dtype of a class, whose file may have an @ in its name."""
+    found = _PLACE.fullmatch(text)
+    return (found[1], found[2], found[5] or "") if found else (text, "", "")
+
+
+_RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class"
+
+
+_WHICH = f"{_RUN} or {RECORDED}FILE"
+
+
+LEFT = _Side(("--left",), f"What is expected, where @DEVICE or @DEVICE/DTYPE may follow: {_WHICH}.", "Sides", "module")
+
+
+RIGHT = _Side(("--right",), "What is judged, likewise.", "Sides", "cells")
+
+
+SUBJECT = _Subject(
+    ("--subjects",), f"What is timed, where @DEVICE or @DEVICE/DTYPE may follow: {_RUN}.", "Benchmark", "cells"
+)
+
+
+def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
+    """The subject of a side, and the Spec with the side's own device and dtype.
+
+    Raises:
+        RnnscopeError: no such subject, device or dtype.
+    """
+    flag.check(typed)
+    subject, device, dtype = (typed, "", "") if typed.startswith(RECORDED) else _parted(typed)
+    return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
+
+
+def _source(flag: Flag) -> Any:
+    return field(default=None, metadata={"flag": flag})
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sources:
+    """Names of files, and where in them a network is; None where the seed gives it.
+
+    Raises:
+        RnnscopeError: a value that is no name, or a prefix without its file.
+    """
+
+    weights: str | None = _source(
+        FileName(
+            ("--weights", "--with-weights"), "The network and its weights, from a file.", "Files", example="model.pt"
+        )
+    )
+    prefix: str | None = _source(
+        Prefix(("--prefix",), "Where it is, of several in the file: encoder.rnn.", "Files", example="encoder.rnn")
+    )
+    right_weights: str | None = _source(
+        FileName(("--right-weights",), "Weights of the right side's own.", "Files", example="run.pt")
+    )
+    right_prefix: str | None = _source(
+        Prefix(("--right-prefix",), "Where these are in their file.", "Files", example="encoder.rnn")
+    )
+    inputs: str | None = _source(
+        FileName(("--inputs",), "x, h0, c0 and lengths, from a file.", "Files", example="run.pt")
+    )
+
+    def __post_init__(self) -> None:
+        for flag, value in self.given():
+            flag.check(value)
+        for prefix, file in (("prefix", "weights"), ("right_prefix", "right_weights")):
+            if getattr(self, prefix) is not None and getattr(self, file) is None:
+                name = SOURCE_FLAGS[file].name
+                raise RnnscopeError(f"{SOURCE_FLAGS[prefix].name} is given without {name}", f"add {name} FILE")
+
+    def given(self) -> Iterator[tuple[Flag, str]]:
+        """The flags that were given, each with its value."""
+        for name, flag in SOURCE_FLAGS.items():
+            if getattr(self, name) is not None:
+                yield flag, getattr(self, name)
+
+
+SOURCE_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Sources)}
+"""The flag of each field."""
+
+
+NO_FILES = Sources()
+
+
+RECORD = FileName(
+    ("--record",), "Keep weights, input and the left side's outputs in a file.", "Files", example="run.pt"
+)
+
+
+FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files")
+
+
+TO = Choice(("--to",), "Whose names the weights get:", "Files", choices=("cells", "module"), example="cells")
+
+
+OUT = FileName(("--out", "-o"), "Where the network is written; the ending names the format.", "Files", example="out.pt")
+
+
+FORCE = Switch(("--force",), "Replace a file that is there already.", "Output", False)
+
+
+PATHS = ("module", "cells")
+"""The ways of computing a network whose shapes are shown."""
+
+
+PATH = Choice(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
+
+
+DRY_RUN = Switch(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
+
+
+VALUES = Switch(("--values",), "Print the numbers of one item, and its gates at one step.", "Trace", False)
+
+
+ITEM = Whole(("--item",), "Whose numbers are printed.", "Trace", 0, minimum=0, maximum=LARGEST_SIZE)
+
+
+STEP = Whole(
+    ("--step",),
+    "At which step gates are printed; the last one otherwise.",
+    "Trace",
+    minimum=0,
+    maximum=LARGEST_SIZE,
+    example=0,
+)
+
+
+BENCH_SUBJECTS: Flag = replace(listed(SUBJECT), default=("module", "cells", "equations", "compiled"))
+
+
+SEQ_LENS = listed(SPEC_FLAGS["seq_len"])
+
+
+TIME_GRAD = Switch(("--grad",), "Time forward and backward.", "Benchmark", False)
+
+
+MIN_TIME = Number(("--min-time",), "Seconds of measuring for each row, at least.", "Benchmark", 0.5, maximum=3600.0)
+
+
+MOST_TIMINGS = 1000
+"""A row takes half a second and more, and nobody reads as many."""
+
+
+def bench_specs(
+    spec: Spec, subjects: tuple[str, ...], seq_lens: tuple[int, ...] | None, min_time: float
+) -> tuple[Spec, ...]:
+    """The Spec at each length, from short to long.
+
+    Raises:
+        RnnscopeError: a value that is not allowed, or nothing to time.
+    """
+    for flag, value in ((BENCH_SUBJECTS, subjects), (SEQ_LENS, seq_lens), (MIN_TIME, min_time)):
+        if value is not None:
+            flag.check(value)
+    many = len(subjects) * len(seq_lens or (0,))
+    if many > MOST_TIMINGS:
+        raise RnnscopeError(
+            f"{SEQ_LENS.name} and {BENCH_SUBJECTS.name} list {many} rows, but a benchmark may have {MOST_TIMINGS}",
+            f"try {SEQ_LENS.name} 1..1000:5",
+        )
+    if spec.batch_size == 0:
+        raise RnnscopeError("--batch is 0, so that there is nothing to time", "try --batch 1 or more")
+    return (spec,) if seq_lens is None else tuple(replace(spec, seq_len=each) for each in sorted(set(seq_lens)))
+
+
+def baseline_of(subjects: tuple[str, ...]) -> str:
+    """What ratios are to: the first torch's module among the subjects, on whichever device, or the module anyway."""
+    return next((each for each in subjects if each.partition("@")[0] == "module"), "module")
+
+
+MOST_CONFIGURATIONS = 1_000_000
+
+
+RANDOM = Whole(
+    ("--random",),
+    "Draw so many, each with a seed of its own, instead of every combination.",
+    "Sweep",
+    minimum=1,
+    maximum=MOST_CONFIGURATIONS,
+    example=100,
+)
+
+
+CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
+
+
+ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
+
+
+RESUME = Switch(("--resume",), "Go on with that file, and leave out what it has.", "Sweep", False)
+
+
+REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")
