@@ -19,7 +19,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import COSTLY, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
-from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch
+from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, help_of
 from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
@@ -258,7 +258,7 @@ def option(flag: Flag) -> Any:
 
 
 def _help(flag: Flag) -> str:
-    text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
+    text = help_of(flag)
     if not (flag.default is None or flag.default is False):
         text += f" Default: {flag.as_typed(flag.default)[-1]}."
     return text

@@ -1,8 +1,8 @@
 """What a flag is: its names, its default, which values it allows and what is said of the others.
 
 A flag is declared once: with its field of the Spec, or in options.py. The command line, the error messages and the
-rerun line are read off that declaration. Flags are never compared or printed: without the methods for it their classes
-are made in half the time, at the start of every command.
+rerun line are read off that declaration. One dataclass holds what is declared; a kind of flag has methods alone, since
+making a dataclass takes long at the start of every command.
 """
 
 import contextlib
@@ -10,31 +10,54 @@ import math
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
 
+MOST_VALUES = 1_000_000
+"""A flag may list this many values."""
+
+LONG_RUN = 8
+"""Whole numbers that follow each other are written as a range from so many on."""
+
+_NUMBER = r"((?:[0-9]{1,20}|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
+_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?::([0-9]{{1,20}}))?")
+
+_SETTINGS = {"off": (False,), "on": (True,), "both": (False, True)}
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Flag:
-    """One flag, and what the kinds of flags have in common.
+    """One flag, and what the kinds of flags have in common. By itself it takes a text.
 
     Args:
         names: as typed; the first stands in messages. "--bias/--no-bias" turns a switch on and off.
         help: the help text.
         panel: the heading under which --help shows it.
-        default: what holds where it is not given.
+        default: the value where it is not given.
         example: a value that would do, where there is no default.
+        allowed: the texts that are allowed, in words.
+        pattern: the same as a regular expression.
+        choices: the words that are allowed.
+        minimum, maximum: the numbers that are allowed.
+        placeholder: what stands for the value in the help.
+        each: the flag of which a list takes several values.
     """
 
     names: tuple[str, ...]
     help: str
     panel: str
     default: Any = None
-    _: KW_ONLY
     example: Any = None
+    allowed: str = "a text"
+    pattern: str = "(?s:.*)"
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    maximum: float = math.inf
+    placeholder: str = ""
+    each: Any = None
 
     @property
     def name(self) -> str:
@@ -44,40 +67,37 @@ class Flag:
     @property
     def metavar(self) -> str:
         """What stands for the value in the help."""
-        return self.name.lstrip("-").upper()
+        return self.placeholder or self.name.lstrip("-").upper()
 
     def parse(self, typed: str) -> Any:
         """The value that was typed, or the text as it stands: `check` says what is wrong with it."""
         return typed
 
     def as_typed(self, value: Any) -> list[str]:
-        """The flag with a value, as it is typed."""
-        return [self.name, str(value)]
+        """The flag with a value, as it is typed. A flag whose name has no dashes is an argument."""
+        return [self.name, str(value)] if self.name.startswith("-") else [str(value)]
 
     def complaint(self, value: object) -> str | None:
-        """What the value would have to be, or None where it is that."""
-        raise NotImplementedError
+        """What the value would have to be; None for a value that is allowed."""
+        return None if isinstance(value, str) and re.fullmatch(self.pattern, value) else self.allowed
 
     def hint(self, value: object) -> str | None:
         """What would do instead of a value that is not allowed."""
         return f"try {' '.join(self.as_typed(self.example if self.default is None else self.default))}"
 
     def check(self, value: object) -> None:
-        """Do nothing for a value that is allowed.
+        """Raise unless the value is allowed.
 
         Raises:
             RnnscopeError: what the flag got, what it allows, and a value that would do.
         """
         complaint = self.complaint(value)
         if complaint is not None:
-            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be {complaint}", self.hint(value))
+            raise RnnscopeError(f"{self.name} is {quoted(value)}, but it must be {complaint}", self.hint(value))
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Switch(Flag):
     """True or False; takes no value on the command line. A default of None leaves the choice to torch."""
-
-    default: bool | None = False
 
     def as_typed(self, value: Any) -> list[str]:
         return [self.names[0].split("/")[0 if value else 1]]
@@ -89,12 +109,8 @@ class Switch(Flag):
         return None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Choice(Flag):
     """One of a few words; the help text is followed by them."""
-
-    _: KW_ONLY
-    choices: tuple[str, ...]
 
     def complaint(self, value: object) -> str | None:
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
@@ -104,13 +120,8 @@ class Choice(Flag):
         return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Whole(Flag):
     """A whole number."""
-
-    _: KW_ONLY
-    minimum: int
-    maximum: int
 
     @property
     def metavar(self) -> str:
@@ -125,34 +136,24 @@ class Whole(Flag):
         return f"at most {self.maximum}" if value > self.maximum else None
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Wholes(Flag):
     """Whole numbers of at least 1, as a tuple; typed with commas between them."""
 
-    _: KW_ONLY
-    maximum: int
-
     def parse(self, typed: str) -> Any:
-        if re.fullmatch(r"[0-9]{1,20}(,[0-9]{1,20})*", typed):
-            return tuple(map(int, typed.split(",")))
-        return typed
+        is_list = re.fullmatch(r"[0-9]{1,20}(,[0-9]{1,20})*", typed)
+        return tuple(map(int, typed.split(","))) if is_list else typed
 
     def as_typed(self, value: Any) -> list[str]:
         return [self.name, ",".join(map(str, value))]
 
     def complaint(self, value: object) -> str | None:
-        allowed = isinstance(value, tuple) and value and all(type(each) is int for each in value)
-        if allowed and all(1 <= each <= self.maximum for each in value):  # type: ignore[attr-defined]
-            return None
-        return "whole numbers of at least 1 with commas between them"
+        numbers = value if isinstance(value, tuple) and value else (0,)
+        allowed = all(type(each) is int and 1 <= each <= self.maximum for each in numbers)
+        return None if allowed else "whole numbers of at least 1 with commas between them"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class Number(Flag):
     """A finite number from 0 to a maximum."""
-
-    _: KW_ONLY
-    maximum: float = math.inf
 
     def parse(self, typed: str) -> Any:
         if typed.isascii() and "_" not in typed:
@@ -167,104 +168,56 @@ class Number(Flag):
         return "a finite number of at least 0" if self.maximum == math.inf else f"a number from 0 to {self.maximum:g}"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Text(Flag):
-    """Text of certain forms: a regular expression, and what it stands for in words."""
-
-    _: KW_ONLY
-    pattern: str
-    forms: str
-
-    def complaint(self, value: object) -> str | None:
-        return None if isinstance(value, str) and re.fullmatch(self.pattern, value) else f"one of {self.forms}"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
 class FileName(Flag):
-    """The name of a file. It is no option but an argument where its own name has no dashes."""
+    """The name of a file."""
 
     @property
     def metavar(self) -> str:
         return "FILE"
 
-    def as_typed(self, value: Any) -> list[str]:
-        return super().as_typed(value) if self.name.startswith("-") else [str(value)]
-
     def complaint(self, value: object) -> str | None:
         return None if isinstance(value, str) and value and "\0" not in value else "the name of a file"
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Prefix(Flag):
-    """A path in a state_dict, "" at its root."""
-
-    def complaint(self, value: object) -> str | None:
-        return None if isinstance(value, str) else "a text"
-
-
-def shown(value: object) -> str:
-    """A value for a message: numbers bare, text quoted and escaped, all of it cut to what fits on a line."""
-    if isinstance(value, tuple):
-        value = ",".join(map(str, value))
-    if isinstance(value, int) and value.bit_length() > 1000:
-        return "a number of more than 300 digits"
-    text = str(value) if isinstance(value, (int, float)) else repr(value)
-    return text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"
-
-
-MOST_VALUES = 1_000_000
-"""A flag may list this many values."""
-
-
-_NUMBER = r"((?:[0-9]{1,20}|[0-9]*\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?)"
-
-
-_RANGE = re.compile(rf"{_NUMBER}\.\.{_NUMBER}(?::([0-9]{{1,20}}))?")
-
-
-LONG_RUN = 8
-"""Whole numbers that follow each other are written as a range from so many on."""
-
-
-_SETTINGS = {"off": (False,), "on": (True,), "both": (False, True)}
-
-
-@dataclass(frozen=True, eq=False, repr=False)
 class Listed(Flag):
-    """Several values of a flag, as a tuple without repetitions."""
+    """Several values of a flag, as a tuple without repetitions. What each may be, the flag itself says.
 
-    _: KW_ONLY
-    each: Flag
+    1,2,3           of anything but lists
+    1..5            each whole number from the first to the last
+    1..1000:10      so many numbers in geometric steps from the first to the last, rounded where they must be whole
+    on, off, both   of a switch
+    3,2,2/4,1       of lists
+    """
 
     @property
     def metavar(self) -> str:
         return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
 
+    @property
+    def _separator(self) -> str:
+        return "/" if isinstance(self.each, Wholes) else ","
+
     def parse(self, typed: str) -> Any:
-        parts = typed.split("/" if isinstance(self.each, Wholes) else ",")
+        parts = typed.split(self._separator)
         return tuple(dict.fromkeys(value for part in parts for value in self._values(part)))
 
     def as_typed(self, value: Any) -> list[str]:
         if isinstance(self.each, Switch):
-            setting = next(name for name, values in _SETTINGS.items() if set(values) == set(value))
-            return [self.name, setting]
+            return [self.name, next(name for name, values in _SETTINGS.items() if set(values) == set(value))]
         if isinstance(self.each, Whole):
             return [self.name, ",".join(_runs(value))]
-        return [
-            self.name,
-            ("/" if isinstance(self.each, Wholes) else ",").join(self.each.as_typed(v)[-1] for v in value),
-        ]
+        return [self.name, self._separator.join(self.each.as_typed(each)[-1] for each in value)]
 
     def check(self, value: object) -> None:
         if not isinstance(value, tuple) or not value:
-            raise RnnscopeError(f"{self.name} is {shown(value)}, but it must be a tuple of values")
+            raise RnnscopeError(f"{self.name} is {quoted(value)}, but it must be a tuple of values")
         for each in value:
             if isinstance(self.each, Switch) and not isinstance(each, bool):
-                raise RnnscopeError(f"{self.name} is {shown(each)}, but it must be on, off or both")
+                raise RnnscopeError(f"{self.name} is {quoted(each)}, but it must be on, off or both")
             self.each.check(each)
 
     def _values(self, part: str) -> Iterator[Any]:
-        """The values that one part of a list stands for; the text where it is none, which `check` refuses."""
+        """The values of one part of a list; the text itself where it is no value, which `check` refuses."""
         if isinstance(self.each, Switch):
             yield from _SETTINGS.get(part, (part,))
         elif isinstance(self.each, (Whole, Number)) and (found := _RANGE.fullmatch(part)):
@@ -272,42 +225,35 @@ class Listed(Flag):
         else:
             yield self.each.parse(part)
 
-    def _range(self, part: str, first: str, last: str, count: str | None) -> Iterator[Any]:
-        start, end = self.each.parse(first), self.each.parse(last)
-        whole = isinstance(self.each, Whole)
-        if isinstance(start, str) or isinstance(end, str) or start > end:
+    def _range(self, part: str, first: str, last: str, typed_count: str | None) -> Iterator[Any]:
+        start, end, whole = self.each.parse(first), self.each.parse(last), isinstance(self.each, Whole)
+        if isinstance(start, str) or isinstance(end, str) or start > end or (typed_count is None and not whole):
             raise self._no_range(part)
-        if count is None:
-            if not whole:
-                raise self._no_range(part)
-            self._check_count(part, end - start + 1)
-            yield from range(start, end + 1)
-            return
-        steps = int(count) - 1
-        self._check_count(part, steps + 1)
-        if start <= 0 or steps < 0 or (steps == 0 and start != end):
-            raise self._no_range(part)
-        for step in range(steps + 1):
-            value = start if step == 0 else end if step == steps else start * (end / start) ** (step / steps)
-            yield round(value) if whole else value
-
-    def _check_count(self, part: str, count: int) -> None:
+        count = end - start + 1 if typed_count is None else int(typed_count)
         if count > MOST_VALUES:
             raise RnnscopeError(
                 f"{self.name} {part} lists {count} values, but it may list {MOST_VALUES}", f"try {self.name} {part}:10"
             )
+        if typed_count is None:
+            yield from range(start, end + 1)
+            return
+        if start <= 0 or count < 1 or (count == 1 and start != end):
+            raise self._no_range(part)
+        for step in range(count):
+            value = start if step == 0 else end if step == count - 1 else start * (end / start) ** (step / (count - 1))
+            yield round(value) if whole else value
 
     def _no_range(self, part: str) -> RnnscopeError:
         whole = isinstance(self.each, Whole)
-        forms = "FIRST..LAST:COUNT with 0 < FIRST <= LAST and a COUNT of at least 2" + (
-            ", or FIRST..LAST" if whole else ""
-        )
+        forms = f"FIRST..LAST:COUNT with 0 < FIRST <= LAST and a COUNT of at least 2{', or FIRST..LAST' * whole}"
         example = "1..100:5" if whole else "0.001..0.1:3"
-        return RnnscopeError(f"{self.name} is {shown(part)}, but a range must be {forms}", f"try {self.name} {example}")
+        return RnnscopeError(
+            f"{self.name} is {quoted(part)}, but a range must be {forms}", f"try {self.name} {example}"
+        )
 
 
 def _runs(values: tuple[int, ...]) -> Iterator[str]:
-    """Whole numbers, of which those that follow each other are a range."""
+    """Whole numbers; those that follow each other are a range."""
     start = 0
     for place in range(1, len(values) + 1):
         if place == len(values) or values[place] != values[place - 1] + 1:
@@ -316,8 +262,22 @@ def _runs(values: tuple[int, ...]) -> Iterator[str]:
             start = place
 
 
-def listed(flag: Flag) -> Listed:
+def listed(flag: Flag, default: Any = None) -> Listed:
     """The flag that takes several values of a flag. A switch is turned on and off under its first name."""
     names = (flag.name,) if isinstance(flag, Switch) else flag.names
-    help_text = f"{flag.help} {', '.join(flag.choices)}." if isinstance(flag, Choice) else flag.help
-    return Listed(names, help_text, flag.panel, each=flag)
+    return Listed(names, help_of(flag), flag.panel, default, each=flag)
+
+
+def help_of(flag: Flag) -> str:
+    """The help text, with the choices where there are some."""
+    return f"{flag.help} {', '.join(flag.choices)}." if flag.choices else flag.help
+
+
+def quoted(value: object) -> str:
+    """A value for a message: numbers bare, text quoted and escaped, all of it cut to what fits on a line."""
+    if isinstance(value, tuple):
+        value = ",".join(map(str, value))
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return "a number of more than 300 digits"
+    text = str(value) if isinstance(value, (int, float)) else repr(value)
+    return text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}"

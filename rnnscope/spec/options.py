@@ -7,52 +7,40 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, FileName, Flag, Number, Prefix, Switch, Whole, listed
-from rnnscope.spec.spec import DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
-
-if TYPE_CHECKING:
-    pass
-
+from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, listed
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
-
 
 RECORDED = "recorded:"
 """Stands before the name of a file with recorded outputs."""
 
-
 _PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
-
-
 _OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class _Side(Flag):
-    """A subject, and behind it the device and the dtype where they are not those of the Spec."""
+class Side(Flag):
+    """A subject, and behind it the device and the dtype where they are not those of the Spec.
 
-    @property
-    def metavar(self) -> str:
-        return "SIDE"
+    `allowed` says which subjects there are, and whether a recorded run is among them.
+    """
 
     def complaint(self, value: object) -> str | None:
         text = str(value)
-        if text.startswith(RECORDED):
+        if text.startswith(RECORDED) and RECORDED in self.allowed:
             return None if text != RECORDED else f"{RECORDED}FILE"
         subject, at, place = text.partition("@")
         if subject in SUBJECT_NAMES:
             device, slash, dtype = place.partition("/")
             if at and not re.fullmatch(DEVICES, device):
-                return f"{subject}@DEVICE with one of cpu, cuda, cuda:N, auto"
-            return (
-                f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if slash and dtype not in DTYPES else None
-            )
-        if _OWN.fullmatch(_parted(text)[0]):
-            return None
-        return f"one of {_RUN}, {RECORDED}FILE"
+                return f"{subject}@DEVICE with one of {DEVICE_FORMS}"
+            odd = slash and dtype not in DTYPES
+            return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if odd else None
+        is_own = not text.startswith(RECORDED) and _OWN.fullmatch(_parted(text)[0])
+        return None if is_own else f"one of {self.allowed}"
 
     def hint(self, value: object) -> str | None:
         text = str(value)
@@ -65,21 +53,6 @@ class _Side(Flag):
         return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class _Subject(_Side):
-    """A side that is run, as a recorded one is not."""
-
-    @property
-    def metavar(self) -> str:
-        return "SUBJECT"
-
-    def complaint(self, value: object) -> str | None:
-        if str(value).startswith(RECORDED):
-            return f"one of {_RUN}"
-        complaint = super().complaint(value)
-        return complaint and complaint.removesuffix(f", {RECORDED}FILE")
-
-
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype of a class, whose file may have an @ in its name."""
     found = _PLACE.fullmatch(text)
@@ -87,19 +60,19 @@ def _parted(text: str) -> tuple[str, str, str]:
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class"
+_WHERE = "where @DEVICE or @DEVICE/DTYPE may follow"
 
-
-_WHICH = f"{_RUN} or {RECORDED}FILE"
-
-
-LEFT = _Side(("--left",), f"What is expected, where @DEVICE or @DEVICE/DTYPE may follow: {_WHICH}.", "Sides", "module")
-
-
-RIGHT = _Side(("--right",), "What is judged, likewise.", "Sides", "cells")
-
-
-SUBJECT = _Subject(
-    ("--subjects",), f"What is timed, where @DEVICE or @DEVICE/DTYPE may follow: {_RUN}.", "Benchmark", "cells"
+LEFT = Side(
+    ("--left",),
+    f"What is expected, {_WHERE}: {_RUN} or {RECORDED}FILE.",
+    "Sides",
+    "module",
+    allowed=f"{_RUN}, {RECORDED}FILE",
+    placeholder="SIDE",
+)
+RIGHT = replace(LEFT, names=("--right",), help="What is judged, likewise.", default="cells")
+SUBJECT = Side(
+    ("--subjects",), f"What is timed, {_WHERE}: {_RUN}.", "Benchmark", "cells", allowed=_RUN, placeholder="SUBJECT"
 )
 
 
@@ -114,8 +87,12 @@ def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
     return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
 
 
-def _source(flag: Flag) -> Any:
-    return field(default=None, metadata={"flag": flag})
+def _file(*names: str, help: str, example: str = "model.pt") -> Any:
+    return field(default=None, metadata={"flag": FileName(names, help, "Files", example=example)})
+
+
+def _prefix(name: str, help: str) -> Any:
+    return field(default=None, metadata={"flag": Flag((name,), help, "Files", example="encoder.rnn")})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,23 +103,11 @@ class Sources:
         RnnscopeError: a value that is no name, or a prefix without its file.
     """
 
-    weights: str | None = _source(
-        FileName(
-            ("--weights", "--with-weights"), "The network and its weights, from a file.", "Files", example="model.pt"
-        )
-    )
-    prefix: str | None = _source(
-        Prefix(("--prefix",), "Where it is, of several in the file: encoder.rnn.", "Files", example="encoder.rnn")
-    )
-    right_weights: str | None = _source(
-        FileName(("--right-weights",), "Weights of the right side's own.", "Files", example="run.pt")
-    )
-    right_prefix: str | None = _source(
-        Prefix(("--right-prefix",), "Where these are in their file.", "Files", example="encoder.rnn")
-    )
-    inputs: str | None = _source(
-        FileName(("--inputs",), "x, h0, c0 and lengths, from a file.", "Files", example="run.pt")
-    )
+    weights: str | None = _file("--weights", "--with-weights", help="The network and its weights, from a file.")
+    prefix: str | None = _prefix("--prefix", help="Where it is, of several in the file: encoder.rnn.")
+    right_weights: str | None = _file("--right-weights", help="Weights of the right side's own.", example="run.pt")
+    right_prefix: str | None = _prefix("--right-prefix", help="Where these are in their file.")
+    inputs: str | None = _file("--inputs", help="x, h0, c0 and lengths, from a file.", example="run.pt")
 
     def __post_init__(self) -> None:
         for flag, value in self.given():
@@ -162,64 +127,42 @@ class Sources:
 SOURCE_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Sources)}
 """The flag of each field."""
 
-
 NO_FILES = Sources()
-
 
 RECORD = FileName(
     ("--record",), "Keep weights, input and the left side's outputs in a file.", "Files", example="run.pt"
 )
 
-
 FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files")
-
 
 TO = Choice(("--to",), "Whose names the weights get:", "Files", choices=("cells", "module"), example="cells")
 
-
 OUT = FileName(("--out", "-o"), "Where the network is written; the ending names the format.", "Files", example="out.pt")
 
-
 FORCE = Switch(("--force",), "Replace a file that is there already.", "Output", False)
-
 
 PATHS = ("module", "cells")
 """The ways of computing a network whose shapes are shown."""
 
-
 PATH = Choice(("--path",), "Which way of computing to show:", "Shapes", "both", choices=("both", *PATHS))
-
 
 DRY_RUN = Switch(("--dry-run",), "From the formulas alone; nothing is run.", "Shapes", False)
 
-
 VALUES = Switch(("--values",), "Print the numbers of one item, and its gates at one step.", "Trace", False)
 
-
-ITEM = Whole(("--item",), "Whose numbers are printed.", "Trace", 0, minimum=0, maximum=LARGEST_SIZE)
-
+ITEM = Whole(("--item",), "Whose numbers are printed.", "Trace", 0, maximum=LARGEST_SIZE)
 
 STEP = Whole(
-    ("--step",),
-    "At which step gates are printed; the last one otherwise.",
-    "Trace",
-    minimum=0,
-    maximum=LARGEST_SIZE,
-    example=0,
+    ("--step",), "At which step gates are printed; the last one otherwise.", "Trace", maximum=LARGEST_SIZE, example=0
 )
 
-
-BENCH_SUBJECTS: Flag = replace(listed(SUBJECT), default=("module", "cells", "equations", "compiled"))
-
+BENCH_SUBJECTS: Flag = listed(SUBJECT, ("module", "cells", "equations", "compiled"))
 
 SEQ_LENS = listed(SPEC_FLAGS["seq_len"])
 
-
 TIME_GRAD = Switch(("--grad",), "Time forward and backward.", "Benchmark", False)
 
-
 MIN_TIME = Number(("--min-time",), "Seconds of measuring for each row, at least.", "Benchmark", 0.5, maximum=3600.0)
-
 
 MOST_TIMINGS = 1000
 """A row takes half a second and more, and nobody reads as many."""
@@ -254,7 +197,6 @@ def baseline_of(subjects: tuple[str, ...]) -> str:
 
 MOST_CONFIGURATIONS = 1_000_000
 
-
 RANDOM = Whole(
     ("--random",),
     "Draw so many, each with a seed of its own, instead of every combination.",
@@ -264,14 +206,10 @@ RANDOM = Whole(
     example=100,
 )
 
-
 CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
-
 
 ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
 
-
 RESUME = Switch(("--resume",), "Go on with that file, and leave out what it has.", "Sweep", False)
-
 
 REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")

@@ -8,7 +8,7 @@ from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Number, Switch, Text, Whole, Wholes
+from rnnscope.spec.flags import Choice, Flag, Number, Switch, Whole, Wholes
 
 KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """The kinds of network, with the name of torch's module."""
@@ -22,7 +22,8 @@ LARGEST_SIZE = 2**63 - 1
 LARGEST_SEED = 2**30 - 1
 """Weights, input and cotangents take the seeds 4·seed, + 1 and + 2; torch's generator on the CPU has 32 bits."""
 
-DEVICES = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?"
+DEVICES, DEVICE_FORMS = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?", "cpu, cuda, cuda:N, auto"
+"""The devices that can be asked for: as a regular expression, and in words."""
 
 
 def _network(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
@@ -90,7 +91,7 @@ class Spec:
     seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", minimum=0, maximum=LARGEST_SEED)
 
     device: str = _place(
-        Text, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, forms="cpu, cuda, cuda:N, auto"
+        Flag, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, allowed=f"one of {DEVICE_FORMS}"
     )
     dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
     tf32: bool | None = _place(Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.")

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import parsed
-from rnnscope.spec.flags import Flag, Switch, listed, shown
+from rnnscope.spec.flags import Flag, Switch, listed, quoted
 from rnnscope.spec.options import (
     CONFIGS,
     LEFT,
@@ -138,7 +138,7 @@ def read_lines(text: str, source: str) -> list[Values]:
 def _read_line(line: str) -> Values:
     facts = parsed(line, _FORM)
     if not isinstance(facts, dict):
-        raise RnnscopeError(f"{shown(line)} is no object", _FORM)
+        raise RnnscopeError(f"{quoted(line)} is no object", _FORM)
     if "schema" in facts and isinstance(facts.get("rerun"), str):
         return read_rerun(facts["rerun"])
     found = {}
@@ -147,7 +147,7 @@ def _read_line(line: str) -> Values:
             near = get_close_matches(name, FIELDS, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else f"use {', '.join(list(FIELDS)[:6])}, ..."
             hint = "give what is in it, or the whole row" if name == "spec" else hint
-            raise RnnscopeError(f"there is no {shown(name)}", hint)
+            raise RnnscopeError(f"there is no {quoted(name)}", hint)
         if value is not None:
             found[name] = tuple(value) if isinstance(value, list) else value
             FIELDS[name].check(found[name])
@@ -177,9 +177,9 @@ def read_rerun(line: str) -> Values:
             found[name] = FIELDS[name].parse(next(rest)) if setting is None else setting
             FIELDS[name].check(found[name])
     except (ValueError, KeyError, StopIteration) as error:
-        raise RnnscopeError(f"{shown(line)} compares nothing that is known here") from error
+        raise RnnscopeError(f"{quoted(line)} compares nothing that is known here") from error
     if (name_of_program, command) != ("rnnscope", "compare"):
-        raise RnnscopeError(f"{shown(line)} is no rnnscope compare")
+        raise RnnscopeError(f"{quoted(line)} is no rnnscope compare")
     return found
 
 

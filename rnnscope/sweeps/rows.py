@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import json_line, parsed
-from rnnscope.spec.flags import shown
+from rnnscope.spec.flags import quoted
 
 Row = dict[str, Any]
 
@@ -150,7 +150,7 @@ def _row(line: bytes) -> Row:
     hint = "name a file that rnnscope sweep --out wrote"
     row = parsed(line, hint)
     if isinstance(row, dict) and "schema" in row and row["schema"] != 1:
-        raise RnnscopeError(f"schema {shown(row['schema'])}, but this rnnscope knows schema 1", "name another file")
+        raise RnnscopeError(f"schema {quoted(row['schema'])}, but this rnnscope knows schema 1", "name another file")
     if not isinstance(row, dict) or row.get("command") != "compare" or any(name not in row for name in FACTS):
         raise RnnscopeError("no row of a sweep", hint)
     return row

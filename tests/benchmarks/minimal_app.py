@@ -1,4 +1,4 @@
-"""The bounds of a command's start: a Typer app that parses one flag and prints one table of rich."""
+"""The baseline of a command's start: a Typer app that parses one flag and prints one table of rich."""
 
 from typing import Annotated
 

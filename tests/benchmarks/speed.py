@@ -16,11 +16,11 @@ PAIRS = 15
 Timed = Callable[[], object]
 
 
-def ratio(ours: Timed, bounds: Timed, pairs: int = PAIRS) -> tuple[float, float]:
-    """(least time of ours in seconds, the same over the least time of the bounds)."""
+def ratio(ours: Timed, baseline: Timed, pairs: int = PAIRS) -> tuple[float, float]:
+    """(least time of ours in seconds, the same over the least time of the baseline)."""
     least = [float("inf")] * 2
     for _ in range(pairs):
-        for number, run in enumerate((ours, bounds)):
+        for number, run in enumerate((ours, baseline)):
             start = time.perf_counter()
             run()
             least[number] = min(least[number], time.perf_counter() - start)
