@@ -1,0 +1,63 @@
+"""How an answer is wanted is read from the parse: in a cluster, before the command, never off another flag's value."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Answer
+
+Cli = Callable[..., Answer]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    path = str(tmp_path / "model.pt")
+    torch.save(torch.nn.GRU(2, 3).state_dict(), path)
+    return path
+
+
+def test_a_cluster_is_quiet_and_names_the_file(cli: Cli, model: str, tmp_path: Path) -> None:
+    out = tmp_path / "b.pt"
+    assert cli("convert", model, "--to", "cells", "-qo", str(out)) == Answer(0, "", "")
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    "words", [("-q", "shapes", "--dry-run"), ("--quiet", "shapes", "--dry-run", "--json")], ids=str
+)
+def test_quiet_before_the_command(cli: Cli, words: tuple[str, ...]) -> None:
+    assert cli(*words) == Answer(0, "", "")
+
+
+def test_json_before_the_command(cli: Cli) -> None:
+    assert json.loads(cli("--json", "shapes", "--dry-run").out)["command"] == "shapes"
+
+
+def test_an_error_after_json_before_the_command_is_a_document(cli: Cli) -> None:
+    answer = cli("--json", "shapes", "--layers", "0")
+    assert answer.code == 2
+    assert json.loads(answer.out)["error"]["message"].startswith("--layers is 0")
+
+
+def test_debug_before_the_command_shows_the_traceback(cli: Cli) -> None:
+    assert "Traceback" in cli("--debug", "shapes", "--layers", "0").err
+
+
+@pytest.mark.parametrize("value", ["--json", "-q", "--debug"])
+def test_a_value_that_looks_like_a_flag_is_a_value(cli: Cli, model: str, tmp_path: Path, value: str) -> None:
+    answer = cli("convert", model, "--to", "cells", "--out", str(tmp_path / "b.pt"), f"--prefix={value}")
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err == f"rnnscope: {model} has no RNN under the prefix '{value}', but under ''; try ''\n"
+
+
+def test_after_a_parse_error_the_words_are_looked_at(cli: Cli) -> None:
+    answer = cli("shapes", "--layres", "2", "--json")
+    assert json.loads(answer.out)["error"]["message"] == "no such flag: --layres"
+
+
+def test_after_a_parse_error_nothing_is_printed_where_quiet_was_asked_for(cli: Cli) -> None:
+    answer = cli("shapes", "--layres", "2", "-q", "--json")
+    assert (answer.code, answer.out) == (2, "")
