@@ -1,4 +1,4 @@
-"""The bounds of `rnnscope compare`: the same comparison by hand in bare torch, printing two numbers."""
+"""The baseline of `rnnscope compare`: the same comparison by hand in bare torch, printing two numbers."""
 
 import warnings
 
