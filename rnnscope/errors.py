@@ -1,4 +1,4 @@
-"""The one exception that a user sees without a traceback. Nothing else lives here."""
+"""The one exception that a user sees without a traceback."""
 
 
 class RnnscopeError(Exception):
@@ -7,6 +7,12 @@ class RnnscopeError(Exception):
     Args:
         message: what is wrong, naming the flag or file and the value that it got.
         hint: what would mend it, or None.
+
+    >>> try:
+    ...     Spec(num_layers=0)
+    ... except RnnscopeError as error:
+    ...     print(error)
+    --layers is 0, but it must be a whole number of at least 1; try --layers 2
     """
 
     def __init__(self, message: str, hint: str | None = None) -> None:

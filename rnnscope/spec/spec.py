@@ -1,10 +1,11 @@
 """What network, what input and where it runs: one frozen Spec, validated once, when it is made.
 
-Every field carries its own flag. Knows nothing of torch, and does not know what a shape is: see shapes.py.
+Every field carries its own flag.
 """
 
 import shlex
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
@@ -26,26 +27,18 @@ DEVICES, DEVICE_FORMS = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?", "cpu, cuda, cuda:N
 """The devices that can be asked for: as a regular expression, and in words."""
 
 
-def _network(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
-    return _field(kind(names, help, "Network", default, **facts))
+def _field(
+    panel: str, kind: type[Flag], default: Any, *names: str, help: str, follows: bool = False, **facts: Any
+) -> Any:
+    """A field with its flag. One that may follow from another flag has None as its default: it was not given."""
+    flag = kind(names, help, panel, default, **facts)
+    return field(default=None if follows else default, metadata={"flag": flag})
 
 
-def _input(kind: type[Flag], default: Any, *names: str, help: str, follows: bool = False, **facts: Any) -> Any:
-    """follows: whether it may follow from another flag. Then None, its default, says that it was not given."""
-    flag = kind(names, help, "Input", default, **facts)
-    return field(default=None, metadata={"flag": flag}) if follows else _field(flag)
+_network, _input, _place = (partial(_field, panel) for panel in ("Network", "Input", "Where it runs"))
 
-
-def _place(kind: type[Flag], default: Any, *names: str, help: str, **facts: Any) -> Any:
-    return _field(kind(names, help, "Where it runs", default, **facts))
-
-
-def _field(flag: Flag) -> Any:
-    return field(default=flag.default, metadata={"flag": flag})
-
-
-_SIZE = {"minimum": 1, "maximum": LARGEST_SIZE}
-_COUNT = {"minimum": 0, "maximum": LARGEST_SIZE}
+_SIZE: dict[str, Any] = {"minimum": 1, "maximum": LARGEST_SIZE}
+_COUNT: dict[str, Any] = {"maximum": LARGEST_SIZE}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +54,10 @@ class Spec:
         RnnscopeError: a value that is not allowed, or two that do not go together, named by their flags.
 
     Source of the names: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
+
+    >>> spec = Spec(kind="lstm", hidden_size=20, lengths=(3, 2))
+    >>> spec.module_name, spec.seq_len, spec.batch_size
+    ('nn.LSTM', 3, 2)
     """
 
     kind: str = _network(Choice, "rnn", "--kind", help="Recurrent module:", choices=tuple(KINDS))
@@ -80,15 +77,10 @@ class Spec:
     )
     unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
     lengths: tuple[int, ...] | None = _input(
-        Wholes,
-        None,
-        "--lengths",
-        help="Steps of each sequence: 3,2,2 packs them.",
-        maximum=LARGEST_SIZE,
-        example=(3, 2, 2),
+        Wholes, None, "--lengths", help="Steps of each sequence: 3,2,2 packs them.", example=(3, 2, 2), **_COUNT
     )
     h0: str = _input(Choice, "random", "--h0", help="Initial state:", choices=("random", "zeros"))
-    seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", minimum=0, maximum=LARGEST_SEED)
+    seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", maximum=LARGEST_SEED)
 
     device: str = _place(
         Flag, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, allowed=f"one of {DEVICE_FORMS}"
@@ -178,10 +170,11 @@ class Spec:
         return self.proj_size or self.hidden_size
 
 
-def flag_of(spec_field: "Field[Any]") -> Flag:
-    """The flag under which a field of the Spec is given."""
-    flag: Flag = spec_field.metadata["flag"]
-    return flag
+SPEC_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Spec)}
+"""The flag of each field."""
+
+_FOLLOWING = ("seq_len", "batch_size")
+"""The fields that follow from lengths or unbatched. Without these they have the default of their flag."""
 
 
 def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object], with_files: bool = False) -> str:
@@ -191,16 +184,9 @@ def rerun(command: str, spec: Spec | None, *own: tuple[Flag, object], with_files
         own: the command's own flags, each with its value.
         with_files: whether files are among them, which bring their own dtype along.
     """
-    of_spec = [(flag_of(each), getattr(spec, each.name)) for each in fields(spec)] if spec else []
+    of_spec = [(flag, getattr(spec, name)) for name, flag in SPEC_FLAGS.items()] if spec else []
     words = ["rnnscope", command]
     for flag, value in (*of_spec, *own):
         if value != flag.default or (with_files and flag.name == "--dtype"):
             words += flag.as_typed(value)
     return shlex.join(words)
-
-
-SPEC_FLAGS = {each.name: flag_of(each) for each in fields(Spec)}
-"""The flag of each field."""
-
-_FOLLOWING = ("seq_len", "batch_size")
-"""The fields that follow from lengths or unbatched; where neither is given they have the default of their flag."""
