@@ -231,6 +231,6 @@ def test_the_help_names_every_flag(
 ) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     answer = cli(command, "--help")
-    options = [each.opts[0] for each in typer.main.get_command(app_of(None, main)).commands[command].params]  # type: ignore[attr-defined]
+    options = [each.opts[0] for each in typer.main.get_command(app_of(command, main)).commands[command].params]  # type: ignore[attr-defined]
     assert (answer.code, answer.err) == (0, "")
     assert [each for each in options if each not in answer.out] == []

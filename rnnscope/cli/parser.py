@@ -131,7 +131,7 @@ def command(*examples: str, runs: bool = True) -> Callable[[Callable[..., Result
 
 
 def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
-    """The app with the one command that is called, or with all where none is: making the options of each takes long.
+    """The app with the command that is called; without one all commands by name alone, since making options takes long.
 
     Args:
         main: what stands before a command.
@@ -142,9 +142,12 @@ def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
         context_settings={"help_option_names": ["--help", "-h"]},
     )
     app.callback(invoke_without_command=True)(main)
-    for name in COMMANDS if called is None else (called,):
-        examples = (f"rnnscope {name} {each}".rstrip() for each in COMMANDS[name].examples)
-        app.command(name, epilog="\n\n".join(("Examples:", *examples)))(_parser(name, COMMANDS[name]))
+    if called is None:
+        for name, each in COMMANDS.items():
+            app.command(name, help=each.function.__doc__)(lambda: None)
+    else:
+        examples = (f"rnnscope {called} {each}".rstrip() for each in COMMANDS[called].examples)
+        app.command(called, epilog="\n\n".join(("Examples:", *examples)))(_parser(COMMANDS[called]))
     return app
 
 
@@ -157,7 +160,7 @@ def is_helper(name: str | None) -> bool:
     return is_follower()
 
 
-def _parser(name: str, command: Command) -> Callable[..., Outcome]:
+def _parser(command: Command) -> Callable[..., Outcome]:
     """What Typer calls: a command's own flags, then those of the Spec where it takes one, then those of the output."""
     function = command.function
     parameters = inspect.signature(function).parameters
