@@ -176,6 +176,17 @@ def test_what_is_a_stack(model: nn.Module, prefixes: list[str], stacks: list[str
     assert [each.prefix for each in found if each.form == "stacked"] == stacks
 
 
+def test_each_state_dict_has_its_own_stack(tmp_path: Path) -> None:
+    states = {name: StackedCells("gru", 3, 4, 1).state_dict() for name in ("model", "ema")}
+    found = checkpoint(saved(tmp_path, states)).rnns
+    assert [(each.path, each.form) for each in found] == [
+        ("model", "stacked"),
+        ("model.cells.0", "cell"),
+        ("ema", "stacked"),
+        ("ema.cells.0", "cell"),
+    ]
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -358,6 +369,10 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
     "spectral-norm": (
         lambda: nn.utils.parametrizations.spectral_norm(nn.GRU(3, 4), "weight_hh_l0").state_dict(),
         "weight_hh_l0 is reparametrised (original) in a way that a file does not record",
+    ),
+    "sparse-norm": (
+        changed(weight_hh_l0=None, weight_hh_l0_g=torch.ones(16, 1), weight_hh_l0_v=torch.eye(16, 4).to_sparse()),
+        "weight_hh_l0 is reparametrised (g, v) in a way that a file does not record",
     ),
     "stretched": (
         lambda: {

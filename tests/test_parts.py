@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rnnscope import Spec
-from rnnscope.network.shapes import all_parts, look_for, notes
+from rnnscope.network.shapes import look_for, notes, slices
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.subjects.builtin import run_module
 from rnnscope.subjects.devices import running
@@ -46,7 +46,7 @@ def value(expression: str, spec: Spec, found: dict[str, Tensor]) -> Tensor:
 @pytest.mark.parametrize("spec", SPECS, ids=[f"{each.kind}-{number}" for number, each in enumerate(SPECS)])
 def test_each_part_has_its_shape_and_is_what_it_is_said_to_be(spec: Spec) -> None:
     found = outputs(spec)
-    for part in all_parts(spec):
+    for part in slices(spec):
         tensor = value(part.name, spec, found)
         assert tuple(tensor.shape) == part.shape
         if ": y" in part.meaning:

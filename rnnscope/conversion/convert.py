@@ -6,7 +6,7 @@ A network is written only when a comparison has proved that it is the same.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,8 +16,7 @@ from rnnscope.files.checkpoints import Rnn, find_rnn, rnns_in, told_apart
 from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import check_target, read_file, writing
 from rnnscope.network.cells import cell_name
-from rnnscope.network.shapes import TensorShape, tensor_shapes
-from rnnscope.network.shapes import network_in_words as network
+from rnnscope.network.shapes import TensorShape, network_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
@@ -25,9 +24,6 @@ from rnnscope.spec.spec import rerun
 from rnnscope.verdict.compare import compare
 from rnnscope.verdict.page import verdict_in_words
 from rnnscope.verdict.result import Comparison
-
-if TYPE_CHECKING:
-    from rnnscope.verdict.result import Comparison
 
 
 @dataclass(frozen=True)
@@ -42,18 +38,26 @@ class Checkpoint(Result):
     command: ClassVar[str] = "weights"
 
     @property
-    def names(self) -> list[str]:
-        """What to call each network."""
-        return told_apart([each.prefix for each in self.rnns], [each.path for each in self.rnns])
-
-    @property
     def rerun(self) -> str:
         """The command line that lists this again."""
         return rerun(self.command, None, (FILE, self.file))
 
     def page(self) -> Page:
         """The tables and sentences of `rnnscope weights`."""
-        return _page_of_checkpoint(self)
+        titles = ("prefix", "what", "H_in", "H", "P", "K", "D", "bias", "dtype", "parameters")
+        columns = tuple(Column(each, number=each in ("H_in", "H", "P", "K", "D", "parameters")) for each in titles)
+        named = [(name or '""', rnn) for name, rnn in zip(told_apart(self.rnns), self.rnns, strict=True)]
+        lines = tuple((name, _shapes(rnn, "input", "state"), _shapes(rnn, "output")) for name, rnn in named)
+        has_rnn = any(each.spec.kind == "rnn" for each in self.rnns)
+        unknown = "batch_first, nonlinearity and dropout" if has_rnn else "batch_first and dropout"
+        return [
+            Grid(f"RNNs in {self.file}", columns, tuple((name, *_row(rnn)) for name, rnn in named)),
+            Sentence("Sizes", "input H_in, hidden H, projection P; K layers, D directions."),
+            *(Sentence("Note", f"{name}: {note}.") for name, rnn in named for note in rnn.notes),
+            Grid("What goes in and comes out", (Column("prefix"), Column("goes in"), Column("comes out")), lines),
+            Sentence("Not recorded", f"{unknown} are in no state_dict: the flags say them."),
+            Sentence("Rerun", self.rerun, verbatim=True),
+        ]
 
     def facts(self) -> dict[str, Any]:
         """The file and its networks."""
@@ -65,24 +69,29 @@ class Checkpoint(Result):
 
 
 def checkpoint(file: str) -> Checkpoint:
-    """Every RNN in a file.
+    """Every RNN, LSTM and GRU in a file, and every stack of their cells, with sizes and weights.
+
+    Args:
+        file: a state_dict, bare or inside what a trainer saved: .pt, .pth or .safetensors; or .npz.
 
     Raises:
-        RnnscopeError: see `rnns_in`.
+        RnnscopeError: a file that cannot be read, or has no RNN inside; or an RNN that is not whole.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save({"model": torch.nn.GRU(3, 4).state_dict()}, f"{folder}/a.pt")
+    ...     [(each.path, each.spec.kind, each.parameter_count) for each in checkpoint(f"{folder}/a.pt").rnns]
+    [('model', 'gru', 108)]
     """
     return Checkpoint(file, rnns_in(file), str(torch.__version__))
 
 
 @dataclass(frozen=True)
 class Conversion(Result):
-    """A network that was written under other names.
+    """The network under a prefix of a file, written to `out` under the names of `to`.
 
-    Args:
-        file, prefix: where it was.
-        rnn: what it is.
-        out, to: where it is now, and whose names it has.
-        names: the new name of each weight by its old one, in the order of torch's module.
-        comparison: torch's module with the old weights against the cells with the new ones, in float64.
+    `names` gives the new name of each weight by its old one, in the order of torch's module. The comparison is of
+    torch's module with the old weights against the cells with the new ones, in float64.
     """
 
     file: str
@@ -105,19 +114,21 @@ class Conversion(Result):
 
     def page(self) -> Page:
         """The table and sentences of `rnnscope convert`."""
-        return _page_of_conversion(self)
+        columns = (Column(f"name in {self.file}"), Column(f"name in {self.out}"))
+        spec = self.rnn.spec
+        loads = "rnnscope.StackedCells" if self.to == "cells" else spec.module_name
+        return [
+            Grid(f"{network_in_words(spec)} for {loads}", columns, tuple(self.names.items())),
+            Sentence("Bits", f"every weight is in {spec.dtype} as before, with the same bits."),
+            Sentence("Verdict", verdict_in_words(self.comparison), "good"),
+            Sentence("Rerun", self.rerun, verbatim=True),
+        ]
 
     def facts(self) -> dict[str, Any]:
         """Where the network was and is, its names, and the proof."""
-        return {
-            "file": self.file,
-            "out": self.out,
-            "to": self.to,
-            "rnn": _rnn_record(self.rnn),
-            "names": self.names,
-            "verdict": self.comparison.verdict,
-            "outputs": [asdict(each) for each in self.comparison.outputs],
-        }
+        where = {"file": self.file, "out": self.out, "to": self.to, "rnn": _rnn_record(self.rnn), "names": self.names}
+        outputs = [asdict(each) for each in self.comparison.outputs]
+        return where | {"verdict": self.comparison.verdict, "outputs": outputs}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a weight."""
@@ -127,9 +138,19 @@ class Conversion(Result):
 def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool = False) -> Conversion:
     """Write the network under a prefix for StackedCells (`cells`) or for torch's module (`module`).
 
+    Args:
+        out: .pt, .pth, .safetensors or .npz; replaced with force where it is there already.
+        prefix: may be None where the file has one network.
+
     Raises:
-        RnnscopeError: a file or a prefix that cannot be used, a projection for cells, a target that is there already
-            or cannot be written, or two that a comparison does not find to be the same.
+        RnnscopeError: a file or a prefix cannot be used, cells are to have a projection, `out` is there already or
+            cannot be written, or a comparison does not find the two to be the same.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save(torch.nn.GRU(3, 4, bias=False).state_dict(), f"{folder}/a.pt")
+    ...     convert(f"{folder}/a.pt", f"{folder}/b.pt", to="cells").names
+    {'weight_ih_l0': 'cells.0.weight_ih', 'weight_hh_l0': 'cells.0.weight_hh'}
     """
     TO.check(to)
     check_target(out, force)
@@ -166,77 +187,27 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 _WHAT = {"module": "nn.{}", "cell": "nn.{}Cell", "stacked": "stack of nn.{}Cell"}
 
 
-def _page_of_checkpoint(checkpoint: Checkpoint) -> Page:
-    """The tables and sentences of `rnnscope weights`."""
-    titles = ("prefix", "what", "H_in", "H", "P", "K", "D", "bias", "dtype", "parameters")
-    columns = tuple(Column(each, number=each in ("H_in", "H", "P", "K", "D", "parameters")) for each in titles)
-    named = [(name or '""', rnn) for name, rnn in zip(checkpoint.names, checkpoint.rnns, strict=True)]
-    rows = tuple((name, *_row(rnn)) for name, rnn in named)
-    lines = tuple((name, _shapes(rnn, "input", "state"), _shapes(rnn, "output")) for name, rnn in named)
-    return [
-        Grid(f"RNNs in {checkpoint.file}", columns, rows),
-        Sentence("Sizes", "input H_in, hidden H, projection P; K layers, D directions."),
-        *(Sentence("Note", f"{name}: {note}.") for name, rnn in named for note in rnn.notes),
-        Grid("What goes in and comes out", (Column("prefix"), Column("goes in"), Column("comes out")), lines),
-        Sentence("Not recorded", f"{_not_recorded(checkpoint)} are in no state_dict: the flags say them."),
-        Sentence("Rerun", checkpoint.rerun, verbatim=True),
-    ]
-
-
-def _page_of_conversion(conversion: Conversion) -> Page:
-    """The table and sentences of `rnnscope convert`."""
-    columns = (Column(f"name in {conversion.file}"), Column(f"name in {conversion.out}"))
-    loads = {"cells": "rnnscope.StackedCells", "module": conversion.rnn.spec.module_name}[conversion.to]
-    return [
-        Grid(f"{network(conversion.rnn.spec)} for {loads}", columns, tuple(conversion.names.items())),
-        Sentence("Bits", f"every weight is in {conversion.rnn.spec.dtype} as before, with the same bits."),
-        Sentence("Verdict", verdict_in_words(conversion.comparison), "good"),
-        Sentence("Rerun", conversion.rerun, verbatim=True),
-    ]
-
-
 def _row(rnn: Rnn) -> tuple[str, ...]:
     spec = rnn.spec
-    return (
-        _WHAT[rnn.form].format(spec.kind.upper()),
-        str(spec.input_size),
-        str(spec.hidden_size),
-        str(spec.proj_size or "-"),
-        str(spec.num_layers),
-        str(spec.directions),
-        "yes" if spec.bias else "no",
-        spec.dtype,
-        thousands(rnn.parameter_count),
-    )
+    what, bias = _WHAT[rnn.form].format(spec.kind.upper()), "yes" if spec.bias else "no"
+    sizes = (spec.input_size, spec.hidden_size, spec.proj_size or "-", spec.num_layers, spec.directions)
+    return (what, *map(str, sizes), bias, spec.dtype, thousands(rnn.parameter_count))
 
 
 def _shapes(rnn: Rnn, *roles: str) -> str:
-    """The tensors with the sizes that are known, L and N by their letters; a cell has neither L nor layers."""
-    tensors = [each for each in tensor_shapes(rnn.spec) if each.role in roles]
-    if rnn.form == "cell":
-        tensors = [each for each in tensors if each.name != "y"]
-    return ", ".join(f"{each.name} ({_dims(each, rnn.form == 'cell')})" for each in tensors)
+    """The tensors with the sizes that are known, L and N by their letters; a cell has neither y, L nor layers."""
+    is_cell = rnn.form == "cell"
+    tensors = [each for each in tensor_shapes(rnn.spec) if each.role in roles and not (is_cell and each.name == "y")]
+    return ", ".join(f"{each.name} ({_dims(each, ('L', 'D·K') if is_cell else ())})" for each in tensors)
 
 
-def _dims(tensor: TensorShape, is_cell: bool) -> str:
-    dropped = ("L", "D·K") if is_cell else ()
+def _dims(tensor: TensorShape, dropped: tuple[str, ...]) -> str:
     sizes = zip(tensor.dims, tensor.shape, strict=True)
     return ", ".join(dim if dim in ("L", "N") else str(size) for dim, size in sizes if dim not in dropped)
 
 
-def _not_recorded(checkpoint: Checkpoint) -> str:
-    has_rnn = any(each.spec.kind == "rnn" for each in checkpoint.rnns)
-    return "batch_first, nonlinearity and dropout" if has_rnn else "batch_first and dropout"
-
-
 def _rnn_record(rnn: Rnn) -> dict[str, Any]:
-    spec = rnn.spec
-    network = ("kind", "input_size", "hidden_size", "num_layers", "bidirectional", "bias", "proj_size", "dtype")
-    return {
-        "prefix": rnn.prefix,
-        "path": rnn.path,
-        "form": rnn.form,
-        **{name: getattr(spec, name) for name in network},
-        "parameter_count": rnn.parameter_count,
-        "notes": list(rnn.notes),
-    }
+    names = ("kind", "input_size", "hidden_size", "num_layers", "bidirectional", "bias", "proj_size", "dtype")
+    where = {"prefix": rnn.prefix, "path": rnn.path, "form": rnn.form}
+    sizes = {name: getattr(rnn.spec, name) for name in names}
+    return where | sizes | {"parameter_count": rnn.parameter_count, "notes": list(rnn.notes)}

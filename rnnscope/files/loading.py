@@ -1,7 +1,7 @@
 """What files say of a comparison: the network and its weights, the input, and a recorded run.
 
-A flag that was given must not contradict a file. What a file does not record, the flags say. A recorded run is a file
-of .pt, .safetensors or .npz:
+A flag must not contradict a file; what a file does not record, the flags say. A recorded run is a file of .pt,
+.safetensors or .npz:
 
     x, h0, c0       input, laid out as torch's modules take it; a state that is left out is zeros
     lengths         steps of each sequence, where x is padded
@@ -17,14 +17,14 @@ import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.checkpoints import Rnn, find_rnn, is_stretched
+from rnnscope.files.checkpoints import Rnn, find_rnn, has_own_numbers
 from rnnscope.files.tensors import ABOUT, read_file, writing
 from rnnscope.network.weights import Input, Weights, dtype_name, first_nonfinite, input_of, sizes_of
 from rnnscope.spec.flags import Switch
@@ -32,34 +32,22 @@ from rnnscope.spec.options import RECORDED, Sources
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import Run
 
-if TYPE_CHECKING:
-    from rnnscope.files.checkpoints import Rnn
-    from rnnscope.network.weights import Input, Weights
-
-
 OUTPUTS = ("y", "h", "c")
+
+Facts = dict[str, Any]
+"""Fields of a Spec by their names."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a file has of a run.
-
-    Args:
-        file: its name.
-        tensors: x, h0, c0, lengths, y, h and c, those that it has.
-        facts: what it says besides: batch_first, nonlinearity, arithmetic.
-    """
+    """Those of x, h0, c0, lengths, y, h and c that a file has, and of batch_first, nonlinearity and arithmetic."""
 
     file: str
     tensors: Weights
-    facts: Mapping[str, str | bool]
+    facts: Facts
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
-        """The recorded outputs, whatever is given: a subject that computes nothing.
-
-        Raises:
-            RnnscopeError: y, h or c is missing.
-        """
+        """The recorded outputs, whatever is given: a subject that computes nothing. Raises where one is missing."""
         state = ("h", "c") if spec.kind == "lstm" else ("h",)
         missing = [name for name in ("y", *state) if name not in self.tensors]
         if missing:
@@ -71,27 +59,23 @@ class Recording:
     @property
     def dtype(self) -> str | None:
         """The dtype of the outputs, or of the input where there are none."""
-        each = next((self.tensors[name] for name in ("y", "x") if name in self.tensors), None)
+        each = self.tensors.get("y", self.tensors.get("x"))
         return None if each is None else dtype_name(each)
 
     @property
     def arithmetic(self) -> str:
         """What its products were rounded to: its dtype, or TF32 where rnnscope wrote so."""
-        says = self.facts.get("arithmetic")
-        return "tf32" if says == "tf32" and self.dtype == "float32" else str(self.dtype)
+        return "tf32" if "arithmetic" in self.facts and self.dtype == "float32" else str(self.dtype)
 
 
 def recording(file: str, content: Any) -> Recording:
-    """The run in what `read_file` gave.
-
-    Raises:
-        RnnscopeError: a tensor of a run that is not dense, finite or of one of DTYPES.
-    """
+    """The run in what `read_file` gave. Raises unless its tensors are dense, of one of DTYPES, and its input finite."""
     names = ("x", "h0", "c0", "lengths", *OUTPUTS)
-    found = {name: each for name, each in _named(content).items() if name in names and isinstance(each, Tensor)}
+    items = content.items() if isinstance(content, Mapping) else ()
+    found = {name: each for name, each in items if name in names and isinstance(each, Tensor)}
     for name, each in found.items():
         dtype = dtype_name(each)
-        if each.is_meta or each.layout != torch.strided or is_stretched(each):
+        if not has_own_numbers(each):
             raise RnnscopeError(f"{file}: {name} must be a dense tensor with numbers of its own", "save it as one")
         if name == "lengths":
             if each.dim() != 1 or dtype not in ("int64", "int32") or each.numel() == 0:
@@ -102,7 +86,7 @@ def recording(file: str, content: Any) -> Recording:
             raise RnnscopeError(
                 f"{file}: {name} holds NaN or infinity, first at {at}", "record an input that is finite"
             )
-    return Recording(file, {name: each.detach() for name, each in found.items()}, facts_beside(content))
+    return Recording(file, {name: each.detach() for name, each in found.items()}, _facts_beside(content))
 
 
 def write_recording(
@@ -115,85 +99,53 @@ def write_recording(
     where: str,
     force: bool = False,
 ) -> None:
-    """Keep a run in a file.
-
-    Args:
-        outputs: y, h and c of a side.
-        spec: the side's own.
-        arithmetic: what its products were rounded to.
-        where: the device's name.
-        force: whether a file that is there is replaced.
-    """
+    """Keep a run of one side in a file: its y, h and c, its Spec, what its products were rounded to, and its device."""
     dtype = getattr(torch, spec.dtype)
     tensors = {name: each.to(dtype) for name, each in given.tensors().items()}
     if spec.lengths is not None:
         tensors["lengths"] = torch.tensor(spec.lengths)
     tensors |= {name: outputs[name] for name in OUTPUTS if name in outputs}
     tensors |= {f"weights.{name}": each.to(dtype) for name, each in weights.items()}
-    about = {
-        "schema": 1,
-        "rnnscope": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "device": where,
-        "arithmetic": arithmetic,
-        "spec": asdict(spec),
-    }
+    programs = {"rnnscope": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+    about = {"schema": 1, **programs, "device": where, "arithmetic": arithmetic, "spec": asdict(spec)}
     with writing(file, tensors, json.dumps(about), force):
         pass
 
 
-def _named(content: Any) -> Mapping[str, Any]:
-    return content if isinstance(content, Mapping) else {}
-
-
-def facts_beside(content: Any) -> dict[str, str | bool]:
-    """What rnnscope wrote beside the tensors, as far as it can be used; anything else is left out."""
+def _facts_beside(content: Any) -> Facts:
+    """What rnnscope wrote beside the tensors of a file; anything else is left out."""
     try:
-        about = json.loads(_named(content).get(ABOUT, "{}"))
+        about = json.loads(content.get(ABOUT, "{}"))
         known = {"arithmetic": about.get("arithmetic"), **about.get("spec", {})}
     except (ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    found: dict[str, str | bool] = {}
-    if known.get("arithmetic") == "tf32":  # all else is told by the dtype
-        found["arithmetic"] = "tf32"
-    if known.get("nonlinearity") in ("tanh", "relu"):
-        found["nonlinearity"] = known["nonlinearity"]
-    if isinstance(known.get("batch_first"), bool):
-        found["batch_first"] = known["batch_first"]
-    return found
+    facts: Facts = {"arithmetic": "tf32"} if known["arithmetic"] == "tf32" else {}  # all else is told by the dtype
+    for name in ("nonlinearity", "batch_first"):
+        if SPEC_FLAGS[name].complaint(known.get(name)) is None:
+            facts[name] = known[name]
+    return facts
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Loaded:
-    """A Spec, and what else the files gave; None where the seed gives it.
+    """What files, flags and defaults say: the whole Spec, and what else the files gave; None where the seed gives it.
 
-    Args:
-        sources: the files.
-        spec: the whole Spec: what files say, what flags say, and defaults.
-        rnn: the network in the file of weights.
-        right_weights: by torch's names, in the dtype of their file.
-        right_dtype: that of the right side's weights, where it has its own and no flag says another.
-        given: x, h0 and c0.
-        recordings: the recorded side, by left or right.
+    `rnn` is the network in the file of weights. `right_weights` are the right side's own, by torch's names, in the
+    dtype of their file; `right_dtype` is that dtype, unless a flag says another. `recordings` are by left or right.
     """
 
     sources: Sources
     spec: Spec
-    rnn: "Rnn | None" = None
-    right_weights: "Weights | None" = None
+    rnn: Rnn | None = None
+    right_weights: Weights | None = None
     right_dtype: str | None = None
-    given: "Input | None" = None
-    recordings: "Mapping[str, Recording]" = field(default_factory=dict)
+    given: Input | None = None
+    recordings: Mapping[str, Recording] = field(default_factory=dict)
 
     @property
-    def weights(self) -> "Weights | None":
-        """By torch's names, in the dtype of their file."""
+    def weights(self) -> Weights | None:
+        """The weights of the network, by torch's names, in the dtype of their file."""
         return self.rnn.weights if self.rnn else None
-
-
-Facts = dict[str, Any]
-"""Fields of a Spec by their names."""
 
 
 _NETWORK = ("kind", "input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
@@ -204,43 +156,44 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
 
     Args:
         flags: the fields of the Spec that were given.
-        left, right: the sides; a recorded one brings weights and input along where no other file gives them.
+        left, right: the sides. A recorded side brings weights and input along, unless another file gives them.
 
     Raises:
-        RnnscopeError: a file that cannot be used, one that contradicts a flag or another file, or one that lacks what
-            only a file can give.
+        RnnscopeError: a file cannot be used, contradicts a flag or another file, or lacks what only a file can give.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save(torch.nn.GRU(3, 4).state_dict(), f"{folder}/gru.pt")
+    ...     load(Sources(weights=f"{folder}/gru.pt"), {"batch_first": True}).spec.hidden_size
+    4
     """
     read = cache(read_file)
     sides = {"left": left, "right": right}
     recorded = {role: text.removeprefix(RECORDED) for role, text in sides.items() if text.startswith(RECORDED)}
     recordings = {role: recording(file, read(file)) for role, file in recorded.items()}
-    brings = next(iter(recordings.values()), None)
-    facts = _Facts(flags)
-    rnn = None
-    if sources.weights is not None:
-        rnn = find_rnn(sources.weights, read(sources.weights), sources.prefix)
-    elif brings is not None:
-        rnn = _brought(brings, read(brings.file))
-    if rnn is not None:
-        file = sources.weights or (brings.file if brings else "")
-        facts.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
-        facts.take(file, _beside(facts_beside(read(file)), rnn.spec.kind))
-    run = brings if sources.inputs is None else recording(sources.inputs, read(sources.inputs))
+    run = next(iter(recordings.values()), None)
+    said, rnn = _Said(flags), None
+    if file := sources.weights or (run.file if run else None):
+        rnn = find_rnn(file, read(file), sources.prefix) if sources.weights else _rnn_of_run(file, read(file))
+        said.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
+        said.take(file, _habits(_facts_beside(read(file)), rnn.spec.kind))
+    if sources.inputs is not None:
+        run = recording(sources.inputs, read(sources.inputs))
     if run is not None:
-        facts.take(run.file, _beside(run.facts, facts.of("kind")))
-        facts.take(run.file, _sizes(run, facts.of("batch_first")))
-    spec = facts.spec(rnn.spec.dtype if rnn else run.dtype if run else None)
-    second = None
+        said.take(run.file, _habits(run.facts, said.of("kind")))
+        said.take(run.file, _sizes(run, said.of("batch_first")))
+    spec = said.spec(rnn.spec.dtype if rnn else run.dtype if run else None)
+    right_weights, right_dtype = None, None
     if sources.right_weights is not None:
-        second = find_rnn(sources.right_weights, read(sources.right_weights), sources.right_prefix)
-        _check_alike(sources.right_weights, second, spec)
-    given = None if run is None else input_of(spec, run.tensors, f"{run.file}: ")
-    right_dtype = second.spec.dtype if second and "dtype" not in flags else None
-    return Loaded(sources, spec, rnn, second.weights if second else None, right_dtype, given, recordings)
+        right_rnn = find_rnn(sources.right_weights, read(sources.right_weights), sources.right_prefix)
+        _check_alike(sources.right_weights, right_rnn.spec, spec)
+        right_weights, right_dtype = right_rnn.weights, None if "dtype" in flags else right_rnn.spec.dtype
+    given = input_of(spec, run.tensors, f"{run.file}: ") if run else None
+    return Loaded(sources, spec, rnn, right_weights, right_dtype, given, recordings)
 
 
-class _Facts:
-    """The fields of a Spec that files say, none of which contradicts a flag or another file."""
+class _Said:
+    """The fields of a Spec that files say; no file may contradict a flag or another file."""
 
     def __init__(self, flags: Facts) -> None:
         self._flags, self._found, self._files = flags, Facts(), dict[str, str]()
@@ -272,15 +225,15 @@ def _has(name: str, value: object) -> str:
     return f"which has {' '.join(flag.as_typed(value))}"
 
 
-def _brought(run: Recording, content: Any) -> Rnn:
+def _rnn_of_run(file: str, content: Any) -> Rnn:
     try:
-        return find_rnn(run.file, content)
+        return find_rnn(file, content)
     except RnnscopeError as error:
         raise RnnscopeError(error.message, "give the network that was recorded by --weights FILE") from error
 
 
-def _beside(said: Mapping[str, Any], kind: str) -> Facts:
-    """What a file that rnnscope wrote says of the network beside its weights."""
+def _habits(said: Facts, kind: str) -> Facts:
+    """Of the facts beside tensors those that a network of the kind has."""
     names = ("batch_first", "nonlinearity") if kind == "rnn" else ("batch_first",)
     return {name: said[name] for name in names if name in said}
 
@@ -304,13 +257,12 @@ def _sizes(run: Recording, batch_first: bool) -> Facts:
     return facts | {"lengths": tuple(lengths.tolist())}
 
 
-def _check_alike(file: str, rnn: Rnn, spec: Spec) -> None:
-    """The right side's weights must be those of the same network."""
+def _check_alike(file: str, right: Spec, left: Spec) -> None:
+    """Raise unless the right side's weights are those of the same network."""
     for name in _NETWORK:
-        if getattr(rnn.spec, name) != getattr(spec, name):
-            flag = SPEC_FLAGS[name]
+        if getattr(right, name) != getattr(left, name):
             raise RnnscopeError(
-                f"--right-weights {file} has {flag.name} {getattr(rnn.spec, name)}, and the left side has "
-                f"{getattr(spec, name)}",
+                f"--right-weights {file} has {SPEC_FLAGS[name].name} {getattr(right, name)}, and the left side has "
+                f"{getattr(left, name)}",
                 "compare networks of one kind and size",
             )

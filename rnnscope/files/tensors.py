@@ -1,7 +1,6 @@
 """Reads and writes files of tensors: .pt and .pth of torch, .safetensors, and .npz of NumPy.
 
-Nothing in a file is ever executed: torch's own files are opened with weights_only=True alone. What the tensors are is
-checkpoints.py's business.
+Nothing in a file is ever executed: torch's own files are opened with weights_only=True alone.
 """
 
 import io
@@ -27,15 +26,33 @@ ABOUT = "rnnscope"
 ENDINGS = (".pt", ".pth", ".safetensors", ".npz")
 """What can be written; anything else is read as torch's own."""
 
+_EXTRAS = {".safetensors": "safetensors", ".npz": "numpy"}
+"""The package that a format needs; the extra has its name."""
+
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def read_file(path: str) -> Any:
     """What a file holds: tensors in dicts and lists, and whatever else stands beside them; on the CPU.
 
-    Raises:
-        RnnscopeError: no file, one that cannot be read, is damaged, would run code, or needs an extra.
+    Raises RnnscopeError where it is not there, cannot be read, is damaged, would run code or needs an extra.
     """
+    _check_readable(path)
+    ending = Path(path).suffix.lower()
+    _check_extra(ending)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return {".safetensors": _read_safetensors, ".npz": _read_npz}.get(ending, _read_torch)(path)
+    except RnnscopeError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        raise _refused(path, ending, str(error)) from error
+
+
+def _check_readable(path: str) -> None:
     try:
         found = Path(path).stat()
         if stat.S_ISDIR(found.st_mode):
@@ -50,75 +67,52 @@ def read_file(path: str) -> Any:
         raise RnnscopeError(f"{path}: {error.strerror or error}") from error
     except ValueError as error:  # such as a NUL in the name
         raise RnnscopeError(f"{path!r}: {error}") from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _READERS.get(Path(path).suffix.lower(), _read_torch)(path)
 
 
-def check_target(path: str, force: bool = False) -> None:
-    """Do nothing where a file of tensors can be written under a name.
-
-    Raises:
-        RnnscopeError: an ending that names no format, a file that is there already, no such folder, a missing extra.
-    """
-    check_ending(path, ENDINGS)
-    check_place(path, force)
-    if (ending := Path(path).suffix.lower()) in _EXTRAS:
-        _extra(ending)
-
-
-@contextmanager
-def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, force: bool = False) -> Iterator[str]:
-    """Write tensors under their names, in the format that the ending names: see `whole_file`.
-
-    Args:
-        about: kept under the key ABOUT, in .safetensors as metadata.
-        force: whether a file that is there already is replaced.
-
-    Raises:
-        RnnscopeError: as `check_target`, a dtype that the format cannot say, or a disk that is full.
-    """
-    check_target(path, force)
-    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    with whole_file(path, _bytes(path, Path(path).suffix.lower(), plain, about), force) as part:
-        yield part
-
-
-def _bytes(path: str, ending: str, tensors: dict[str, Tensor], about: str | None) -> bytes:
-    if ending == ".safetensors":
-        from safetensors.torch import save
-
-        return save(tensors, None if about is None else {ABOUT: about})
-    if ending == ".npz":
-        return _npz_bytes(path, tensors, about)
-    stream = io.BytesIO()
-    torch.save(tensors if about is None else tensors | {ABOUT: about}, stream)
-    return stream.getvalue()
+def _check_extra(ending: str) -> None:
+    if name := _EXTRAS.get(ending):
+        try:
+            __import__(name)
+        except ImportError as error:
+            raise RnnscopeError(
+                f"{ending} files need the package {name}", f"install the extra: pip install 'rnnscope[{name}]'"
+            ) from error
 
 
 def _read_torch(path: str) -> Any:
-    try:
-        if zipfile.is_zipfile(path):
-            _check_sums(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except RnnscopeError:
-        raise
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        raise _refused(path, str(error)) from error
+    if zipfile.is_zipfile(path):  # torch itself does not look at the checksums of its files
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise RnnscopeError(f"{path} is damaged: the checksum of {damaged} does not fit", "copy it anew")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _check_sums(path: str) -> None:
-    """torch itself does not look at the checksums of its files."""
-    with zipfile.ZipFile(path) as archive:
-        damaged = archive.testzip()
-    if damaged is not None:
-        raise RnnscopeError(f"{path} is damaged: the checksum of {damaged} does not fit", "copy it anew")
+def _read_safetensors(path: str) -> Any:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        about = (file.metadata() or {}).get(ABOUT)
+        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    return found if about is None else found | {ABOUT: about}
 
 
-def _refused(path: str, reason: str) -> RnnscopeError:
-    """Why torch does not open a file, in the user's words."""
+def _read_npz(path: str) -> Any:
+    import numpy
+
+    with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    about = arrays.pop(ABOUT, None)
+    found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
+    return found if about is None else found | {ABOUT: str(about)}
+
+
+def _refused(path: str, ending: str, reason: str) -> RnnscopeError:
+    """Why a file cannot be opened, in the user's words."""
+    if ending in _EXTRAS:
+        what = ".npz file of numbers" if ending == ".npz" else f"{ending} file"
+        first_line = reason.split("\n")[0]
+        return RnnscopeError(f"{path} is damaged, cut short or no {what} ({first_line})")
     if "TorchScript" in reason:
         return RnnscopeError(f"{path} is a TorchScript archive, which holds code", "save the module's state_dict()")
     if found := _GLOBAL.search(reason):
@@ -132,61 +126,40 @@ def _refused(path: str, reason: str) -> RnnscopeError:
     return RnnscopeError(f"{path} is damaged, cut short or no file of tensors", "copy it anew, or save a state_dict()")
 
 
-def _read_safetensors(path: str) -> Any:
-    _extra(".safetensors")
-    from safetensors import safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = (file.metadata() or {}).get(ABOUT)
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).split("\n")[0]
-        raise RnnscopeError(f"{path} is damaged, cut short or no .safetensors file ({reason})") from error
-    return found if about is None else found | {ABOUT: about}
+def check_target(path: str, force: bool = False) -> None:
+    """Raise unless a file can be written: its ending names a format whose extra is there, and its place is free."""
+    check_ending(path, ENDINGS)
+    check_place(path, force)
+    _check_extra(Path(path).suffix.lower())
 
 
-def _read_npz(path: str) -> Any:
-    _extra(".npz")
-    import numpy
+@contextmanager
+def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, force: bool = False) -> Iterator[str]:
+    """Write tensors under their names, as `whole_file` does, to a place that `check_target` has found good.
 
-    try:
-        with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = arrays.pop(ABOUT, None)
-        found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
-    except Exception as error:
-        if is_out_of_memory(error):
-            raise
-        reason = str(error).split("\n")[0]
-        raise RnnscopeError(f"{path} is damaged, cut short or no .npz file of numbers ({reason})") from error
-    return found if about is None else found | {ABOUT: str(about)}
+    The text `about` is kept under the key ABOUT, in .safetensors as metadata. Raises RnnscopeError where the format has
+    no such dtype, or the file cannot be written after all.
+    """
+    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+    with whole_file(path, _bytes(path, plain, {} if about is None else {ABOUT: about}), force) as part:
+        yield part
 
 
-_READERS = {".safetensors": _read_safetensors, ".npz": _read_npz}
+def _bytes(path: str, tensors: dict[str, Tensor], about: dict[str, str]) -> bytes:
+    """The content of a file, in the format that its ending names."""
+    ending = Path(path).suffix.lower()
+    if ending == ".safetensors":
+        from safetensors.torch import save
 
-_EXTRAS = {".safetensors": "safetensors", ".npz": "numpy"}
-"""The package that a format needs; the extra has its name."""
-
-
-def _npz_bytes(path: str, tensors: Mapping[str, Tensor], about: str | None) -> bytes:
-    import numpy
-
-    if odd := next((name for name, each in tensors.items() if each.dtype == torch.bfloat16), None):
-        raise RnnscopeError(f"{path}: {odd} is in bfloat16, which NumPy does not know", "use .pt or .safetensors")
-    arrays: dict[str, Any] = {name: each.numpy() for name, each in tensors.items()}
+        return save(tensors, about or None)
     stream = io.BytesIO()
-    numpy.savez(stream, **(arrays if about is None else arrays | {ABOUT: numpy.array(about)}))
+    if ending == ".npz":
+        import numpy
+
+        if odd := next((name for name, each in tensors.items() if each.dtype == torch.bfloat16), None):
+            raise RnnscopeError(f"{path}: {odd} is in bfloat16, which NumPy does not know", "use .pt or .safetensors")
+        arrays: dict[str, Any] = {name: each.numpy() for name, each in tensors.items()}
+        numpy.savez(stream, **arrays, **about)  # type: ignore[arg-type]
+    else:
+        torch.save(tensors | about, stream)
     return stream.getvalue()
-
-
-def _extra(ending: str) -> None:
-    name = _EXTRAS[ending]
-    try:
-        __import__(name)
-    except ImportError as error:
-        raise RnnscopeError(
-            f"{ending} files need the package {name}", f"install the extra: pip install 'rnnscope[{name}]'"
-        ) from error

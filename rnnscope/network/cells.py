@@ -17,14 +17,9 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import State, Step, walk
 
 Sequence: TypeAlias = Tensor | PackedSequence
-
-
 Hidden: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
-
 CELLS: dict[str, Any] = {"rnn": nn.RNNCell, "lstm": nn.LSTMCell, "gru": nn.GRUCell}
-
-
 MODULES: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
@@ -35,12 +30,15 @@ class StackedCells(nn.Module):
     `reverse_cells.{layer}.…` for the backward direction.
 
     Args:
-        kind: rnn, lstm or gru.
-        input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional: as torch's modules
-            take them.
+        kind: rnn, lstm or gru. All other arguments are those of torch's modules.
 
     Raises:
-        RnnscopeError: an unknown kind, or a size that is not positive.
+        RnnscopeError: an unknown kind, a size that is not positive, or a nonlinearity or dropout that is not allowed.
+
+    >>> cells = StackedCells("lstm", input_size=3, hidden_size=4, num_layers=2)
+    >>> y, (h, c) = cells(torch.zeros(7, 5, 3))
+    >>> tuple(y.shape), tuple(h.shape), tuple(c.shape)
+    ((7, 5, 4), (2, 5, 4), (2, 5, 4))
 
     Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTMCell.html
     """
@@ -76,11 +74,12 @@ class StackedCells(nn.Module):
         self.nonlinearity, self.bias, self.batch_first = nonlinearity, bias, batch_first
         self.dropout, self.bidirectional = dropout, bidirectional
         widths = [input_size] + [(2 if bidirectional else 1) * hidden_size] * (num_layers - 1)
-        extra = {"nonlinearity": nonlinearity} if kind == "rnn" else {}
+        options: dict[str, Any] = {"bias": bias, "device": device, "dtype": dtype}
+        if kind == "rnn":
+            options["nonlinearity"] = nonlinearity
 
         def stack() -> nn.ModuleList:
-            make, options = CELLS[kind], {"bias": bias, "device": device, "dtype": dtype, **extra}
-            return nn.ModuleList(make(width, hidden_size, **options) for width in widths)
+            return nn.ModuleList(CELLS[kind](width, hidden_size, **options) for width in widths)
 
         self.cells = stack()
         self.reverse_cells = stack() if bidirectional else nn.ModuleList()
@@ -90,11 +89,10 @@ class StackedCells(nn.Module):
 
         Args:
             input: (L, N, H_in), (N, L, H_in) with batch_first, (L, H_in) unbatched, or a packed sequence.
-            hx: h0: (D·K, N, H), and for an LSTM the pair of it and c0: (D·K, N, H); without N where input is unbatched;
-                zeros when None.
+            hx: h0: (D·K, N, H), or the pair (h0, c0) for an LSTM; without N for an unbatched input; zeros when None.
 
         Returns:
-            output: (L, N, D·H), laid out or packed as input is, and the last state, in the form of hx.
+            y: (L, N, D·H), laid out or packed as input is, and the last state, in the form of hx.
 
         Raises:
             RnnscopeError: input or hx of another form, shape or dtype, with what was expected.
@@ -115,11 +113,11 @@ class StackedCells(nn.Module):
 
     @classmethod
     def from_module(cls, module: nn.RNNBase) -> "StackedCells":
-        """The same network as nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
+        """The same network as an nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
 
         Raises:
-            RnnscopeError: another module, one that computes something of its own, one with proj_size, which nn.LSTMCell
-                does not know, or one whose weights are reparametrised or of more than one dtype or device.
+            RnnscopeError: another module, one with a forward of its own, one with proj_size, which nn.LSTMCell does not
+                know, or one whose weights are reparametrised or of more than one dtype or device.
         """
         kind = next((kind for kind, each in MODULES.items() if isinstance(module, each)), None)
         if kind is None or type(module).forward is not MODULES[kind].forward:
@@ -127,16 +125,9 @@ class StackedCells(nn.Module):
         if module.proj_size:
             raise RnnscopeError(f"nn.LSTMCell knows no projection, and the nn.LSTM has proj_size={module.proj_size}")
         weight = next(module.parameters())
-        stacked = cls(
-            kind,
-            module.input_size,
-            module.hidden_size,
-            module.num_layers,
-            nonlinearity=getattr(module, "nonlinearity", "tanh"),
-            **_common(module),
-            device=weight.device,
-            dtype=weight.dtype,
-        )
+        options = _common(module) | {"device": weight.device, "dtype": weight.dtype}
+        options["nonlinearity"] = getattr(module, "nonlinearity", "tanh")
+        stacked = cls(kind, module.input_size, module.hidden_size, module.num_layers, **options)
         _copy_weights(module, stacked)
         return stacked
 
@@ -153,9 +144,8 @@ class StackedCells(nn.Module):
     def extra_repr(self) -> str:
         """What the constructor was given, as torch's modules show it."""
         options = {"num_layers": self.num_layers, "nonlinearity": self.nonlinearity, **_common(self)}
-        return ", ".join(
-            [self.kind, f"{self.input_size}, {self.hidden_size}", *(f"{k}={v}" for k, v in options.items())]
-        )
+        words = ", ".join(f"{name}={value}" for name, value in options.items())
+        return f"{self.kind}, {self.input_size}, {self.hidden_size}, {words}"
 
     def _walk(self, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
         cells = zip(self.cells, self.reverse_cells, strict=True) if self.bidirectional else zip(self.cells, strict=True)
@@ -178,33 +168,31 @@ class StackedCells(nn.Module):
             self._refuse(f"input has shape {tuple(x.shape)}", "a sequence of at least one step")
         if x.shape[-1] != self.input_size:
             self._refuse(f"input has {x.shape[-1]} features", f"input_size {self.input_size}")
+        self._check_dtype("input", x)
+
+    def _check_dtype(self, name: str, tensor: Tensor) -> None:
         expected = next(self.parameters()).dtype
-        if x.dtype != expected and not torch.is_autocast_enabled(x.device.type):
-            self._refuse(f"input is in {x.dtype}", f"{expected} as the weights are")
+        if tensor.dtype != expected and not torch.is_autocast_enabled(tensor.device.type):
+            self._refuse(f"{name} is in {tensor.dtype}", f"{expected} as the weights are")
 
     def _initial(self, x: Tensor, hx: Hidden | None, batched: bool) -> State:
         """hx as a state with N, checked: h0: (D·K, N, H), and c0."""
-        rows, names = (
-            (2 if self.bidirectional else 1) * self.num_layers,
-            ("h0", "c0") if self.kind == "lstm" else ("h0",),
-        )
+        is_lstm, rows = self.kind == "lstm", (2 if self.bidirectional else 1) * self.num_layers
         shape = (rows, x.shape[1], self.hidden_size)
         if hx is None:
-            return tuple(x.new_zeros(shape) for _ in names)
-        state = hx if isinstance(hx, (tuple, list)) else (hx,)
-        if len(state) != len(names) or isinstance(hx, (tuple, list)) is not (self.kind == "lstm"):
-            got = (
-                f"a {type(hx).__name__} of {len(state)}" if isinstance(hx, (tuple, list)) else f"a {type(hx).__name__}"
-            )
-            self._refuse(f"hx is {got}", "the pair (h0, c0)" if self.kind == "lstm" else "the tensor h0")
+            return tuple(x.new_zeros(shape) for _ in range(2 if is_lstm else 1))
+        is_tuple = isinstance(hx, (tuple, list))
+        state = tuple(hx) if is_tuple else (hx,)
+        if is_tuple is not is_lstm or (is_lstm and len(state) != 2):
+            got = f"a {type(hx).__name__}" + (f" of {len(state)}" if is_tuple else "")
+            self._refuse(f"hx is {got}", "the pair (h0, c0)" if is_lstm else "the tensor h0")
         expected = shape if batched else (rows, self.hidden_size)
-        for name, each in zip(names, state, strict=True):
+        for name, each in zip(("h0", "c0"), state, strict=False):
             if not isinstance(each, Tensor) or tuple(each.shape) != expected:
                 got = f"shape {tuple(each.shape)}" if isinstance(each, Tensor) else f"type {type(each).__name__}"
                 self._refuse(f"{name} has {got}", f"shape {expected}")
-            if each.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
-                self._refuse(f"{name} is in {each.dtype}", f"{x.dtype} as the weights are")
-        return tuple(state) if batched else tuple(each.unsqueeze(1) for each in state)
+            self._check_dtype(name, each)
+        return state if batched else tuple(each.unsqueeze(1) for each in state)
 
     def _refuse(self, got: str, expected: str) -> NoReturn:
         raise RnnscopeError(f"StackedCells({self.kind}): {got}, but {expected} was expected")
@@ -226,26 +214,22 @@ def _common(network: Any) -> dict[str, Any]:
 
 
 def _copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """Give the target the source's weights under its own names, tied as they are, its mode and its frozen ones."""
+    """Copy the weights under the target's own names; what is tied, frozen or in training stays so."""
     theirs = dict(source.named_parameters(remove_duplicate=False))
     ours = dict(target.named_parameters())
+    network = type(source).__name__
     if odd := sorted(theirs.keys() ^ {cell_name(name) for name in ours}):
-        raise RnnscopeError(
-            f"{odd[0]} is reparametrised, or no parameter of {type(source).__name__}: make it plain first"
-        )
+        raise RnnscopeError(f"{odd[0]} is reparametrised, or no parameter of {network}: make it plain first")
     if len({(each.dtype, each.device) for each in theirs.values()}) > 1:
-        raise RnnscopeError(f"the weights of the {type(source).__name__} are not all of one dtype and on one device")
+        raise RnnscopeError(f"the weights of the {network} are not all of one dtype and on one device")
     made: dict[int, nn.Parameter] = {}
     for name, each in ours.items():
         original = theirs[cell_name(name)]
-        if id(original) in made:
-            owner, _, own_name = name.rpartition(".")
-            setattr(target.get_submodule(owner), own_name, made[id(original)])
-            continue
         with torch.no_grad():
             each.copy_(original)
         each.requires_grad_(original.requires_grad)
-        made[id(original)] = each
+        owner, _, own_name = name.rpartition(".")
+        setattr(target.get_submodule(owner), own_name, made.setdefault(id(original), each))
     target.train(source.training)
 
 
@@ -256,18 +240,18 @@ def _packed_like(given: PackedSequence, y: Tensor) -> PackedSequence:
     return PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
 
 
-_SHAPES = 256
-"""Shapes and dtypes for which a step may be compiled in one process; torch's own limit of 8 is a guard for servers."""
+_MOST_SHAPES = 256
+"""A step may be compiled for so many shapes and dtypes in one process; torch's limit of 8 is a guard for servers."""
 
 
 class CompiledCells(StackedCells):
     """StackedCells whose cells are compiled; parameters, input and output are the same."""
 
     def forward(self, input: Sequence, hx: Hidden | None = None) -> tuple[Sequence, Hidden]:
-        """As StackedCells.forward; the first step of each shape and dtype waits for the compiler."""
+        """The same as StackedCells.forward; the first step of each shape and dtype waits for the compiler."""
         import torch._dynamo.config  # not there before it is asked for
 
-        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=_SHAPES):
+        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
             # dynamo looks at .grad of everything that it traces.
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             try:
@@ -285,7 +269,7 @@ class CompiledCells(StackedCells):
 
 
 def compilations() -> int:
-    """How many graphs torch.compile has made in this process."""
+    """The number of graphs that torch.compile has made in this process."""
     from torch._dynamo.utils import counters
 
     return int(counters["stats"]["unique_graphs"])
@@ -304,7 +288,7 @@ def _compiled(name: str) -> Any:
 
 
 def without_compiler(error: Exception) -> RnnscopeError | None:
-    """What to say where torch.compile finds nothing that it could compile with; None for any other error."""
+    """The error to raise where torch.compile finds no compiler; None for any other error."""
     reason = str(error).split("\n")[0]
     if "compiler" in reason or "Triton" in reason or "torch.compile is not supported" in reason:
         return RnnscopeError(

@@ -14,21 +14,13 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import BLOCK, GATES, dim_sizes, gate_rows, layer_parameters, tensor_shapes
 from rnnscope.spec.spec import Spec
 
-MOST_ROWS = 1_000_000
-"""A document, for JSON or TSV, is whole up to this many rows and refused above."""
-
-
-def parameter_rows(spec: Spec) -> int:
-    """How many parameters (tensors, not numbers) the network has."""
-    return over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
-
 
 def parameter_count(spec: Spec) -> int:
     """Numbers to learn: D·(G·H·(I + H_out) + 2·G·H + P·H) for each layer.
 
     I is H_in in the first layer and D·H_out above it; 2·G·H are the two biases; P·H is the projection.
     """
-    return over_layers(spec, lambda layer: sum(each.count for each in layer_parameters(spec, layer)))
+    return _over_layers(spec, lambda layer: sum(each.count for each in layer_parameters(spec, layer)))
 
 
 def macs(spec: Spec) -> int:
@@ -38,12 +30,11 @@ def macs(spec: Spec) -> int:
     Only products with a weight matrix count, as is the custom: a bias is added and a gate applied without one. One
     step of LSTMCell(10, 20) at batch 5 is 4·20·(10 + 20)·5 = 12,000.
     """
-    return real_steps(spec) * over_layers(spec, lambda layer: layer_macs(spec, layer))
 
+    def of_step(layer: int) -> int:
+        return sum(each.count for each in layer_parameters(spec, layer) if len(each.shape) == 2)
 
-def layer_macs(spec: Spec, layer: int) -> int:
-    """Multiply-accumulates of one step of one sequence in one layer."""
-    return sum(each.count for each in layer_parameters(spec, layer) if len(each.shape) == 2)
+    return real_steps(spec) * _over_layers(spec, of_step)
 
 
 def parameter_formula(spec: Spec) -> str:
@@ -74,64 +65,51 @@ def real_steps(spec: Spec) -> int:
     return spec.seq_len * spec.batch_size if spec.lengths is None else sum(spec.lengths)
 
 
-def over_layers(spec: Spec, count: Callable[[int], int]) -> int:
+def _over_layers(spec: Spec, count: Callable[[int], int]) -> int:
     """A sum over the layers. All above the first are alike, so that a million layers cost no more than two."""
-    return count(0) + ((spec.num_layers - 1) * count(1) if spec.num_layers > 1 else 0)
+    return count(0) + (spec.num_layers - 1) * count(1)
+
+
+MOST_ROWS = 1_000_000
+"""A document, for JSON or TSV, is whole up to this many rows and refused above."""
 
 
 def check_rows(spec: Spec, by_step: int = 0) -> None:
-    """Refuse a Spec whose parameters are more rows than a document is whole with.
-
-    Args:
-        by_step: how many rows there are for every step of every layer and direction.
-
-    Raises:
-        RnnscopeError: more than MOST_ROWS.
-    """
-    rows = parameter_rows(spec)
+    """Raise unless a document has room for all parameters, and for so many rows by step, layer and direction."""
+    rows = _over_layers(spec, lambda layer: len(layer_parameters(spec, layer)))
+    too_many = f"are over the limit of {MOST_ROWS:,} rows"
     if by_step * spec.seq_len * spec.num_layers * spec.directions > MOST_ROWS:
-        raise RnnscopeError(
-            f"--seq-len is {spec.seq_len}: its steps in all layers are over the limit of {MOST_ROWS:,} rows",
-            "use --format table, which leaves out the steps in the middle",
-        )
+        what = f"--seq-len is {spec.seq_len}: its steps in all layers {too_many}"
+        raise RnnscopeError(what, "use --format table, which leaves out the steps in the middle")
     if rows > MOST_ROWS:
-        raise RnnscopeError(
-            f"--layers is {spec.num_layers}: its {rows:,} parameters are over the limit of {MOST_ROWS:,} rows",
-            "use --format table, which leaves out the layers in the middle",
-        )
+        what = f"--layers is {spec.num_layers}: its {rows:,} parameters {too_many}"
+        raise RnnscopeError(what, "use --format table, which leaves out the layers in the middle")
 
 
 BYTES_OF_TORCH = 448 * 2**20
 """What the process takes once torch is imported, the pieces in which differences are taken, and what the allocator
 keeps of freed steps: 230, 90 and up to 100 MiB were measured."""
 
-
 BYTES_PER_STEP = 1400
 """Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
-
 
 BYTES_PER_STEP_OF_AUTOGRAD = 9_000
 """What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured.
 
-Where every operation is rounded at random, it is twice as many: 16,300, 9,300 and 13,600."""
-
+It keeps twice as many where every operation is rounded at random: 16,300, 9,300 and 13,600."""
 
 BYTES_PER_LAYER = 40_000
 """The Python objects of one layer in the module and in the stack of cells."""
 
-
 MOST_WATCHED_STEPS = 10_000
-"""Of more steps, in all layers and directions, torch's profiler would keep more than is to be measured: some 60 records
-of each were counted."""
-
+"""Over all layers and directions. torch's profiler keeps some 60 records of each step, and of more steps it would keep
+more than is to be measured."""
 
 COPIES_OF_STATES = 9
 """How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
 
-
 COSTLY = ("grad", "reference", "resync", "map", "chunk")
 """What may be asked of a comparison that decides how much it takes: the arguments of `check_memory`."""
-
 
 DRAWN = 8
 """Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
@@ -145,17 +123,16 @@ def needed_bytes(
     map: bool = False,
     chunk: int | None = None,
 ) -> int:
-    """The most bytes that a comparison of two subjects holds at one time.
+    """The most bytes that a comparison of two subjects holds at one time, for the arguments of `check_memory`.
 
-    Weights: as they are drawn and rounded, and once more in the network that runs. h0 and c0: the same. x: in the dtype
-    of the sides, in that of the network that runs, and what is drawn of it at a time. y, h and c: of every run so far,
-    and of the one that runs as steps, as a stack and a copy of each where batch_first leaves it strided; the gates of
-    an LSTM or a GRU in between, each as large as y; and their distances from each other. With the reference it runs in
-    float64 too: each side, the equations, and these rounded at random where that is needed. Without it no more steps
-    are there at a time than those of a chunk, where one was asked for, and of the blocks that it is cut out of. With
-    gradients every step of every layer keeps what its derivative needs, most of all where every operation is rounded at
-    random, and every run has a gradient for each parameter. Where every step is compared by itself, the states of all
-    steps come on top; where a map is drawn, the outputs and the gates of every layer.
+    - Weights, h0 and c0: as they are drawn and rounded, and once more in the network that runs.
+    - x: in the dtype of the sides, in that of the network that runs, and what is drawn of it at a time.
+    - y, h and c: of every run so far; of the one that runs as steps, as a stack, and as a copy where batch_first leaves
+      them strided; the gates of an LSTM or a GRU, each as large as y; and their distances from each other.
+    - With the reference, each side and the equations in float64 too, and the equations rounded at random. Without it
+      no more steps than those of a chunk and of the blocks that it is cut out of.
+    - With gradients, what the derivative of every step of every layer needs, and a gradient of each run's parameters.
+    - Where every step is compared by itself, the states of all steps; for a map, outputs and gates of every layer.
     """
     if chunk is not None and not reference and spec.lengths is None:
         spec = replace(spec, seq_len=min(spec.seq_len, chunk + 2 * BLOCK))
@@ -178,17 +155,9 @@ def needed_bytes(
 
 
 def check_steps(spec: Spec) -> None:
-    """Refuse to compare every step by itself where the states of all steps would not fit.
-
-    Raises:
-        RnnscopeError: with both figures.
-    """
-    free, needed = free_bytes(), steps_bytes(spec)
-    if free is not None and needed > free:
-        raise RnnscopeError(
-            f"every step by itself needs about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
-            "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
-        )
+    """Raise unless the states of all steps fit into memory, so that every step can be compared by itself."""
+    hint = "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check"
+    check_free(steps_bytes(spec), "every step by itself needs about", hint)
 
 
 def steps_bytes(spec: Spec) -> int:
@@ -196,17 +165,6 @@ def steps_bytes(spec: Spec) -> int:
     rows = spec.directions * spec.num_layers * spec.seq_len * spec.batch_size
     width = spec.output_size + (spec.hidden_size if spec.kind == "lstm" else 0)
     return rows * width * DRAWN * COPIES_OF_STATES
-
-
-def free_bytes(root: Path = Path("/")) -> int | None:
-    """Bytes that a process may still take: the machine's free memory or what its control group leaves, the smaller.
-
-    None where neither can be read (they are read on Linux; elsewhere all physical memory counts as free).
-    """
-    found = [each for each in (_available(root), _group_available(root)) if each is not None]
-    if found or not hasattr(os, "sysconf"):
-        return min(found, default=None)
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def check_memory(
@@ -218,27 +176,34 @@ def check_memory(
     map: bool = False,
     chunk: int | None = None,
 ) -> None:
-    """Refuse a Spec that the machine cannot hold.
+    """Raise unless the machine can hold a comparison of the network.
 
     Args:
-        free: bytes that may be used; what `free_bytes` finds when None.
+        free: bytes that may be used; what the machine has free when None.
         grad: whether gradients are computed too.
         reference: whether the equations are run in float64 too.
         resync: whether every step is compared by itself.
         map: whether a map of the differences is drawn.
-        chunk: steps that are run at a time, where not all are.
+        chunk: steps that are run at a time; all when None.
 
     Raises:
         RnnscopeError: with both figures.
+
+    >>> check_memory(Spec(), free=2**30)
+    >>> check_memory(Spec(hidden_size=100_000), free=2**30)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    rnnscope.errors.RnnscopeError: these sizes need about 671 GiB of memory, and 1 GiB is free; make ... smaller, ...
     """
+    sizes = "--lengths" if spec.lengths else "--seq-len, --batch"
+    hint = f"make {sizes}, --hidden-size or --layers smaller, or add --no-memory-check"
+    check_free(needed_bytes(spec, grad, reference, resync, map, chunk), "these sizes need about", hint, free)
+
+
+def check_free(needed: int, what: str, hint: str, free: int | None = None) -> None:
+    """Raise, with both figures, unless so many bytes are free: what the machine has free when None."""
     free = free_bytes() if free is None else free
-    needed = needed_bytes(spec, grad, reference, resync, map, chunk)
     if free is not None and needed > free:
-        raise RnnscopeError(
-            f"these sizes need about {human_bytes(needed)} of memory, and {human_bytes(free)} is free",
-            f"make {'--lengths' if spec.lengths else '--seq-len, --batch'}, --hidden-size or --layers smaller, "
-            "or add --no-memory-check",
-        )
+        raise RnnscopeError(f"{what} {human_bytes(needed)} of memory, and {human_bytes(free)} is free", hint)
 
 
 def human_bytes(count: int) -> str:
@@ -248,30 +213,29 @@ def human_bytes(count: int) -> str:
     return f"{count} B" if power == 0 else f"{count / 1024**power:.3g} {units[power]}"
 
 
-def _available(root: Path) -> int | None:
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    kilobytes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(kilobytes[0]) * 1024 if kilobytes else None
+def free_bytes(root: Path = Path("/")) -> int | None:
+    """Bytes that a process may still take: the free memory of the machine, or the less that its control group leaves.
+
+    Both are read on Linux. Elsewhere all physical memory counts as free, and None stands where it is not known.
+    """
+    machine = [line for line in _lines(root / "proc/meminfo") if line.startswith("MemAvailable:")]
+    found = [int(line.split()[1]) * 1024 for line in machine] + _left_by_groups(root)
+    if found or not hasattr(os, "sysconf"):
+        return min(found, default=None)
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _group_available(root: Path) -> int | None:
-    """The least that a control group of this process, or one above it, leaves; its idle file cache counts as free."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return None
+def _left_by_groups(root: Path) -> list[int]:
+    """What each control group of this process, or above it, leaves; its idle file cache counts as free."""
     left = []
-    for line in lines:  # "0::/path" in version 2, "4:memory:/path" in version 1
+    for line in _lines(root / "proc/self/cgroup"):  # "0::/path" in version 2, "4:memory:/path" in version 1
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             left += _limits(root / "sys/fs/cgroup", path, ("memory.max", "memory.current", "inactive_file"))
         elif "memory" in controllers.split(","):
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
             left += _limits(root / "sys/fs/cgroup/memory", path, names)
-    return min(left, default=None)
+    return left
 
 
 def _limits(base: Path, path: str, names: tuple[str, str, str]) -> list[int]:
@@ -288,3 +252,10 @@ def _limits(base: Path, path: str, names: tuple[str, str, str]) -> list[int]:
             continue
         left.append(allowed - used + int(stat.get(idle, 0)))
     return left
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []

@@ -1,8 +1,11 @@
 """The formulas: one time step of RNN, LSTM and GRU in the letters of torch's documentation, and the walk over steps.
 
-A product with a weight is written as `x @ W.T`, so that a row of W belongs to a unit. The rows of several gates stand
-in one matrix, in the order that the names of the unpacked chunks give. The walk serves cells and equations alike: it
-knows neither weights nor gates, and its sequences start with L. Its callers lay out batch_first and unbatched input.
+A product with a weight is written as `x @ W.T`, so that a row of W belongs to a unit. The rows of the gates stand in
+one matrix, in the order in which they are unpacked from its chunks. The walk serves cells and equations alike: it knows
+neither weights nor gates, and its sequences start with L. Its callers lay out batch_first and unbatched input.
+
+Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html, and torch.nn.LSTM.html and torch.nn.GRU.html
+beside it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,10 +19,8 @@ from rnnscope.network.shapes import GATES
 State = tuple[Tensor, ...]
 """(h,), or (h, c) for an LSTM. h: (N, H_out), c: (N, H)."""
 
-
 Step = Callable[[Tensor, State], State]
 """One time step of one layer in one direction: x: (N, H_in) and the state before it give the state after it."""
-
 
 Steps = Sequence[Tensor]
 """A sequence of L tensors (N, ·), one a step."""
@@ -47,8 +48,8 @@ def walk(
     """
     steps: Steps = x.unbind(0)
     masks = None if real is None else real.unbind(0)
-    # Each row in a place of its own, as the states are that follow: products are rounded by where in memory numbers
-    # stand, and a walk that goes on from the state of another must give what one walk gives.
+    # Where numbers stand in memory decides how products are rounded. So each row gets a place of its own, as later
+    # states have: otherwise a walk that goes on from the state of another would not give what one walk gives.
     rows = iter(zip(*([row.clone() for row in each.unbind(0)] for each in initial), strict=True))
     last: list[State] = []
     for number, directions in enumerate(layers):
@@ -56,7 +57,7 @@ def walk(
             steps = [between(step) for step in steps]
         halves = []
         for reverse, step in enumerate(directions):
-            half, state = walk_direction(step, steps, next(rows), masks, bool(reverse))
+            half, state = _walk_direction(step, steps, next(rows), masks, bool(reverse))
             halves.append(half)
             last.append(state)
         steps = halves[0] if len(halves) == 1 else [torch.cat(pair, -1) for pair in zip(*halves, strict=True)]
@@ -65,20 +66,16 @@ def walk(
     return torch.stack(tuple(steps)), tuple(torch.stack(each) for each in zip(*last, strict=True))
 
 
-def walk_direction(
+def _walk_direction(
     step: Step, steps: Steps, state: State, masks: Steps | None, reverse: bool
 ) -> tuple[list[Tensor], State]:
-    """h after each step, in the order of time whichever way it was walked, and the state after the last one walked."""
-    order = -1 if reverse else 1
-    walked = []
-    if masks is None:
-        for x in steps[::order]:
-            state = step(x, state)
-            walked.append(state[0])
-    else:
-        for x, mask in zip(steps[::order], masks[::order], strict=True):
-            state = tuple(torch.where(mask, new, old) for new, old in zip(step(x, state), state, strict=True))
-            walked.append(state[0])
+    """h after each step, in the order of time in either direction, and the state after the last step walked."""
+    order, walked = -1 if reverse else 1, []
+    every_mask = [None] * len(steps) if masks is None else masks
+    for x, mask in zip(steps[::order], every_mask[::order], strict=True):
+        new = step(x, state)
+        state = new if mask is None else tuple(torch.where(mask, *pair) for pair in zip(new, state, strict=True))
+        walked.append(state[0])
     return walked[::order], state
 
 
@@ -98,64 +95,37 @@ class Layer:
 
 
 def rnn_step(w: Layer, x: Tensor, state: State, nonlinearity: str = "tanh") -> State:
-    """h' = tanh(W_ih·x + b_ih + W_hh·h + b_hh), or relu instead of tanh.
-
-    Args:
-        x: (N, H_in).
-        state: (h,), h: (N, H).
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html
-    """
+    """h' = tanh(W_ih·x + b_ih + W_hh·h + b_hh), or relu instead of tanh; x: (N, H_in), h: (N, H)."""
     (h,) = state
     a = affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)
     return (torch.tanh(a) if nonlinearity == "tanh" else torch.relu(a),)
 
 
 def lstm_step(w: Layer, x: Tensor, state: State) -> State:
-    """i, f, o = σ(…), g = tanh(…), c' = f·c + i·g, h' = o·tanh(c'), and W_hr·h' with a projection.
-
-    Args:
-        x: (N, H_in).
-        state: (h, c), h: (N, H_out), c: (N, H).
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
-    """
-    _, c = state
+    """c' = f·c + i·g, h' = o·tanh(c'), and W_hr·h' with a projection; x: (N, H_in), h: (N, H_out), c: (N, H)."""
     i, f, g, o = lstm_gates(w, x, state)
-    c = f * c + i * g
+    c = f * state[1] + i * g
     h = o * torch.tanh(c)
     return (h if w.W_hr is None else h @ w.W_hr.T), c
 
 
 def lstm_gates(w: Layer, x: Tensor, state: State) -> tuple[Tensor, ...]:
-    """i, f, g, o: (N, H) each: the input, forget, cell and output gate.
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
-    """
+    """i, f, o = σ(W_i·x + b_i + W_h·h + b_h), g = tanh(likewise): (N, H) each: input, forget, cell and output gate."""
     i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(state[0], w.W_hh, w.b_hh)).chunk(4, -1)
     return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
 
 def gru_step(w: Layer, x: Tensor, state: State) -> State:
-    """r, z = σ(…), n = tanh(W_in·x + b_in + r·(W_hn·h + b_hn)), h' = (1 − z)·n + z·h.
-
-    The reset gate acts after the product with W_hn, as in torch and cuDNN, not before it, as in the paper.
-
-    Args:
-        x: (N, H_in).
-        state: (h,), h: (N, H).
-
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
-    """
-    (h,) = state
+    """h' = (1 − z)·n + z·h; x: (N, H_in), h: (N, H)."""
     _, z, n = gru_gates(w, x, state)
-    return ((1 - z) * n + z * h,)
+    return ((1 - z) * n + z * state[0],)
 
 
 def gru_gates(w: Layer, x: Tensor, state: State) -> tuple[Tensor, ...]:
-    """r, z, n: (N, H) each: the reset, update and new gate.
+    """r, z = σ(W_i·x + b_i + W_h·h + b_h), n = tanh(W_in·x + b_in + r·(W_hn·h + b_hn)): (N, H) each.
 
-    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.GRU.html
+    They are the reset, update and new gate. The reset gate acts after the product with W_hn, as in torch and cuDNN, not
+    before it, as in the paper.
     """
     r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
     r_h, z_h, n_h = affine(state[0], w.W_hh, w.b_hh).chunk(3, -1)

@@ -1,4 +1,4 @@
-"""The network on paper: the dims and sizes of every tensor and parameter, what their parts hold, and words for them.
+"""The network on paper: the dims and sizes of every tensor and parameter, what slices hold, and words for them.
 
 Nothing is run and torch is not imported: these are the formulas of torch's documentation.
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
@@ -13,13 +13,14 @@ from rnnscope.spec.spec import Spec
 
 Shape = tuple[int, ...]
 
-
 GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 """The letters of the gates, in the order in which their rows are stacked in weight_ih, weight_hh and the biases."""
 
-
 BLOCK = 256
-"""Steps of x that are drawn at a time, whatever they are drawn for: every length and every chunk sees the same ones."""
+"""Steps of x that are drawn at a time, so that every length and every chunk sees the same ones."""
+
+
+_DIRECTIONS = ("forward", "backward")
 
 
 @dataclass(frozen=True)
@@ -79,20 +80,11 @@ def tensor_shapes(spec: Spec) -> tuple[TensorShape, ...]:
 
 def dim_sizes(spec: Spec) -> dict[str, int]:
     """The size behind each dim name, the G·H of weights (G gates, or 1 without) included."""
+    sizes = {"L": spec.seq_len, "N": spec.batch_size, "H_in": spec.input_size, "H": spec.hidden_size}
+    sizes |= {"P": spec.proj_size, "H_out": spec.output_size, "D": spec.directions, "K": spec.num_layers}
     gates = len(GATES[spec.kind]) or 1
-    return {
-        "L": spec.seq_len,
-        "N": spec.batch_size,
-        "H_in": spec.input_size,
-        "H": spec.hidden_size,
-        "P": spec.proj_size,
-        "H_out": spec.output_size,
-        "D·H_out": spec.directions * spec.output_size,
-        "D": spec.directions,
-        "K": spec.num_layers,
-        "D·K": spec.directions * spec.num_layers,
-        gate_rows(spec): gates * spec.hidden_size,
-    }
+    products = {"D·H_out": sizes["D"] * sizes["H_out"], "D·K": sizes["D"] * sizes["K"]}
+    return sizes | products | {gate_rows(spec): gates * sizes["H"]}
 
 
 def direction_parameters(spec: Spec, layer: int, direction: int) -> tuple[ParameterShape, ...]:
@@ -102,13 +94,14 @@ def direction_parameters(spec: Spec, layer: int, direction: int) -> tuple[Parame
     weight_hr: (P, H), with a projection.
     """
     sizes, rows = dim_sizes(spec), gate_rows(spec)
-    facts = [("weight_ih", (rows, "D·H_out" if layer else "H_in")), ("weight_hh", (rows, "H_out"))]
+    dims_of: dict[str, tuple[str, ...]]
+    dims_of = {"weight_ih": (rows, "D·H_out" if layer else "H_in"), "weight_hh": (rows, "H_out")}
     if spec.bias:
-        facts += [("bias_ih", (rows,)), ("bias_hh", (rows,))]  # type: ignore[list-item]
+        dims_of |= {"bias_ih": (rows,), "bias_hh": (rows,)}
     if spec.proj_size:
-        facts.append(("weight_hr", ("P", "H")))
+        dims_of["weight_hr"] = ("P", "H")
     found = []
-    for base, dims in facts:
+    for base, dims in dims_of.items():
         shape = tuple(sizes[dim] for dim in dims)
         name = f"{base}_l{layer}{'_reverse' if direction else ''}"
         cell = None if spec.proj_size else f"{'reverse_' if direction else ''}cells.{layer}.{base}"
@@ -134,40 +127,40 @@ def gate_rows(spec: Spec) -> str:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of an output: how it is indexed in Python, its shape and what it holds."""
+class Slice:
+    """A slice of an output: how it is indexed in Python, its shape and what it holds."""
 
     name: str
     shape: Shape
     meaning: str
 
 
-def halves(spec: Spec) -> Iterator[Part]:
-    """The two halves of y, where there are two: (L, N, H_out) each, laid out as y is."""
+def halves(spec: Spec) -> Iterator[Slice]:
+    """The forward and the backward half of y: (L, N, H_out) each, laid out as y is; none with one direction."""
     if not spec.bidirectional:
         return
-    sequence = (spec.seq_len,) if spec.unbatched else (spec.seq_len, spec.batch_size)
-    shape = (*(reversed(sequence) if spec.batch_first else sequence), spec.output_size)
-    for direction, word in enumerate(("forward", "backward")):
-        yield Part(f"y[..., {_half(spec, direction)}]", shape, f"{word} states of the top layer, in the order of time")
+    y = next(each for each in tensor_shapes(spec) if each.name == "y")
+    shape = (*y.shape[:-1], spec.output_size)
+    for direction, word in enumerate(_DIRECTIONS):
+        yield Slice(f"y[..., {_half(spec, direction)}]", shape, f"{word} states of the top layer, in the order of time")
 
 
-def rows(spec: Spec, layer: int) -> Iterator[Part]:
+def rows(spec: Spec, layer: int) -> Iterator[Slice]:
     """The rows of h that a layer has, one a direction: (N, H_out) each. c has the same rows, (N, H) each."""
     shape = (spec.output_size,) if spec.unbatched else (spec.batch_size, spec.output_size)
     for direction in range(spec.directions):
         name = f"h[{spec.row_of(layer, direction)}]"
-        words = f"layer {layer}" + (f", {'backward' if direction else 'forward'}" if spec.bidirectional else "")
-        if spec.lengths is None:
+        words = layer_in_words(spec, layer, direction)
+        if spec.lengths is None or direction:
             words += f", after step {0 if direction else spec.seq_len - 1}"
         else:
-            words += ", after step 0" if direction else ", after each item's own last step"
+            words += ", after each item's own last step"
         if layer == spec.num_layers - 1:
             words += f": {last_of_y(spec, direction)}"
-        yield Part(name, shape, words)
+        yield Slice(name, shape, words)
 
 
-def all_parts(spec: Spec) -> Iterator[Part]:
+def slices(spec: Spec) -> Iterator[Slice]:
     """The halves of y and every row of h."""
     yield from halves(spec)
     for layer in range(spec.num_layers):
@@ -175,7 +168,7 @@ def all_parts(spec: Spec) -> Iterator[Part]:
 
 
 def last_of_y(spec: Spec, direction: int) -> str:
-    """The part of y that is the last state of the top layer in a direction."""
+    """The slice of y that is the last state of the top layer in a direction."""
     own_end = spec.lengths is not None and not direction
     step = "0" if direction else "length - 1" if own_end else "-1"
     item = "item" if own_end else ":"
@@ -233,20 +226,12 @@ class Place:
 
 
 def in_order(spec: Spec, place: Place, last: int | None = None) -> tuple[int, ...]:
-    """By what places are sorted in the order of cause.
-
-    Args:
-        last: the last step, where it is not the Spec's.
-    """
+    """The key that sorts places in the order of cause; `last` is the last step, where it is not the Spec's."""
     if not spec.bidirectional:
         return place.step, place.layer
     last = spec.seq_len - 1 if last is None else last
     walked_before = last - place.step if place.direction else place.step
     return place.layer, walked_before, place.direction
-
-
-MOST_LAYERS = 4
-"""A page shows this many layers; of more it shows the first two and the last."""
 
 
 def network_in_words(spec: Spec) -> str:
@@ -260,16 +245,11 @@ def network_in_words(spec: Spec) -> str:
 
 
 def sizes_in_words(spec: Spec, steps: str | None = None) -> str:
-    """The sizes behind the names of the dims.
-
-    Args:
-        steps: said of L instead of the Spec's own, where there are several lengths.
-    """
+    """The sizes behind the names of the dims; `steps` stands for L where there are several lengths."""
     sizes = dim_sizes(spec)
     batch = "one sequence without N" if spec.unbatched else f"N = {counted(sizes['N'], 'sequence')}"
-    hidden = f"H = H_out = {thousands(sizes['H'])}"
-    if spec.proj_size:
-        hidden = f"H = {thousands(sizes['H'])}, P = H_out = {thousands(sizes['P'])}"
+    projection = f"{thousands(sizes['H'])}, P = " if spec.proj_size else ""
+    hidden = f"H = {projection}H_out = {thousands(sizes['H_out'])}"
     return (
         f"L = {steps or counted(sizes['L'], 'step')}, {batch}, H_in = {thousands(sizes['H_in'])}, {hidden}, "
         f"D = {counted(sizes['D'], 'direction')}, K = {counted(sizes['K'], 'layer')}."
@@ -277,9 +257,8 @@ def sizes_in_words(spec: Spec, steps: str | None = None) -> str:
 
 
 def shown_layers(spec: Spec) -> list[int | None]:
-    """From the bottom up: every layer, or of many the first two and the last, with None for those between."""
-    last = spec.num_layers - 1
-    return list(range(last + 1)) if last < MOST_LAYERS else [0, 1, None, last]
+    """From the bottom up: all of up to four layers; of more the first two and the last, with None for those between."""
+    return list(range(spec.num_layers)) if spec.num_layers <= 4 else [0, 1, None, spec.num_layers - 1]
 
 
 def left_out(spec: Spec) -> str:
@@ -289,10 +268,10 @@ def left_out(spec: Spec) -> str:
 
 def layer_in_words(spec: Spec, layer: int, direction: int) -> str:
     """A layer, and its direction where there are two."""
-    return f"layer {layer}" + (f", {('forward', 'backward')[direction]}" if spec.bidirectional else "")
+    return f"layer {layer}" + (f", {_DIRECTIONS[direction]}" if spec.bidirectional else "")
 
 
-def place_in_words(spec: Spec, place: "Place") -> str:
+def place_in_words(spec: Spec, place: Place) -> str:
     """One element of an output."""
     item = "" if place.batch is None else f", item {place.batch}"
     where = layer_in_words(spec, place.layer, place.direction)

@@ -1,7 +1,7 @@
-"""Weights and input: drawn from the seed, or given and checked. Knows nothing of how the network is computed.
+"""Weights and input: drawn from the seed, or given and checked. How the network is computed is not known here.
 
-Drawing is done on the CPU in float64, with the dtype's rounding afterwards, so that a seed means the same numbers in
-every dtype and on every device.
+Numbers are drawn on the CPU in float64 and rounded afterwards, so that a seed means the same numbers in every dtype and
+on every device.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,13 +11,11 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import BLOCK, Shape, parameters, tensor_shapes
+from rnnscope.network.shapes import BLOCK, Shape, TensorShape, parameters, tensor_shapes
 from rnnscope.spec.spec import Spec
 
 Weights = dict[str, Tensor]
 """Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
-
-_STREAMS = {"weights": 0, "input": 1, "cotangents": 2}
 
 
 @dataclass(frozen=True)
@@ -53,18 +51,9 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Input:
-    """x, h0 and c0 by their names, which must have the shapes of the Spec; a state that is left out is zeros.
-
-    Args:
-        source: stands before what is said of a shape.
-
-    Raises:
-        RnnscopeError: a tensor of another shape, with what it must have.
-    """
+    """x, h0 and c0 by their names; a state that is left out is zeros. Raises unless they have the Spec's shapes."""
     found = []
-    for each in tensor_shapes(spec):
-        if each.role == "output":
-            continue
+    for each in _shapes_in(spec):
         tensor = tensors.get(each.name, torch.zeros(each.shape, device="cpu"))
         if tuple(tensor.shape) != each.shape:
             dims = ", ".join(each.dims)
@@ -78,11 +67,7 @@ def input_of(spec: Spec, tensors: Mapping[str, Tensor], source: str = "") -> Inp
 def sizes_of(x: Tensor, batch_first: bool, source: str = "") -> dict[str, int | bool]:
     """The fields of a Spec that an input says: input_size, seq_len, and batch_size or unbatched.
 
-    Args:
-        x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in).
-
-    Raises:
-        RnnscopeError: other dims, or one that is 0.
+    x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in). Raises where it has other dims, or one that is 0.
     """
     if x.dim() not in (2, 3) or 0 in x.shape:
         raise RnnscopeError(
@@ -97,42 +82,42 @@ def draw_weights(spec: Spec) -> Weights:
 
     Source: "Variables" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
     """
-    generator, limit = _generator(spec.seed, "weights"), spec.hidden_size**-0.5
-    return {
-        each.name: _placed(_empty(each.shape).uniform_(-limit, limit, generator=generator), spec)
-        for each in parameters(spec)
-    }
+    generator, limit = _generator(spec, "weights"), spec.hidden_size**-0.5
+
+    def drawn(shape: Shape) -> Tensor:
+        return torch.empty(shape, dtype=torch.float64, device="cpu").uniform_(-limit, limit, generator=generator)
+
+    return {each.name: _placed(drawn(each.shape), spec) for each in parameters(spec)}
 
 
 def draw_input(spec: Spec) -> Input:
     """x, and the initial state unless it is zeros, from the standard normal distribution."""
     state, blocks = draw_blocks(spec)
-    x = joined(blocks, spec, getattr(torch, spec.dtype))
+    x = x_of_blocks(blocks, spec, getattr(torch, spec.dtype))
     return Input(x.to(spec.device), tuple(_placed(each, spec) for each in state))
 
 
 def draw_blocks(spec: Spec) -> tuple[tuple[Tensor, ...], Iterator[Tensor]]:
     """The initial state, and x block by block: (BLOCK, N, H_in), laid out as x is; in float64."""
-    generator = _generator(spec.seed, "input")
-    shapes = {each.name: each.shape for each in tensor_shapes(spec) if each.role != "output"}
-    x_shape, time = list(shapes.pop("x")), time_of(spec)
+    generator = _generator(spec, "input")
+    x, *states = _shapes_in(spec)
     # The state comes first, so that a longer sequence keeps it.
-    state = [_empty(shape).normal_(generator=generator) for shape in shapes.values()]
+    state = tuple(_normal(each.shape, generator) for each in states)
     if spec.h0 == "zeros":
-        state = [each.zero_() for each in state]
+        state = tuple(each.zero_() for each in state)
 
     def blocks() -> Iterator[Tensor]:
+        shape, time = list(x.shape), time_of(spec)
         for start in range(0, spec.seq_len, BLOCK):
-            x_shape[time] = min(BLOCK, spec.seq_len - start)
-            yield _empty(tuple(x_shape)).normal_(generator=generator)
+            shape[time] = min(BLOCK, spec.seq_len - start)
+            yield _normal(tuple(shape), generator)
 
-    return tuple(state), blocks()
+    return state, blocks()
 
 
-def joined(blocks: Iterable[Tensor], spec: Spec, dtype: torch.dtype) -> Tensor:
-    """x of a Spec from its blocks, in a dtype on the CPU; no more than a block of it is ever there twice."""
-    shape = next(each.shape for each in tensor_shapes(spec) if each.name == "x")
-    x, start, time = torch.empty(shape, dtype=dtype, device="cpu"), 0, time_of(spec)
+def x_of_blocks(blocks: Iterable[Tensor], spec: Spec, dtype: torch.dtype) -> Tensor:
+    """x of a Spec from its blocks, in a dtype on the CPU; no more than one block of it is ever there twice."""
+    x, start, time = torch.empty(_shapes_in(spec)[0].shape, dtype=dtype, device="cpu"), 0, time_of(spec)
     for block in blocks:
         steps = block.shape[time]
         x.narrow(time, start, steps).copy_(block)
@@ -147,18 +132,24 @@ def time_of(spec: Spec) -> int:
 
 def draw_cotangents(spec: Spec) -> Weights:
     """What is sent back through y, h and c by their names: standard normal numbers in the shape of each."""
-    generator = _generator(spec.seed, "cotangents")
+    generator = _generator(spec, "cotangents")
     outputs = [each for each in tensor_shapes(spec) if each.role == "output"]
-    return {each.name: _placed(_empty(each.shape).normal_(generator=generator), spec) for each in outputs}
+    return {each.name: _placed(_normal(each.shape, generator), spec) for each in outputs}
 
 
-def _generator(seed: int, stream: str) -> torch.Generator:
-    # Streams, or the first numbers of x would be the first weights again.
-    return torch.Generator(device="cpu").manual_seed(4 * seed + _STREAMS[stream])
+def _shapes_in(spec: Spec) -> list[TensorShape]:
+    """x, h0 and c0."""
+    return [each for each in tensor_shapes(spec) if each.role != "output"]
 
 
-def _empty(shape: Shape) -> Tensor:
-    return torch.empty(shape, dtype=torch.float64, device="cpu")
+def _generator(spec: Spec, stream: str) -> torch.Generator:
+    # A stream of its own for each: otherwise x would start with the same numbers as the weights.
+    streams = {"weights": 0, "input": 1, "cotangents": 2}
+    return torch.Generator(device="cpu").manual_seed(4 * spec.seed + streams[stream])
+
+
+def _normal(shape: Shape, generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _placed(tensor: Tensor, spec: Spec) -> Tensor:

@@ -9,7 +9,6 @@ from rnnscope.network.costs import check_rows, human_bytes, mac_formula, paramet
 from rnnscope.network.shapes import (
     ParameterShape,
     Shape,
-    all_parts,
     halves,
     layer_parameters,
     left_out,
@@ -19,6 +18,7 @@ from rnnscope.network.shapes import (
     rows,
     shown_layers,
     sizes_in_words,
+    slices,
 )
 from rnnscope.network.shapes import network_in_words as network
 from rnnscope.pages.page import Column, Grid, Page, Sentence, as_tuple, thousands, where_it_ran
@@ -133,7 +133,7 @@ def document_of_shapes(shapes: Shapes) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "tensors": [asdict(each) for each in shapes.tensors],
         "parameters": [asdict(each) for each in parameters(shapes.spec)],
-        "parts": [asdict(each) for each in all_parts(shapes.spec)],
+        "parts": [asdict(each) for each in slices(shapes.spec)],
         "notes": list(notes(shapes.spec)),
         "parameter_count": shapes.parameter_count,
         "parameter_bytes": shapes.parameter_bytes,

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnnscope.network.equations import State, Step
 from rnnscope.network.shapes import BLOCK, layer_parameters
-from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, joined, time_of
+from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, time_of, x_of_blocks
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
 
@@ -62,7 +62,7 @@ def draw_problem(
     """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
     state, blocks = (given.state, torch.split(given.x, BLOCK, time_of(exact))) if given else draw_blocks(exact)
-    x = joined((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
+    x = x_of_blocks((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
     return Problem(
         exact,
         rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
