@@ -56,7 +56,7 @@ def test_a_module_and_its_cells_are_the_same(kind: str, with_state: bool) -> Non
     assert found.verdict in ("identical", "equivalent")
     assert found.weights == ()
     assert (found.spec.seq_len, found.spec.batch_size, found.spec.kind) == (6, 5, kind)
-    assert found.ungraded == ()
+    assert found.figures.missing_gradients == ()
 
 
 def test_packed_and_unbatched_input() -> None:
@@ -113,7 +113,7 @@ def test_another_function_is_told_by_its_side() -> None:
 def test_a_copy_in_another_dtype_is_the_same_network(left: str, right: str) -> None:
     module = nn.GRU(3, 4).to(getattr(torch, left))
     found = compare(module, deepcopy(module).to(getattr(torch, right)), torch.randn(6, 5, 3))
-    assert (found.verdict, found.dtypes) == ("equivalent", (left, right))
+    assert (found.verdict, found.sides.dtypes) == ("equivalent", (left, right))
 
 
 def test_folded_weight_norm_is_the_same_network() -> None:

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import groupby
-from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rnnscope.network.shapes import GATES, layer_in_words, place_in_words, shown_layers
-from rnnscope.network.shapes import network_in_words as network
+from rnnscope.network.shapes import GATES, layer_in_words, network_in_words, place_in_words, shown_layers
 from rnnscope.pages.page import (
     Column,
     Drawing,
@@ -26,22 +24,20 @@ from rnnscope.pages.page import (
 )
 from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
+from rnnscope.verdict.figures import Check, Difference, Margin
+from rnnscope.verdict.places import HeatMap, HeatRow
 from rnnscope.verdict.result import Comparison, Reference
-
-if TYPE_CHECKING:
-    from rnnscope.verdict.figures import Check, Difference, Margin
-    from rnnscope.verdict.places import HeatMap, HeatRow
-    from rnnscope.verdict.result import Comparison, Reference
-
 
 _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
 
+_TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
-def page_of_comparison(comparison: "Comparison") -> Page:
+
+def page_of_comparison(comparison: Comparison) -> Page:
     """The tables and sentences of `rnnscope compare`."""
     left, right, tolerance = comparison.left, comparison.right, comparison.tolerance
-    title = f"{right} against {left}, {network(comparison.spec)}"
+    title = f"{right} against {left}, {network_in_words(comparison.spec)}"
     page: Page = [_differences_grid(title, "output", comparison.outputs, comparison)]
     if comparison.gradients is not None:
         page.append(_differences_grid("Gradients", "gradient of", comparison.gradients, comparison))
@@ -49,63 +45,68 @@ def page_of_comparison(comparison: "Comparison") -> Page:
         page.append(_differences_grid("Weights that differ", "weight", comparison.weights, comparison))
     if comparison.reference is not None:
         page.append(_reference_grid(comparison, comparison.reference))
-    if comparison.binds:
+    if comparison.question.binds:
         source = "as given" if tolerance.given else "torch.testing's, since no reference was asked for"
         rule = f"|{right} - {left}| <= {tolerance.atol:g} + {tolerance.rtol:g}·|{left}|; {source}."
         page.append(Sentence("Tolerance", rule))
     mood = "good" if comparison.exit_code == 0 else "bad"
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
-    page += [*_why(comparison), *_own(comparison), *_where(comparison), *_in_chunks(comparison)]
-    page += [*_step_by_step(comparison), *_power(comparison)]
+    page += [*_why(comparison), *_own(comparison)]
+    if comparison.first_divergence is not None:
+        page.append(Sentence("First at", f"{place_in_words(comparison.spec, comparison.first_divergence)}."))
+    page += [*_in_chunks(comparison), *_step_by_step(comparison), *_power(comparison)]
     if comparison.heat_map is not None:
-        limit = "tolerance" if comparison.first_divergence is None and comparison.binds else "bound"
+        limit = "tolerance" if comparison.first_divergence is None and comparison.question.binds else "bound"
         if comparison.reference and not comparison.reference.function.within:
-            limit = "bound in float64"  # where the map may show nothing
+            limit = "bound in float64"  # the map itself may show nothing over it
         page += heat_page(comparison.spec, comparison.heat_map, limit)
     page += [Sentence("Blind spot", f"{each}.") for each in comparison.blind_spots]
-    page.append(Sentence("Run", _run(comparison)))
-    return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerunnable else [])
+    dtypes, on = " and ".join(dict.fromkeys(comparison.sides.dtypes)), back_ends_in_words(comparison.back_ends)
+    run = f"on {comparison.device_name} in {dtypes}, {on}, torch {comparison.torch_version}."
+    page.append(Sentence("Run", run))
+    return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerun else [])
 
 
-def _differences_grid(title: str, first: str, differences: tuple["Difference", ...], comparison: "Comparison") -> Grid:
-    names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if comparison.binds else []))
+def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
+    binds = comparison.question.binds
+    names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
     columns = tuple(Column(name, number=name not in (first, "shape", "at")) for name in names)
     rows = (_differences_row(each, comparison) for each in differences)
-    return Grid(title, columns, tuple(rows))
+    return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
 
 
-def _differences_row(each: "Difference", comparison: "Comparison") -> tuple[str, ...]:
-    binding = comparison.binds
+def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
+    """The cells of a row, of which the last one is shown if the tolerance binds."""
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
         shapes = f"{comparison.left} {as_tuple(each.shape)}, {comparison.right} {as_tuple(each.right_shape)}"
-        return (each.name, shapes, *["-"] * (5 if binding else 4))
-    row = (
+        return (each.name, shapes, *["-"] * 5)
+    return (
         each.name,
         as_tuple(each.shape),
         f"{each.max_abs:.3g}",
         "-" if each.max_abs == 0 else f"{_INDEXED.get(each.name, '')}[{', '.join(map(str, each.worst_index))}]",
         f"{each.max_rel:.3g}",
         "-" if each.max_ulp is None else f"{each.max_ulp:.3g}",
+        f"{thousands(each.mismatched or 0)} of {thousands(each.total)}",
     )
-    return (*row, f"{thousands(each.mismatched or 0)} of {thousands(each.total)}") if binding else row
 
 
-def _reference_grid(comparison: "Comparison", reference: "Reference") -> Grid:
-    """Of each check the tensor that is nearest to its bound, with the error and the bound there."""
-    checks = {
-        "right against left": reference.function,
-        f"left: {comparison.left}": reference.left,
-        f"right: {comparison.right}": reference.right,
-    }
+def _reference_grid(comparison: Comparison, reference: Reference) -> Grid:
+    """For each check the tensor that is nearest to its bound, with the error and the bound there."""
     titles = ("what", "computed in", "error", "bound", "nearest to it at")
     columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
-    rows = tuple(_reference_row(what, check) for what, check in checks.items())
+    rows = (
+        _reference_row("right against left", reference.function),
+        _reference_row(f"left: {comparison.left}", reference.left),
+        _reference_row(f"right: {comparison.right}", reference.right),
+    )
     return Grid("Against the equations in float64", columns, rows)
 
 
-def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
-    worst, index = check.worst, [str(each) for each in check.worst.index]
-    at = f"{worst.name if worst.name in _INDEXED else f'grad of {worst.name}'}[{', '.join(index)}]"
+def _reference_row(what: str, check: Check) -> tuple[str, ...]:
+    worst, index = check.worst, check.worst.index
+    name = worst.name if worst.name in _INDEXED else f"grad of {worst.name}"
+    at = f"{name}[{', '.join(map(str, index))}]"
     if check.single_steps and len(index) == 3:
         at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
     elif check.single_steps and len(index) == 4:
@@ -114,58 +115,52 @@ def _reference_row(what: str, check: "Check") -> tuple[str, ...]:
     return (*row, at if worst.error else "-")
 
 
-def _why(comparison: "Comparison") -> Page:
+def _why(comparison: Comparison) -> Page:
     """The conventions that a side follows instead of torch's."""
-    reference = comparison.reference
-    if reference is None or not reference.other or reference.about_float32:
+    reference, reasons = comparison.reference, comparison.reasons
+    if reference is None or not reference.deviating or reference.about_float32:
         return []
-    found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in comparison.explanations]
-    if not found and reference.about_coarser:
-        return []
-    if not found and (comparison.dependences or (comparison.weights and not comparison.explanations)):
-        return []
-    if not found and all(each.within for each in reference.function.margins if each.name in _INDEXED):
-        found = ["only gradients differ, so no convention of the outputs explains it"]
-    return [Sentence("Why", f"{each}.") for each in found or ["no known convention explains it"]]
+    found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in reasons.explanations]
+    if not found:
+        if reference.about_coarser or reasons.dependences or comparison.weights:
+            return []
+        outputs = [each for each in reference.function.margins if each.name in _INDEXED]
+        only = "only gradients differ, so no convention of the outputs explains it"
+        found = [only if all(each.within for each in outputs) else "no known convention explains it"]
+    return [Sentence("Why", f"{each}.") for each in found]
 
 
-def _own(comparison: "Comparison") -> Page:
+def _own(comparison: Comparison) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
-    for each in comparison.dependences:
+    for each in comparison.reasons.dependences:
         side = sentence_case(side_in_words(comparison, each.side))
         if each.ignores:
             page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
         if not each.repeats:
             page.append(Sentence("Why", f"{side} gives something else each time it is run."))
-    for role, names in comparison.ungraded:
+    for role, names in comparison.figures.missing_gradients:
         side, named = side_in_words(comparison, role), ", ".join(names)
         page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
-    for role, dtype in comparison.returned:
-        asked = comparison.dtypes[0 if role == "left" else 1]
+    for role, dtype in comparison.figures.wrong_dtypes:
+        asked = comparison.sides.dtypes[0 if role == "left" else 1]
         side = sentence_case(side_in_words(comparison, role))
         page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
     return page
 
 
-def _where(comparison: "Comparison") -> Page:
-    place = comparison.first_divergence
-    if place is None:
+def _in_chunks(comparison: Comparison) -> Page:
+    chunk, steps = comparison.question.chunk, comparison.spec.seq_len
+    if chunk is None or chunk >= steps:
         return []
-    return [Sentence("First at", f"{place_in_words(comparison.spec, place)}.")]
-
-
-def _in_chunks(comparison: "Comparison") -> Page:
-    if comparison.chunk is None or comparison.chunk >= comparison.spec.seq_len:
-        return []
-    chunks, rest = divmod(comparison.spec.seq_len, comparison.chunk)
+    chunks, rest = divmod(steps, chunk)
     last = f" and one of {counted(rest, 'step')}" if rest else ""
-    of = f"{counted(chunks, 'chunk')} of {counted(comparison.chunk, 'step')}{last}"
+    of = f"{counted(chunks, 'chunk')} of {counted(chunk, 'step')}{last}"
     return [Sentence("In chunks", f"{of}, each from the state after the one before.")]
 
 
-def _step_by_step(comparison: "Comparison") -> Page:
-    if comparison.resync:
+def _step_by_step(comparison: Comparison) -> Page:
+    if comparison.question.resync:
         count = counted(comparison.outputs[-1].shape[1], "sequence")
         return [Sentence("Step by step", f"{count} of one step, each fed the reference's state before it.")]
     reference = comparison.reference
@@ -178,35 +173,22 @@ def _step_by_step(comparison: "Comparison") -> Page:
     return [Sentence("Step by step", f"{why}{first}.")]
 
 
-def _power(comparison: "Comparison") -> Page:
-    power = comparison.power
+def _power(comparison: Comparison) -> Page:
+    power = comparison.reasons.power
     if power is None:
         return []
-    meaning = {
-        "caught": power.caught,
-        "missed": power.missed,
-        "never seen": power.equivalent,
-    }
+    outcomes = {"caught": power.caught, "missed": power.missed, "never seen": power.equivalent}
     columns = (Column("outcome"), Column("count", number=True), Column("deviations on the right side", prose=True))
-    rows = tuple((word, str(len(names)), "; ".join(names) or "-") for word, names in meaning.items())
+    rows = tuple((word, str(len(names)), "; ".join(names) or "-") for word, names in outcomes.items())
     return [Grid("What this comparison would have caught", columns, rows)]
 
 
-def _run(comparison: "Comparison") -> str:
-    dtypes = " and ".join(dict.fromkeys(comparison.dtypes))
-    on = back_ends_in_words(comparison.back_ends)
-    return f"on {comparison.device_name} in {dtypes}, {on}, torch {comparison.torch_version}."
-
-
-_TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
-
-
-def verdict_in_words(comparison: "Comparison") -> str:
+def verdict_in_words(comparison: Comparison) -> str:
     """The verdict and why, in one or two sentences."""
     return f"{comparison.verdict}: {_because(comparison)}."
 
 
-def side_in_words(comparison: "Comparison", side: str) -> str:
+def side_in_words(comparison: Comparison, side: str) -> str:
     """A side by its place and its subject: "the right side (cells)"."""
     return f"the {side} side ({comparison.left if side == 'left' else comparison.right})"
 
@@ -226,10 +208,10 @@ def tensor_in_words(name: str) -> str:
     return _TENSORS.get(name, f"the gradient of {name}")
 
 
-def _because(comparison: "Comparison") -> str:
+def _because(comparison: Comparison) -> str:
     reference = comparison.reference
     if comparison.cause == "shape":
-        names = [each.name for each in comparison.differences if each.shape != each.right_shape]
+        names = [each.name for each in comparison.figures.rows if each.shape != each.right_shape]
         return f"the shapes of {' and '.join(names)} differ"
     if comparison.cause == "nonfinite":
         return _nonfinite(comparison)
@@ -240,8 +222,8 @@ def _because(comparison: "Comparison") -> str:
     if comparison.cause == "precision":
         return _worse(comparison, reference)
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
-    same = "same function" + (" as far as a recorded run can tell" if comparison.recorded else far)
-    same += ", though not torch's" if reference.other else ""
+    same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
+    same += ", though not torch's" if reference.deviating else ""
     same += ", though their weights differ" if comparison.weights else ""
     if not reference.decided:
         over = ", and elements are over the tolerance" if comparison.verdict == "different" else ""
@@ -253,12 +235,12 @@ def _because(comparison: "Comparison") -> str:
     return f"{same}; {_rounding(comparison, reference)}"
 
 
-def _nonfinite(comparison: "Comparison") -> str:
+def _nonfinite(comparison: Comparison) -> str:
     sides = " and ".join(side_in_words(comparison, side) for side in comparison.nonfinite)
     return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
 
 
-def _by_tolerance(comparison: "Comparison") -> str:
+def _by_tolerance(comparison: Comparison) -> str:
     if comparison.verdict == "identical":
         return "every bit agrees"
     if comparison.verdict == "equivalent":
@@ -266,7 +248,7 @@ def _by_tolerance(comparison: "Comparison") -> str:
     return "elements are over the tolerance; without --no-reference it is told whether that is rounding"
 
 
-def _other_function(comparison: "Comparison", reference: "Reference") -> str:
+def _other_function(comparison: Comparison, reference: Reference) -> str:
     if reference.about_float32:
         check = reference.left if reference.about_float32[0] == "left" else reference.right
         sides = " and ".join(side_in_words(comparison, side) for side in reference.about_float32)
@@ -282,10 +264,10 @@ def _other_function(comparison: "Comparison", reference: "Reference") -> str:
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 
 
-def _who(comparison: "Comparison", reference: "Reference") -> str:
+def _who(comparison: Comparison, reference: Reference) -> str:
     """Which side is off, or whether it is the weights."""
     own = " with its own weights" if comparison.weights else ""
-    if len(reference.other) == 2:
+    if len(reference.deviating) == 2:
         return f". Neither side computes what torch's equations say{own}"
     if comparison.side is not None:
         off = side_in_words(comparison, comparison.side)
@@ -293,8 +275,8 @@ def _who(comparison: "Comparison", reference: "Reference") -> str:
     return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
 
 
-def _of_a_recording(comparison: "Comparison", reference: "Reference") -> str:
-    if comparison.recorded is None or comparison.recorded not in reference.other:
+def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
+    if comparison.sides.recorded is None or comparison.sides.recorded not in reference.deviating:
         return ""
     if reference.about_coarser:
         names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
@@ -304,17 +286,17 @@ def _of_a_recording(comparison: "Comparison", reference: "Reference") -> str:
     return ". A recorded run has no float64, so that it may be worse precision too"
 
 
-def _worse(comparison: "Comparison", reference: "Reference") -> str:
+def _worse(comparison: Comparison, reference: Reference) -> str:
     check = reference.left if comparison.side == "left" else reference.right
     name, arithmetic = side_in_words(comparison, comparison.side or ""), arithmetic_in_words(check.arithmetic)
     return f"same function, but {name} computes worse than {arithmetic} allows: {_off(check.worst)}"
 
 
-def _off(worst: "Margin") -> str:
+def _off(worst: Margin) -> str:
     return f"{tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
 
 
-def _undecided(reference: "Reference") -> str:
+def _undecided(reference: Reference) -> str:
     if not reference.function.decided:
         return f"rounding in float64 alone may move {_moved(reference.function)}, so that nothing can be told"
     check = reference.right if reference.left.decided else reference.left
@@ -325,33 +307,33 @@ def _undecided(reference: "Reference") -> str:
     )
 
 
-def _moved(check: "Check") -> str:
+def _moved(check: Check) -> str:
     """What is moved too far, and how far."""
     widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
-    far = f"by {widest.bound:.2g}" if isfinite(widest.bound) else "without limit"
+    far = f"by {widest.bound:.2g}" if math.isfinite(widest.bound) else "without limit"
     steps = "even in a single step" if check.single_steps else "over all steps, and single ones cannot be taken"
     return f"{tensor_in_words(widest.name)} {far} {steps}"
 
 
-def _rounding(comparison: "Comparison", reference: "Reference") -> str:
+def _rounding(comparison: Comparison, reference: Reference) -> str:
     sides = {"left": reference.left.arithmetic, "right": reference.right.arithmetic}
     tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
     if tf32 and reference.without_tf32 is not None:
         who = "both sides compute" if len(tf32) == 2 else f"{side_in_words(comparison, tf32[0])} computes"
         return f"{who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
     if _through_onednn(comparison):
-        half = comparison.dtypes[0]
+        half = comparison.sides.dtypes[0]
         return f"the module computes through oneDNN, which rounds {half} in its own way; --no-onednn leaves it out"
     used = list(dict.fromkeys(map(arithmetic_in_words, sides.values())))
     allow = "allows" if len(used) == 1 else "allow"
     return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
 
 
-def _through_onednn(comparison: "Comparison") -> bool:
+def _through_onednn(comparison: Comparison) -> bool:
     """Whether oneDNN takes nn.LSTM over in bfloat16, and with it most of the difference."""
     spec, module = comparison.spec, "module" in (comparison.left, comparison.right)
     taken = spec.kind == "lstm" and not spec.proj_size and spec.lengths is None and module
-    same_place = comparison.device_name == "cpu" and set(comparison.dtypes) == {"bfloat16"}
+    same_place = comparison.device_name == "cpu" and set(comparison.sides.dtypes) == {"bfloat16"}
     return taken and same_place and dict(comparison.back_ends).get("onednn", False)
 
 
@@ -369,7 +351,26 @@ _SHADES = ("cyan", "blue", "magenta")
 """From small to great. Red is kept for what is over its bound."""
 
 
-def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
+class _Scale:
+    """Digits for ever greater differences: three a decade, or one where those are too many."""
+
+    def __init__(self, rows: Sequence[HeatRow]) -> None:
+        found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
+        self.ends = _ends(min(found), max(found)) if found else []
+        self.has_nonfinite = any(not math.isfinite(each) for row in rows for each in row.max_abs)
+
+    def sign(self, value: float) -> str:
+        if not math.isfinite(value):
+            return _NONFINITE
+        return str(bisect_right(self.ends, value) + 1) if value else _EQUAL
+
+    def shade(self, sign: str) -> str | None:
+        if sign in (_MARK, _NONFINITE):
+            return "bold red"
+        return None if sign == _EQUAL else _SHADES[(int(sign) - 1) * len(_SHADES) // len(self.ends)]
+
+
+def heat_page(spec: Spec, heat: HeatMap, limit: str) -> Page:
     """The map and what explains it.
 
     Args:
@@ -395,7 +396,7 @@ def heat_page(spec: Spec, heat: "HeatMap", limit: str) -> Page:
     return page
 
 
-def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
+def _draw(spec: Spec, heat: HeatMap, width: int) -> list[Line]:
     drawn = {layer for layer in (*shown_layers(spec), heat.first_over and heat.first_over[1]) if layer is not None}
     rows = [row for row in heat.rows if row.layer in drawn]
     scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
@@ -412,19 +413,19 @@ def _draw(spec: Spec, heat: "HeatMap", width: int) -> list[Line]:
     return [*lines, *(((line, None),) for line in words)]
 
 
-def _cells(heat: "HeatMap", row: "HeatRow", scale: "_Scale", per: int) -> list[str]:
+def _cells(heat: HeatMap, row: HeatRow, scale: _Scale, per: int) -> list[str]:
     """The signs of a row, each of so many steps; the first cell over its bound is marked in the row of the state."""
     first = heat.first_over
     marked = first[0] // per if first and row.gate is None and first[1:] == (row.layer, row.direction) else None
     return [_MARK if bin == marked else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
 
 
-def _label(spec: Spec, row: "HeatRow") -> str:
+def _label(spec: Spec, row: HeatRow) -> str:
     what = row.gate or ("y" if row.layer == spec.num_layers - 1 else "h")
     return f"{layer_in_words(spec, row.layer, row.direction)}, {what}"
 
 
-def _greatest(row: "HeatRow") -> str:
+def _greatest(row: HeatRow) -> str:
     value = max(row.max_abs, key=nan_last)
     return "equal" if value == 0 else f"{value:.3g} at step {row.max_abs.index(value)}"
 
@@ -433,25 +434,6 @@ def _binned(values: Sequence[float], per: int) -> Iterator[float]:
     """The greatest of each so many, NaN above all."""
     for start in range(0, len(values), per):
         yield max(values[start : start + per], key=nan_last)
-
-
-class _Scale:
-    """Digits for ever greater differences: three a decade, or one where those are too many."""
-
-    def __init__(self, rows: Sequence["HeatRow"]) -> None:
-        found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
-        self.ends = _ends(min(found), max(found)) if found else []
-        self.has_nonfinite = any(not math.isfinite(each) for row in rows for each in row.max_abs)
-
-    def sign(self, value: float) -> str:
-        if not math.isfinite(value):
-            return _NONFINITE
-        return str(bisect_right(self.ends, value) + 1) if value else _EQUAL
-
-    def shade(self, sign: str) -> str | None:
-        if sign in (_MARK, _NONFINITE):
-            return "bold red"
-        return None if sign == _EQUAL else _SHADES[(int(sign) - 1) * len(_SHADES) // len(self.ends)]
 
 
 def _ends(least: float, greatest: float) -> list[float]:
@@ -490,31 +472,32 @@ def _legend(scale: _Scale, per: int, steps: int, width: int) -> Iterator[str]:
 
 def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
     """Every figure, for JSON."""
-    reference, place, power = comparison.reference, comparison.first_divergence, comparison.power
+    sides, question, figures, reasons = comparison.sides, comparison.question, comparison.figures, comparison.reasons
+    reference, place, heat = comparison.reference, comparison.first_divergence, comparison.heat_map
     return {
-        "left": comparison.left,
-        "right": comparison.right,
-        "outputs": [asdict(each) for each in comparison.outputs],
-        **({} if comparison.gradients is None else {"gradients": [asdict(each) for each in comparison.gradients]}),
+        "left": sides.left,
+        "right": sides.right,
+        "outputs": [asdict(each) for each in figures.outputs],
+        **({} if figures.gradients is None else {"gradients": [asdict(each) for each in figures.gradients]}),
         "tolerance": asdict(comparison.tolerance),
-        "reference": None if reference is None else _reference_document(reference),
+        "reference": reference and _reference_document(reference),
         "verdict": comparison.verdict,
         "cause": comparison.cause,
         "side": comparison.side,
         "first_divergence": place and asdict(place),
-        "explanations": [asdict(each) for each in comparison.explanations],
-        "power": power and asdict(power),
-        **({} if comparison.heat_map is None else {"map": asdict(comparison.heat_map)}),
+        "explanations": [asdict(each) for each in reasons.explanations],
+        "power": reasons.power and asdict(reasons.power),
+        **({} if heat is None else {"map": asdict(heat)}),
         "blind_spots": list(comparison.blind_spots),
         "back_ends": dict(comparison.back_ends),
-        "dtypes": list(comparison.dtypes),
-        "resync": comparison.resync,
-        "chunk": comparison.chunk,
-        "weight_differences": [asdict(each) for each in comparison.weights],
-        "dependences": [asdict(each) for each in comparison.dependences],
-        "recorded": comparison.recorded,
-        "returned": dict(comparison.returned),
-        "ungraded": {role: list(names) for role, names in comparison.ungraded},
+        "dtypes": list(sides.dtypes),
+        "resync": question.resync,
+        "chunk": question.chunk,
+        "weight_differences": [asdict(each) for each in sides.weights],
+        "dependences": [asdict(each) for each in reasons.dependences],
+        "recorded": sides.recorded,
+        "returned": dict(figures.wrong_dtypes),
+        "ungraded": {role: list(names) for role, names in figures.missing_gradients},
     }
 
 
@@ -523,12 +506,10 @@ def _reference_document(reference: Reference) -> dict[str, Any]:
     checks = {"function": reference.function, "left": reference.left, "right": reference.right}
     return {
         "dtype": "float64",
-        "function_max_abs": reference.function.max_abs,
-        "left_max_abs": reference.left.max_abs,
-        "right_max_abs": reference.right.max_abs,
+        **{f"{name}_max_abs": check.max_abs for name, check in checks.items()},
         "bound": reference.function.worst.bound,
         "without_tf32_max_abs": reference.without_tf32,
-        "other": list(reference.other),
+        "other": list(reference.deviating),
         "about_float32": list(reference.about_float32),
         "about_coarser": reference.about_coarser,
         "checks": {
