@@ -71,11 +71,7 @@ def _joined(blocks: list[Tensor], time: int) -> Tensor:
 
 
 def carried(run: Subject, name: str, chunk: int) -> Subject:
-    """A subject that is run chunk by chunk and gives the whole y: (L, N, D·H_out).
-
-    Raises:
-        RnnscopeError: it gives something that cannot be carried on.
-    """
+    """A subject that is run chunk by chunk and gives the whole y: (L, N, D·H_out)."""
 
     def chunk_by_chunk(spec: Spec, weights: Weights, given: Input) -> Run:
         ys: list[Tensor] = []  # only these of every run: each run has a copy of the weights
@@ -94,11 +90,7 @@ def carried(run: Subject, name: str, chunk: int) -> Subject:
 
 
 def using_its_state(run: Subject, name: str) -> Subject:
-    """A class of the user's that must use the state it takes: otherwise nothing is carried.
-
-    Raises:
-        RnnscopeError: it gives the same from its state as from zeros.
-    """
+    """A class of the user's, refused if it gives the same from its state as from zeros: then nothing is carried."""
     is_known = False
 
     def watched(spec: Spec, weights: Weights, given: Input) -> Run:
@@ -136,10 +128,8 @@ def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
 PIECE = 2**18
 """Elements of y that are walked before they are compared, if no chunk size was asked for."""
 
-
 _WALKED = ("cells", "equations", "compiled")
 """Subjects that loop in Python: a walk that goes on from a state gives the very bits of the whole walk."""
-
 
 _Walk = Iterator[tuple[Problem, Tensors]]
 """Steps and the state before them, as a problem, and what a side gives for them: its y, and the state after them."""
@@ -179,14 +169,7 @@ def in_chunks(
 ) -> tuple[Figures, Place | None]:
     """The figures of both sides chunk by chunk, with a bar, and the place where NaN or infinity first came out.
 
-    A state counts at the end of each chunk, which a whole run does not show.
-
-    Args:
-        problem: its x is not looked at.
-        xs: x in chunks.
-
-    Raises:
-        RnnscopeError: a side gives something that cannot be carried on.
+    A state counts at the end of each chunk, which a whole run does not show. xs: x in chunks, instead of the problem's.
     """
     sides = (left, right)
     walks = [_walk(side, problem, own) for side, own in zip(sides, tee(xs), strict=True)]
@@ -210,10 +193,13 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
     walked = [side.subject in _WALKED for side in (left, right)]
     if spec.bidirectional or spec.lengths is not None or not any(walked) or spec.seq_len <= steps:
         return None
-    walks = [
-        _walk(side, problem, _pieces(side, problem, steps)) if is_walked else _whole(side, problem, steps)
-        for side, is_walked in zip((left, right), walked, strict=True)
-    ]
+    walks = []
+    for side, is_walked in zip((left, right), walked, strict=True):
+        if is_walked:  # x is placed as a whole, as it would be for a whole run
+            x = problem.given.x.to(side.spec.device, getattr(torch, side.spec.dtype))
+            walks.append(_walk(side, problem, torch.split(x, steps, time_of(spec))))
+        else:
+            walks.append(_whole(side, problem, steps))
     try:
         found, _ = _figures(problem, (left, right), walks, tolerance, lambda count: None)
     except RnnscopeError as error:  # an output of another shape, which whole runs show, or something else is wrong
@@ -223,13 +209,7 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
     return None if found.nonfinite else found
 
 
-def _pieces(side: Side, problem: Problem, steps: int) -> Iterator[Tensor]:
-    """x in pieces of a side's own dtype, placed as a whole as it would be for a whole run."""
-    x = problem.given.x.to(side.spec.device, getattr(torch, side.spec.dtype))
-    return iter(torch.split(x, steps, time_of(problem.spec)))
-
-
-def _walk(side: Side, problem: Problem, xs: Iterator[Tensor]) -> _Walk:
+def _walk(side: Side, problem: Problem, xs: Iterable[Tensor]) -> _Walk:
     """A side that carries its state from one piece of x to the next."""
     state, first = problem.given.state, True
     for x in xs:

@@ -168,11 +168,7 @@ def _check_record(record: str, force: bool, question: Question, sources: Sources
 
 
 def _chunked(side: Side, question: Question) -> Side:
-    """The side, carrying its state through chunks if the question asks for chunks.
-
-    Raises:
-        RnnscopeError: a class of the user's that takes no state.
-    """
+    """The side, carrying its state through chunks if the question asks for chunks."""
     if question.chunk is None:
         return side
     if not side.has_steps:
@@ -222,11 +218,7 @@ def _compare_sides(
     written: tuple[str, str] | None = None,
     sources: Sources = NO_FILES,
 ) -> Comparison:
-    """Run two sides on one problem while the Spec runs, and gather what is found.
-
-    Args:
-        xs: x in chunks, if the problem has none.
-    """
+    """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     sides, tolerance = (left, right), question.tolerance(*problem.dtypes)
     recorded = next((side.role for side in sides if side.recorded), None)
     weights = _other_weights(problem, left, right, tolerance)

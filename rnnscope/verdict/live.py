@@ -26,11 +26,7 @@ from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
 def live_sides(
     left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
 ) -> tuple[Spec, Problem, Side, Side]:
-    """The Spec of the network and of the input, the problem, and both sides.
-
-    Raises:
-        RnnscopeError: no module tells its kind and sizes, both are not alike, or the input does not fit them.
-    """
+    """The Spec of the network and of the input, the problem, and both sides."""
     modules = (left, right)
     rnns = [_rnn(module) for module in modules]
     network = _with_habits(_one_network(modules, rnns), modules)
@@ -39,17 +35,14 @@ def live_sides(
     dtypes = tuple(each.dtype for each in places)
     weights = next(each.weights for each in rnns if isinstance(each, Rnn))
     problem = draw_problem(places[0], dtypes, grad, weights, given)
-    one, other = (
-        _side(role, module, rnn, place, problem)
-        for role, module, rnn, place in zip(("left", "right"), modules, rnns, places, strict=True)
-    )
+    one, other = (_side(*each, problem) for each in zip(("left", "right"), modules, rnns, places, strict=True))
     return places[0], problem, one, other
 
 
 def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, problem: Problem) -> Side:
     # Rounded to the dtypes of both sides: otherwise a copy in another dtype would be another network.
-    own = rounded_weights(rnn.weights, problem.dtypes) if isinstance(rnn, Rnn) else {}
-    names = rnn.names if isinstance(rnn, Rnn) else {}
+    weights, names = (rnn.weights, rnn.names) if isinstance(rnn, Rnn) else ({}, {})
+    own = rounded_weights(weights, problem.dtypes)
     same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
     name = type(module).__name__
     network = OwnNetwork(name, _copies(module, names, own), place.batch_first, gets_weights=False)

@@ -33,6 +33,13 @@ _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 
 _TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
+_BY_TOLERANCE = {
+    "identical": "every bit agrees",
+    "equivalent": "every element is within the tolerance; whether they are the same function was not asked",
+    "different": "elements are over the tolerance; without --no-reference it is told whether that is rounding",
+}
+"""Why a verdict without a reference is what it is."""
+
 
 def page_of_comparison(comparison: Comparison) -> Page:
     """The tables and sentences of `rnnscope compare`."""
@@ -111,7 +118,7 @@ def _reference_row(what: str, check: Check) -> tuple[str, ...]:
         at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
     elif check.single_steps and len(index) == 4:
         at = "{0}[{2}]: step {1}, item {3}, unit {4}".format(worst.name, *index)
-    row = (what, arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
+    row = (what, _arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
     return (*row, at if worst.error else "-")
 
 
@@ -120,7 +127,7 @@ def _why(comparison: Comparison) -> Page:
     reference, reasons = comparison.reference, comparison.reasons
     if reference is None or not reference.deviating or reference.about_float32:
         return []
-    found = [f"{sentence_case(side_in_words(comparison, each.side))} {each.does}" for each in reasons.explanations]
+    found = [f"{_side_in_words(comparison, each.side, 'The')} {each.does}" for each in reasons.explanations]
     if not found:
         if reference.about_coarser or reasons.dependences or comparison.weights:
             return []
@@ -134,17 +141,17 @@ def _own(comparison: Comparison) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
     for each in comparison.reasons.dependences:
-        side = sentence_case(side_in_words(comparison, each.side))
+        side = _side_in_words(comparison, each.side, "The")
         if each.ignores:
             page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
         if not each.repeats:
             page.append(Sentence("Why", f"{side} gives something else each time it is run."))
     for role, names in comparison.figures.missing_gradients:
-        side, named = side_in_words(comparison, role), ", ".join(names)
+        side, named = _side_in_words(comparison, role), ", ".join(names)
         page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
     for role, dtype in comparison.figures.wrong_dtypes:
         asked = comparison.sides.dtypes[0 if role == "left" else 1]
-        side = sentence_case(side_in_words(comparison, role))
+        side = _side_in_words(comparison, role, "The")
         page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
     return page
 
@@ -188,23 +195,18 @@ def verdict_in_words(comparison: Comparison) -> str:
     return f"{comparison.verdict}: {_because(comparison)}."
 
 
-def side_in_words(comparison: Comparison, side: str) -> str:
+def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
     """A side by its place and its subject: "the right side (cells)"."""
-    return f"the {side} side ({comparison.left if side == 'left' else comparison.right})"
+    return f"{the} {side} side ({comparison.left if side == 'left' else comparison.right})"
 
 
-def sentence_case(text: str) -> str:
-    """With a capital at its start; the rest, which may name a class, as it is."""
-    return text[:1].upper() + text[1:]
-
-
-def arithmetic_in_words(arithmetic: str) -> str:
+def _arithmetic_in_words(arithmetic: str) -> str:
     """The name of an arithmetic as people write it."""
     return "TF32" if arithmetic == "tf32" else arithmetic
 
 
-def tensor_in_words(name: str) -> str:
-    """An output by its name; a gradient as one, or x would be taken for the input."""
+def _tensor_in_words(name: str) -> str:
+    """An output by its name, a gradient as "the gradient of x", so that x is not taken for the input."""
     return _TENSORS.get(name, f"the gradient of {name}")
 
 
@@ -214,13 +216,16 @@ def _because(comparison: Comparison) -> str:
         names = [each.name for each in comparison.figures.rows if each.shape != each.right_shape]
         return f"the shapes of {' and '.join(names)} differ"
     if comparison.cause == "nonfinite":
-        return _nonfinite(comparison)
+        sides = " and ".join(_side_in_words(comparison, side) for side in comparison.nonfinite)
+        return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
     if reference is None:
-        return _by_tolerance(comparison)
+        return _BY_TOLERANCE[comparison.verdict]
     if not reference.function.within:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
-        return _worse(comparison, reference)
+        check = reference.left if comparison.side == "left" else reference.right
+        name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
+        return f"same function, but {name} computes worse than {used} allows: {_off(check.worst)}"
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
     same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
     same += ", though not torch's" if reference.deviating else ""
@@ -235,32 +240,16 @@ def _because(comparison: Comparison) -> str:
     return f"{same}; {_rounding(comparison, reference)}"
 
 
-def _nonfinite(comparison: Comparison) -> str:
-    sides = " and ".join(side_in_words(comparison, side) for side in comparison.nonfinite)
-    return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
-
-
-def _by_tolerance(comparison: Comparison) -> str:
-    if comparison.verdict == "identical":
-        return "every bit agrees"
-    if comparison.verdict == "equivalent":
-        return "every element is within the tolerance; whether they are the same function was not asked"
-    return "elements are over the tolerance; without --no-reference it is told whether that is rounding"
-
-
 def _other_function(comparison: Comparison, reference: Reference) -> str:
     if reference.about_float32:
         check = reference.left if reference.about_float32[0] == "left" else reference.right
-        sides = " and ".join(side_in_words(comparison, side) for side in reference.about_float32)
+        sides = " and ".join(_side_in_words(comparison, side) for side in reference.about_float32)
         verb = "computes" if len(reference.about_float32) == 1 else "compute"
-        return (
-            f"{sides} {verb} in about float32 inside, or a weight is off by as little: in float64 {_off(check.worst)}"
-        )
-    check = reference.function
-    apart = (
-        f"in {arithmetic_in_words(check.arithmetic)} {tensor_in_words(check.worst.name)} is {check.worst.error:.2g} "
-        f"apart, and rounding explains {check.worst.bound:.2g}"
-    )
+        inside = f"{sides} {verb} in about float32 inside, or a weight is off by as little"
+        return f"{inside}: in float64 {_off(check.worst)}"
+    used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
+    apart = f"in {used} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
+    apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 
 
@@ -270,7 +259,7 @@ def _who(comparison: Comparison, reference: Reference) -> str:
     if len(reference.deviating) == 2:
         return f". Neither side computes what torch's equations say{own}"
     if comparison.side is not None:
-        off = side_in_words(comparison, comparison.side)
+        off = _side_in_words(comparison, comparison.side)
         return f". It is {off} that does not compute what torch's equations say{own}"
     return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
 
@@ -280,31 +269,22 @@ def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
         return ""
     if reference.about_coarser:
         names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
-        return (
-            f". It is as near as {names} would be: it may have been computed in that, or a weight is off by as little"
-        )
+        near = f". It is as near as {names} would be"
+        return f"{near}: it may have been computed in that, or a weight is off by as little"
     return ". A recorded run has no float64, so that it may be worse precision too"
 
 
-def _worse(comparison: Comparison, reference: Reference) -> str:
-    check = reference.left if comparison.side == "left" else reference.right
-    name, arithmetic = side_in_words(comparison, comparison.side or ""), arithmetic_in_words(check.arithmetic)
-    return f"same function, but {name} computes worse than {arithmetic} allows: {_off(check.worst)}"
-
-
 def _off(worst: Margin) -> str:
-    return f"{tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
+    return f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
 
 
 def _undecided(reference: Reference) -> str:
     if not reference.function.decided:
         return f"rounding in float64 alone may move {_moved(reference.function)}, so that nothing can be told"
     check = reference.right if reference.left.decided else reference.left
-    arithmetic = arithmetic_in_words(check.arithmetic)
-    return (
-        f"same function in float64, but in {arithmetic} rounding alone may move {_moved(check)}: how well the sides "
-        "compute is not decidable in this precision"
-    )
+    used = _arithmetic_in_words(check.arithmetic)
+    moved = f"same function in float64, but in {used} rounding alone may move {_moved(check)}"
+    return f"{moved}: how well the sides compute is not decidable in this precision"
 
 
 def _moved(check: Check) -> str:
@@ -312,19 +292,19 @@ def _moved(check: Check) -> str:
     widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
     far = f"by {widest.bound:.2g}" if math.isfinite(widest.bound) else "without limit"
     steps = "even in a single step" if check.single_steps else "over all steps, and single ones cannot be taken"
-    return f"{tensor_in_words(widest.name)} {far} {steps}"
+    return f"{_tensor_in_words(widest.name)} {far} {steps}"
 
 
 def _rounding(comparison: Comparison, reference: Reference) -> str:
     sides = {"left": reference.left.arithmetic, "right": reference.right.arithmetic}
     tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
     if tf32 and reference.without_tf32 is not None:
-        who = "both sides compute" if len(tf32) == 2 else f"{side_in_words(comparison, tf32[0])} computes"
+        who = "both sides compute" if len(tf32) == 2 else f"{_side_in_words(comparison, tf32[0])} computes"
         return f"{who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
     if _through_onednn(comparison):
         half = comparison.sides.dtypes[0]
         return f"the module computes through oneDNN, which rounds {half} in its own way; --no-onednn leaves it out"
-    used = list(dict.fromkeys(map(arithmetic_in_words, sides.values())))
+    used = list(dict.fromkeys(map(_arithmetic_in_words, sides.values())))
     allow = "allows" if len(used) == 1 else "allow"
     return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
 
@@ -337,22 +317,19 @@ def _through_onednn(comparison: Comparison) -> bool:
     return taken and same_place and dict(comparison.back_ends).get("onednn", False)
 
 
-MOST_LEVELS = 9
+_MOST_LEVELS = 9
 """A level is one digit."""
-
 
 _EQUAL, _NONFINITE, _MARK = ".", "N", "!"
 
-
 _LEAST_CELLS = 10
-
 
 _SHADES = ("cyan", "blue", "magenta")
 """From small to great. Red is kept for what is over its bound."""
 
 
 class _Scale:
-    """Digits for ever greater differences: three a decade, or one where those are too many."""
+    """Digits for ever greater differences: three a decade, or one if three are too many."""
 
     def __init__(self, rows: Sequence[HeatRow]) -> None:
         found = [each for row in rows for each in row.max_abs if 0 < each < math.inf]
@@ -386,11 +363,8 @@ def heat_page(spec: Spec, heat: HeatMap, limit: str) -> Page:
         place = f"step {step}, {layer_in_words(spec, layer, way)}"
         page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}.", "bad"))
     if not heat.whole:
-        page.append(
-            Sentence(
-                "Note", "a side cannot show the layers below the top one, so that they and the gates are not drawn."
-            )
-        )
+        why = "a side cannot show the layers below the top one, so that they and the gates are not drawn."
+        page.append(Sentence("Note", why))
     elif GATES[spec.kind]:
         page.append(Sentence("Gates", "what the equations make of each side's own weights and states, in float64."))
     return page
@@ -402,22 +376,23 @@ def _draw(spec: Spec, heat: HeatMap, width: int) -> list[Line]:
     scale, labels, ends = _Scale(rows), [_label(spec, row) for row in rows], [_greatest(row) for row in rows]
     left, steps = max(map(len, labels)), len(rows[0].max_abs)
     per = math.ceil(steps / max(width - left - max(map(len, ends)) - 5, _LEAST_CELLS))
-    cells = [_cells(heat, row, scale, per) for row in rows]
-    lines: list[Line] = [
-        ((f"{label:<{left}} |", None), *_coloured(each, scale), (f"|  {end}", None))
-        for label, each, end in zip(labels, cells, ends, strict=True)
-    ]
-    words = [_axis(left, len(cells[0]), steps), *_legend(scale, per, steps, width)]
+    lines: list[Line] = []
+    for row, label, end in zip(rows, labels, ends, strict=True):
+        shaded = (("".join(run), shade) for shade, run in groupby(_signs(heat, row, scale, per), key=scale.shade))
+        lines.append(((f"{label:<{left}} |", None), *shaded, (f"|  {end}", None)))
+    last = f"{steps - 1:>{max(math.ceil(steps / per) - 1, len(str(steps - 1)) + 1)}}" if steps > 1 else ""
+    words = [f"{'step':>{left}}  0{last}", *_legend(scale, per, steps, width)]
     if hidden := len({row.layer for row in heat.rows} - drawn):
         words.append(f"Not drawn: {counted(hidden, 'layer')} more.")
     return [*lines, *(((line, None),) for line in words)]
 
 
-def _cells(heat: HeatMap, row: HeatRow, scale: _Scale, per: int) -> list[str]:
+def _signs(heat: HeatMap, row: HeatRow, scale: _Scale, per: int) -> Iterator[str]:
     """The signs of a row, each of so many steps; the first cell over its bound is marked in the row of the state."""
     first = heat.first_over
     marked = first[0] // per if first and row.gate is None and first[1:] == (row.layer, row.direction) else None
-    return [_MARK if bin == marked else scale.sign(each) for bin, each in enumerate(_binned(row.max_abs, per))]
+    for number, start in enumerate(range(0, len(row.max_abs), per)):
+        yield _MARK if number == marked else scale.sign(max(row.max_abs[start : start + per], key=nan_last))
 
 
 def _label(spec: Spec, row: HeatRow) -> str:
@@ -430,32 +405,15 @@ def _greatest(row: HeatRow) -> str:
     return "equal" if value == 0 else f"{value:.3g} at step {row.max_abs.index(value)}"
 
 
-def _binned(values: Sequence[float], per: int) -> Iterator[float]:
-    """The greatest of each so many, NaN above all."""
-    for start in range(0, len(values), per):
-        yield max(values[start : start + per], key=nan_last)
-
-
 def _ends(least: float, greatest: float) -> list[float]:
-    """What the differences of each level are below, of the finest levels of which there are not too many."""
+    """The upper end of each level: the finest levels that are not too many."""
     decades = range(math.floor(math.log10(least)), math.floor(math.log10(greatest)) + 1)
     ends = [float(f"{digit}e{decade}") for decade in decades for digit in (2, 5, 10)]
     ends = ends[bisect_right(ends, least) : bisect_right(ends, greatest) + 1]
-    if len(ends) <= MOST_LEVELS:
+    if len(ends) <= _MOST_LEVELS:
         return ends
-    per = math.ceil(len(decades) / MOST_LEVELS)
+    per = math.ceil(len(decades) / _MOST_LEVELS)
     return [float(f"1e{decade + per}") for decade in decades[::per]]
-
-
-def _coloured(cells: Sequence[str], scale: _Scale) -> Iterator[tuple[str, str | None]]:
-    for shade, run in groupby(cells, key=scale.shade):
-        yield "".join(run), shade
-
-
-def _axis(left: int, cells: int, steps: int) -> str:
-    first, last = "0", str(steps - 1)
-    middle = " " * max(cells - len(first) - len(last), 1)
-    return f"{'step':>{left}}  {first}" + (f"{middle}{last}" if steps > 1 else "")
 
 
 def _legend(scale: _Scale, per: int, steps: int, width: int) -> Iterator[str]:
