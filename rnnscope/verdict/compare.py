@@ -23,7 +23,7 @@ from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
-from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, Question, Tolerance, check_comparable
+from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
@@ -56,7 +56,7 @@ def compare(
 ) -> Comparison: ...
 
 
-def compare(*sides: Any, **options: Any) -> Comparison:
+def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
     `compare(left, right, x, hx)`: two modules with weights of their own, of which at least one is nn.RNN, nn.LSTM,
@@ -75,10 +75,12 @@ def compare(*sides: Any, **options: Any) -> Comparison:
         RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
             such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
     """
+    if fields := {name: options.pop(name) for name in QUESTION_FLAGS if name in options}:
+        question = replace(question, **fields)
     if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
-        return _compare_modules(*sides, **options)
+        return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
-        return _compare_subjects(*sides, **options)
+        return _compare_subjects(*sides, question=question, **options)
     raise RnnscopeError("compare takes a Spec, or two modules and their input")
 
 
@@ -99,14 +101,8 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
 
 
 def _compare_modules(
-    left: nn.Module,
-    right: nn.Module,
-    x: Tensor | PackedSequence,
-    hx: Hidden | None = None,
-    question: Question = DEFAULT_QUESTION,
-    **fields: Any,
+    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
 ) -> Comparison:
-    question = replace(question, **fields) if fields else question
     spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
     question.check_chunk(spec)
     one, other = _chunked(one, question), _chunked(other, question)
@@ -119,13 +115,11 @@ def _compare_subjects(
     left: str = "module",
     right: str = "cells",
     *,
+    question: Question,
     loaded: Loaded | None = None,
     record: str | None = None,
     force: bool = False,
-    question: Question = DEFAULT_QUESTION,
-    **fields: Any,
 ) -> Comparison:
-    question = replace(question, **fields) if fields else question
     check_comparable(spec, left, right, question)
     loaded = loaded or Loaded(NO_FILES, spec)
     if record is not None:

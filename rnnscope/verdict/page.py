@@ -10,18 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from rnnscope.network.shapes import GATES, layer_in_words, network_in_words, place_in_words, shown_layers
-from rnnscope.pages.page import (
-    Column,
-    Drawing,
-    Grid,
-    Line,
-    Page,
-    Sentence,
-    as_tuple,
-    back_ends_in_words,
-    counted,
-    thousands,
-)
+from rnnscope.pages.page import Column, Drawing, Grid, Line, Page, Sentence, back_ends_in_words, counted, thousands
 from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.figures import Check, Difference, Margin
@@ -85,11 +74,11 @@ def _differences_grid(title: str, first: str, differences: tuple[Difference, ...
 def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
     """The cells of a row, of which the last one is shown if the tolerance binds."""
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
-        shapes = f"{comparison.left} {as_tuple(each.shape)}, {comparison.right} {as_tuple(each.right_shape)}"
+        shapes = f"{comparison.left} {each.shape}, {comparison.right} {each.right_shape}"
         return (each.name, shapes, *["-"] * 5)
     return (
         each.name,
-        as_tuple(each.shape),
+        str(each.shape),
         f"{each.max_abs:.3g}",
         "-" if each.max_abs == 0 else f"{_INDEXED.get(each.name, '')}[{', '.join(map(str, each.worst_index))}]",
         f"{each.max_rel:.3g}",
