@@ -23,7 +23,6 @@ from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import SUBJECTS, Run, run_cells
 from rnnscope.subjects.devices import running
 from rnnscope.verdict import chunks
-from rnnscope.verdict import compare as comparing
 from rnnscope.verdict.chunks import carried, cut, draw_in_chunks
 from rnnscope.verdict.deviations import DEVIATIONS
 from rnnscope.verdict.problem import draw_problem, solve
@@ -57,7 +56,7 @@ def name_of(value: object) -> str:
 def figures(spec: Spec, left: str = "cells", right: str = "equations", **question: Any) -> Comparison:
     """A comparison without the reference, in which only the figures and what follows from them are left."""
     found = compare(spec, left, right, reference=False, **question)
-    return replace(found, chunk=None)
+    return replace(found, question=replace(found.question, chunk=None))
 
 
 # What goes in.
@@ -241,7 +240,7 @@ def test_two_modules_are_compared_in_chunks() -> None:
     torch.manual_seed(0)
     lstm, x = torch.nn.LSTM(4, 6), torch.randn(50, 3, 4)
     found = compare(lstm, StackedCells.from_module(lstm), x, chunk=8, reference=False)
-    assert (found.exit_code, found.chunk, found.outputs[0].shape) == (0, 8, (50, 3, 6))
+    assert (found.exit_code, found.question.chunk, found.outputs[0].shape) == (0, 8, (50, 3, 6))
     both = torch.nn.LSTM(4, 6, bidirectional=True)
     with pytest.raises(RnnscopeError, match="--chunk 8 carries the state on from chunk to chunk, and --bidirectional"):
         compare(both, StackedCells.from_module(both), x, chunk=8)
@@ -261,7 +260,7 @@ def test_a_side_walked_beside_the_other_gives_the_figures_of_whole_runs(
         left, right = f"{sides[0]}@cpu/{one}", f"{sides[1]}@cpu/{other}"
         found = compare(spec, left, right, reference=False)
         with monkeypatch.context() as patch:
-            patch.setattr(comparing, "beside_a_whole_run", lambda *_: None)
+            patch.setattr(chunks, "beside_a_whole_run", lambda *_: None)
             assert found == compare(spec, left, right, reference=False)
 
 

@@ -25,6 +25,7 @@ from rnnscope.pages.page import Grid
 from rnnscope.pages.render import Result, plain, render
 from rnnscope.shapes.result import Mismatch, Shapes
 from rnnscope.spec.options import NO_FILES, PATHS, Sources
+from rnnscope.spec.question import Question
 from rnnscope.sweeps.plan import Configuration
 from rnnscope.sweeps.result import Finding, Sweep
 from rnnscope.timing.bench import Bench, Timing
@@ -32,7 +33,7 @@ from rnnscope.tracing.trace import Equality, Trace, Walked
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
 from rnnscope.verdict.figures import Check, Margin
 from rnnscope.verdict.places import HeatMap, HeatRow
-from rnnscope.verdict.result import Reference
+from rnnscope.verdict.result import Figures, Reasons, Reference, Sides
 
 Facts = dict[str, Any]
 FOLDER = Path(__file__).parent / "golden"
@@ -51,13 +52,23 @@ def shapes(spec: Spec, *paths: str, run: bool = True, mismatches: tuple[Mismatch
 
 
 def comparison(spec: Spec, y: Facts, h: Facts, tolerance: Tolerance, device: str = "cpu", **facts: Any) -> Comparison:
+    def some(*names: str) -> Facts:
+        return {name: facts.pop(name) for name in names if name in facts}
+
     sizes = {each.name: each.shape for each in shapes_of(spec).tensors}
     outputs = []
     for name, row in (("y", y), ("h", h)):
         shape: Facts = {"shape": sizes[name], "right_shape": sizes[name], "total": math.prod(sizes[name])}
         outputs.append(Difference(name, **(shape | row)))
-    where: Facts = {"back_ends": (("onednn", True),), "dtypes": (spec.dtype,) * 2} | facts
-    return Comparison(spec, "module", "cells", tuple(outputs), tolerance, device, "2.13.0", **where)
+    given: Facts = {"rtol": tolerance.rtol, "atol": tolerance.atol} if tolerance.given else {}
+    asked = {"reference": facts.pop("asked_for_reference", True), "map": "heat_map" in facts} | some("grad", "chunk")
+    right = facts.pop("right", "cells")
+    sides = Sides("module", right, (spec.dtype,) * 2, written=("module", right), **some("weights", "recorded"))
+    rows: Facts = {"outputs": tuple(outputs)} | some("outputs", "gradients", "nonfinite", "wrong_dtypes")
+    found = Figures(**rows, **some("missing_gradients"))
+    reasons = Reasons(**some("explanations", "dependences", "power"))
+    where: Facts = {"back_ends": (("onednn", True),), "reasons": reasons} | facts
+    return Comparison(spec, sides, Question(**given, **asked), found, device, "2.13.0", **where)
 
 
 def check(arithmetic: str, error: float, bound: float, decided: bool = True, steps: int | None = None) -> Check:
@@ -89,8 +100,13 @@ TINY = figures(2**-23, (1, 4, 0))
 NONFINITE = figures(math.nan, (1, 4, 0), 3, 3)
 LARGE = Spec(input_size=1_000_000, hidden_size=2_000_000, num_layers=999_999_999_999, seq_len=10**9)
 
-LSTM = replace(
-    comparison(Spec(kind="lstm", lengths=(3, 1)), TINY, TINY, DEFAULT, reference=ROUNDING),
+LSTM = comparison(
+    Spec(kind="lstm", lengths=(3, 1)),
+    TINY,
+    TINY,
+    DEFAULT,
+    reference=ROUNDING,
+    grad=True,
     outputs=tuple(Difference(name, (3, 2, 20), (3, 2, 20), 80, **TINY) for name in ("y", "padding", "h", "c")),
     gradients=(Difference("weight_hh_l0", (80, 20), (80, 20), 1600, **TINY | {"worst_index": (3, 7)}),),
 )
@@ -129,19 +145,19 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
             FAR,
             FAR,
             DEFAULT,
-            reference=Reference(OTHER, SAME, OTHER, other=("right",)),
+            reference=Reference(OTHER, SAME, OTHER, deviating=("right",)),
             explanations=(OTHER_GATES,),
             first_divergence=Place("h", 2, 0, 1, 13, 4),
         ),
     )
-    both = Reference(OTHER, OTHER, OTHER, other=("left", "right"))
+    both = Reference(OTHER, OTHER, OTHER, deviating=("left", "right"))
     place = Place("y", 0, 1, 0, 3, None)
     facts: Facts = {"reference": both, "first_divergence": place}
     yield "compare-unexplained", comparison(Spec(unbatched=True), FAR, FAR, DEFAULT, **facts)
     worse = Reference(SAME, WITHIN, check("float32", 3e-3, 9.5e-7))
     place = Place("h", 0, 0, 0, 3, 1)
     yield "compare-precision", comparison(Spec(), FAR, FAR, DEFAULT, reference=worse, first_divergence=place)
-    inside = Reference(OTHER, SAME, check("float64", 1e-7, 3.6e-15), other=("right",), about_float32=("right",))
+    inside = Reference(OTHER, SAME, check("float64", 1e-7, 3.6e-15), deviating=("right",), about_float32=("right",))
     yield "compare-float32-inside", comparison(Spec(), TINY, TINY, DEFAULT, reference=inside)
     wide = check("bfloat16", 0.25, 1.5, decided=False, steps=0)
     spec = Spec(dtype="bfloat16", seq_len=100)
@@ -149,7 +165,7 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
     chaos = check("float64", 0.25, 20.0, decided=False, steps=12)
     undecided = Reference(chaos, WITHIN, WITHIN)
     yield "compare-undecided-function", comparison(Spec(), FAR, FAR, DEFAULT, reference=undecided)
-    alike = Reference(SAME, WITHIN, WITHIN, other=("left", "right"))
+    alike = Reference(SAME, WITHIN, WITHIN, deviating=("left", "right"))
     reset = [Explanation(s, "reset before the matmul", "resets h before W_hn", 0.0) for s in ("left", "right")]
     yield "compare-alike", comparison(Spec(kind="gru"), TINY, tiny, DEFAULT, reference=alike, explanations=tuple(reset))
     yield "compare-no-reference", comparison(Spec(), TINY, tiny, DEFAULT, asked_for_reference=False)
@@ -177,24 +193,24 @@ def comparisons() -> Iterator[tuple[str, Comparison]]:
     other = Reference(OTHER, SAME, SAME)
     facts = {"reference": other, "weights": (row,), "sources": sources, "first_divergence": Place("y", 0, 1, 0, 3, 2)}
     yield "compare-weights", comparison(Spec(), FAR, FAR, DEFAULT, **facts)
-    own = Reference(OTHER, SAME, OTHER, other=("right",))
+    own = Reference(OTHER, SAME, OTHER, deviating=("right",))
     facts = {
         "reference": own,
         "dependences": (Dependence("right", ("weight_hh_l0", "weight_hh_l1"), repeats=False),),
-        "returned": (("right", "float64"),),
-        "ungraded": (("right", ("weight_ih_l0", "weight_hh_l0")),),
+        "wrong_dtypes": (("right", "float64"),),
+        "missing_gradients": (("right", ("weight_ih_l0", "weight_hh_l0")),),
     }
-    yield "compare-own", replace(comparison(Spec(), FAR, FAR, DEFAULT, **facts), right="my_rnn.py:MyRnn")
+    yield "compare-own", comparison(Spec(), FAR, FAR, DEFAULT, **facts, right="my_rnn.py:MyRnn")
     tf32 = Reference(
         check("float32", 1e-4, 9.5e-7), SAME, check("float32", 1e-4, 9.5e-7), ("right",), about_coarser="tf32"
     )
-    found = comparison(Spec(), FAR, FAR, DEFAULT, reference=tf32, recorded="right")
-    yield "compare-recorded", replace(found, right="recorded:run.npz")
+    found = comparison(Spec(), FAR, FAR, DEFAULT, reference=tf32, recorded="right", right="recorded:run.npz")
+    yield "compare-recorded", found
 
     cells = [(1, None, (0.0, 2e-8, 1.2e-7)), (0, None, (3e-8, 0.0, 1e-3)), (0, "f", (0.0, 4e-9, math.nan))]
     rows = tuple(HeatRow(layer, 0, gate, values) for layer, gate, values in cells)
     heat: Facts = {"heat_map": HeatMap(rows, (2, 0, 0), whole=True)}
-    far = Reference(OTHER, SAME, OTHER, other=("right",))
+    far = Reference(OTHER, SAME, OTHER, deviating=("right",))
     place = Place("h", 2, 0, 0, 13, 4)
     yield (
         "compare-map",

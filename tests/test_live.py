@@ -1,7 +1,10 @@
 """Real modules, with weights of their own: compared, asserted in a test suite, and left as they were."""
 
+import os
 import warnings
 from copy import deepcopy
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -56,7 +59,7 @@ def test_a_module_and_its_cells_are_the_same(kind: str, with_state: bool) -> Non
     assert found.verdict in ("identical", "equivalent")
     assert found.weights == ()
     assert (found.spec.seq_len, found.spec.batch_size, found.spec.kind) == (6, 5, kind)
-    assert found.ungraded == ()
+    assert found.figures.missing_gradients == ()
 
 
 def test_packed_and_unbatched_input() -> None:
@@ -113,7 +116,7 @@ def test_another_function_is_told_by_its_side() -> None:
 def test_a_copy_in_another_dtype_is_the_same_network(left: str, right: str) -> None:
     module = nn.GRU(3, 4).to(getattr(torch, left))
     found = compare(module, deepcopy(module).to(getattr(torch, right)), torch.randn(6, 5, 3))
-    assert (found.verdict, found.dtypes) == ("equivalent", (left, right))
+    assert (found.verdict, found.sides.dtypes) == ("equivalent", (left, right))
 
 
 def test_folded_weight_norm_is_the_same_network() -> None:
@@ -125,6 +128,17 @@ def test_folded_weight_norm_is_the_same_network() -> None:
     assert compare(plain, normed, x).verdict == "identical"
     assert compare(normed, plain, x, grad=True).exit_code == 0
     assert isinstance(normed.parametrizations.weight_hh_l0.original0, nn.Parameter)
+
+
+@pytest.mark.parametrize("learns", [True, False])
+def test_a_normed_weight_is_rounded_and_its_gradient_compared_as_a_plain_one(learns: bool) -> None:
+    normed: Any = nn.utils.parametrizations.weight_norm(nn.LSTM(3, 4), "weight_hh_l0").requires_grad_(learns)
+    plain = nn.LSTM(3, 4)
+    plain.load_state_dict({name: getattr(normed, name).detach() for name in plain.state_dict()})
+    x = torch.randn(6, 5, 3)
+    assert compare(normed, deepcopy(plain).bfloat16(), x).verdict == "equivalent"
+    assert bool(compare(normed, plain, x, grad=True).figures.missing_gradients) is not learns
+    assert normed(x)[0].shape == (6, 5, 4)
 
 
 def test_weight_norm_of_the_old_kind_is_the_same_network() -> None:
@@ -163,6 +177,37 @@ def test_modules_are_left_as_they_were() -> None:
     assert [each.grad for each in module.parameters()] == [None] * 8
     assert x.grad is None
     assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_a_working_directory_that_is_gone_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    module = nn.GRU(3, 4)
+    assert compare(module, StackedCells.from_module(module), torch.randn(6, 5, 3)).exit_code == 0
+
+
+def test_what_another_thread_prints_meanwhile_goes_to_stdout(capfd: pytest.CaptureFixture[str]) -> None:
+    is_run, is_printed = Event(), Event()
+
+    class Waits(Wrapped):
+        def forward(self, x: Tensor, hx: Any = None) -> Any:
+            is_run.set()
+            assert is_printed.wait(60)
+            return super().forward(x, hx)
+
+    def other() -> None:
+        if is_run.wait(60):
+            print("printed", flush=True)
+            os.write(1, b"written\n")
+            is_printed.set()
+
+    thread, module = Thread(target=other), nn.GRU(3, 4)
+    thread.start()
+    assert compare(Waits(module), module, torch.randn(6, 5, 3)).verdict == "identical"
+    thread.join()
+    assert capfd.readouterr() == ("printed\nwritten\n", "")
 
 
 def test_no_command_line_says_all_of_it() -> None:

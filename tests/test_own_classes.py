@@ -64,7 +64,7 @@ def test_a_wrong_class_is_told_by_its_convention_and_place() -> None:
 
 
 def test_power_counts_deviations_of_a_class_of_ones_own() -> None:
-    power = judged("Lstm", power=True).power
+    power = judged("Lstm", power=True).reasons.power
     assert power is not None
     assert "gates i f o g" in power.caught
     assert power.missed == ()
@@ -78,7 +78,9 @@ def test_only_gradients_may_be_wrong() -> None:
 
 def test_weights_that_are_ignored_are_named(cli: Cli) -> None:
     found = judged("IgnoresRecurrent")
-    assert [(each.side, each.ignores) for each in found.dependences] == [("right", ("weight_hh_l0", "weight_hh_l1"))]
+    assert [(each.side, each.ignores) for each in found.reasons.dependences] == [
+        ("right", ("weight_hh_l0", "weight_hh_l1"))
+    ]
     out = cli("compare", "--kind", "lstm", "--right", f"{FILE}:IgnoresRecurrent").out
     assert "its output does not depend on weight_hh_l0, weight_hh_l1." in " ".join(out.split())
 
@@ -86,13 +88,13 @@ def test_weights_that_are_ignored_are_named(cli: Cli) -> None:
 def test_what_a_step_from_zeros_never_uses_is_not_said_to_be_ignored() -> None:
     found = judged("Iofg", Spec(kind="lstm", seq_len=1, h0="zeros", num_layers=1))
     assert found.cause == "function"
-    assert found.dependences == ()
+    assert found.reasons.dependences == ()
 
 
 def test_gradients_that_cannot_be_told_are_a_blind_spot(cli: Cli) -> None:
     found = judged("OwnGradients", grad=True)
     assert found.exit_code == 0
-    assert [(role, len(names)) for role, names in found.ungraded] == [("right", 8)]
+    assert [(role, len(names)) for role, names in found.figures.missing_gradients] == [("right", 8)]
     out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{FILE}:OwnGradients").out.split())
     assert "gives no gradient of weight_ih_l0, weight_hh_l0, bias_ih_l0" in out
 
@@ -157,7 +159,7 @@ def test_two_versions_of_a_project_are_two(tmp_path: Path) -> None:
 
 
 def test_a_class_that_rolls_dice_is_told() -> None:
-    (found,) = judged("Random").dependences
+    (found,) = judged("Random").reasons.dependences
     assert not found.repeats
 
 
@@ -168,7 +170,7 @@ def test_precision_inside_is_told_from_another_function() -> None:
 
 def test_another_dtype_that_comes_back_is_told(cli: Cli) -> None:
     found = judged("ReturnsFloat32", Spec(kind="lstm", dtype="bfloat16", onednn=False))
-    assert found.returned == (("right", "float32"),)
+    assert found.figures.wrong_dtypes == (("right", "float32"),)
     assert found.verdict != "identical"
     out = cli("compare", "--kind", "lstm", "--dtype", "bfloat16", "--right", f"{FILE}:ReturnsFloat32").out
     assert "returned float32 where bfloat16 was asked for." in " ".join(out.split())
@@ -312,5 +314,5 @@ def test_the_traceback_is_there_when_asked_for(cli: Cli) -> None:
 
 def test_device_and_dtype_of_a_class() -> None:
     found = compare(LSTM, "module", f"{FILE}:Lstm@cpu/float64")
-    assert found.dtypes == ("float32", "float64")
+    assert found.sides.dtypes == ("float32", "float64")
     assert found.exit_code == 0

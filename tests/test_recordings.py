@@ -177,7 +177,7 @@ def test_a_recorded_run_says_all_that_is_needed_to_compare_with_it(name: str, en
     compare(SPECS[name], "module", right, record=file)
     found = compared(Sources(), {}, right=f"recorded:{file}")
     assert found.verdict == "identical"
-    assert found.recorded == "right"
+    assert found.sides.recorded == "right"
     for each in ("kind", "num_layers", "batch_first", "bidirectional", "lengths", "nonlinearity", "dtype", "unbatched"):
         assert (each, getattr(found.spec, each)) == (each, getattr(SPECS[name], each))
 
@@ -232,8 +232,8 @@ def test_a_convention_of_a_recording_is_found(tmp_path: Path) -> None:
 
     found = compared(Sources(), {}, left="equations", right=f"recorded:{foreign(tmp_path, all_rows)}", power=True)
     assert [each.convention for each in found.explanations] == ["gates i f o g"]
-    assert found.power is not None
-    assert "h0 ignored" in found.power.caught
+    assert found.reasons.power is not None
+    assert "h0 ignored" in found.reasons.power.caught
 
 
 def test_a_recording_as_near_as_tf32_is_said_to_be(tmp_path: Path) -> None:
@@ -250,8 +250,8 @@ def test_a_recording_as_near_as_tf32_is_said_to_be(tmp_path: Path) -> None:
 def test_a_recorded_left_side(tmp_path: Path) -> None:
     found = compared(Sources(), {}, left=f"recorded:{foreign(tmp_path, lambda run: None)}", right="cells", power=True)
     assert found.verdict == "equivalent"
-    assert found.power is not None
-    assert "forget bias of 1" in found.power.caught
+    assert found.reasons.power is not None
+    assert "forget bias of 1" in found.reasons.power.caught
 
 
 def test_a_recording_in_chaos_is_undecided(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_two_sides_that_are_wrong_in_two_ways_are_both_told(monkeypatch: Patch) 
     monkeypatch.setitem(subjects.SUBJECTS, "module", off_by(0.02))
     found = compare(Spec())
     assert found.reference
-    assert (found.cause, found.side, found.reference.other) == ("function", None, ("left", "right"))
+    assert (found.cause, found.side, found.reference.deviating) == ("function", None, ("left", "right"))
 
 
 def test_a_float32_inside_is_told_from_a_wrong_weight(monkeypatch: Patch) -> None:

@@ -4,7 +4,7 @@ Nothing is computed and nothing is printed here. torch is imported by the librar
 computed. A command is one function: its flags stand in its signature, and its docstring is its help.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -100,9 +100,7 @@ def compare(
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     question = Question(rtol, atol, grad, reference, resync, power, map, chunk)
     check_comparable(asked.spec, left, right, question)  # refused, as all above, before torch is imported
-    return rnnscope.compare(
-        asked.spec, left, right, loaded=asked.loaded, record=record, force=force, **asdict(question)
-    )
+    return rnnscope.compare(asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question)
 
 
 @command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")

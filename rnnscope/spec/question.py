@@ -1,39 +1,30 @@
-"""What can be compared, and within which tolerance: told from a Spec and the flags alone, before anything is run.
+"""What is asked of two sides, what can be compared, and within which tolerance.
 
-Runs nothing, and torch is not imported: see comparison.py.
+It is told from a Spec and the flags alone: nothing is run.
 """
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
 from rnnscope.spec.options import LEFT, RECORDED, RIGHT, side_spec
-from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
+from rnnscope.spec.spec import LARGEST_SIZE, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
 ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)
-REFERENCE = Switch(
-    ("--reference/--no-reference",),
-    "Judge by the equations in float64, or by torch.testing's tolerances.",
-    "Comparison",
-    True,
-)
+_BY_WHAT = "Judge by the equations in float64, or by torch.testing's tolerances."
+REFERENCE = Switch(("--reference/--no-reference",), _BY_WHAT, "Comparison", True)
 RESYNC = Switch(
     ("--resync",), "Feed every step the reference's state, so that no error is carried on.", "Comparison", False
 )
 POWER = Switch(("--power",), "Tell which known deviations this comparison would have caught.", "Comparison", False)
 MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.", "Comparison", False)
-CHUNK = Whole(
-    ("--chunk",),
-    "Run so many steps at a time and carry the state on; memory does not grow with --no-reference.",
-    "Comparison",
-    minimum=1,
-    maximum=LARGEST_SIZE,
-    example=1000,
-)
+_SO_MANY = "Run so many steps at a time and carry the state on; memory does not grow with --no-reference."
+CHUNK = Whole(("--chunk",), _SO_MANY, "Comparison", minimum=1, maximum=LARGEST_SIZE, example=1000)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -53,40 +44,25 @@ class Tolerance:
     given: bool
 
 
-def chosen_tolerance(dtypes: tuple[str, ...], rtol: float | None, atol: float | None) -> Tolerance:
-    """The tolerance of the rows: the user's two numbers, or torch.testing's, the wider of the two dtypes'.
-
-    Raises:
-        RnnscopeError: one number without the other, or one that is negative or not finite.
-    """
-    if rtol is None and atol is None:
-        rtols, atols = zip(*(TOLERANCES[each] for each in dtypes), strict=True)
-        return Tolerance(max(rtols), max(atols), given=False)
-    if rtol is None or atol is None:
-        (given, value), missing = ((RTOL, rtol), ATOL) if atol is None else ((ATOL, atol), RTOL)
-        raise RnnscopeError(
-            f"{given.name} {value} is given without {missing.name}", f"give both, for example {missing.name} 0"
-        )
-    RTOL.check(rtol)
-    ATOL.check(atol)
-    return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # or -0.0 would be shown
+def _asked(flag: Flag) -> Any:
+    """A field with the default of its flag."""
+    return field(default=flag.default, metadata={"flag": flag})
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True)
 class Question:
-    """What is asked of two sides; the flags of `rnnscope compare`.
+    """What is asked of two sides: the flags of `rnnscope compare`.
 
     Args:
-        rtol: relative tolerance that binds besides the bounds. Goes with atol.
-        atol: absolute tolerance.
+        rtol, atol: tolerances that bind besides the bounds; both or neither.
         grad: compare the gradients of x, h0, c0 and every parameter too, for one random cotangent of y, h and c.
-        reference: judge by the equations in float64 and by measured bounds: see bounds.py. Otherwise by the tolerance
-            alone, torch.testing's for the dtype where none is given.
+        reference: judge by the equations in float64 and by measured bounds. Otherwise the tolerance alone decides,
+            torch.testing's for the dtype if none is given.
         resync: take every step by itself, fed the reference's state.
         power: tell which known deviations this comparison would have caught.
         map: find the greatest difference of each layer and step.
         chunk: run both sides over so many steps at a time, each from the state after the ones before. Without the
-            reference no more than a chunk is ever there; with it every run keeps its y.
+            reference no more than a chunk is ever in memory; with it every run keeps its y.
 
     Raises:
         RnnscopeError: one tolerance without the other, a value that is not allowed, or two that do not go together.
@@ -94,68 +70,83 @@ class Question:
     Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
     """
 
-    rtol: float | None = None
-    atol: float | None = None
-    grad: bool = False
-    reference: bool = True
-    resync: bool = False
-    power: bool = False
-    map: bool = False
-    chunk: int | None = None
+    rtol: float | None = _asked(RTOL)
+    atol: float | None = _asked(ATOL)
+    grad: bool = _asked(GRAD)
+    reference: bool = _asked(REFERENCE)
+    resync: bool = _asked(RESYNC)
+    power: bool = _asked(POWER)
+    map: bool = _asked(MAP)
+    chunk: int | None = _asked(CHUNK)
 
     def __post_init__(self) -> None:
-        for name, flag in QUESTION_FLAGS.items():
-            if isinstance(flag, Switch):
-                flag.check(getattr(self, name))
+        for each in fields(self):
+            flag, value = each.metadata["flag"], getattr(self, each.name)
+            if isinstance(flag, Switch) or (flag is CHUNK and value is not None):
+                flag.check(value)
         if self.resync and not self.reference:
             raise RnnscopeError(
                 f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
                 "give one of the two",
             )
-        if self.chunk is not None:
-            CHUNK.check(self.chunk)
-            self._check_chunk(self.chunk)
-        chosen_tolerance(("float32",), self.rtol, self.atol)
+        self.check_chunk()
+        self.tolerance("float32")
 
-    def _check_chunk(self, chunk: int) -> None:
-        """What looks at a whole run does not go with chunks."""
-        for asked, flag, why in (
-            (self.grad, GRAD, "goes back through all steps at once"),
-            (self.resync, RESYNC, "takes every step by itself and carries nothing on"),
-            (self.power, POWER, "runs every deviation over the whole sequence"),
-            (self.map, MAP, "keeps every step of every layer"),
-        ):
-            if asked:
-                raise RnnscopeError(
-                    f"{CHUNK.name} {chunk} carries the state from chunk to chunk, and {flag.name} {why}",
-                    "give one of the two",
-                )
+    def check_chunk(self, spec: Spec | None = None) -> None:
+        """Raise if something that is asked, or a Spec, keeps the state from being carried from chunk to chunk."""
+        if self.chunk is None:
+            return
+        refused = {
+            "from chunk to chunk, and --grad goes back through all steps at once": self.grad,
+            "from chunk to chunk, and --resync takes every step by itself and carries nothing on": self.resync,
+            "from chunk to chunk, and --power runs every deviation over the whole sequence": self.power,
+            "from chunk to chunk, and --map keeps every step of every layer": self.map,
+            "on from chunk to chunk, and --bidirectional walks from the last step back, too": spec
+            and spec.bidirectional,
+            "on from chunk to chunk, and --lengths lets each item end at a step of its own": spec and spec.lengths,
+        }
+        for why, is_asked in refused.items():
+            if is_asked:
+                raise RnnscopeError(f"{CHUNK.name} {self.chunk} carries the state {why}", "give one of the two")
+
+    def tolerance(self, *dtypes: str) -> Tolerance:
+        """The user's two numbers, or torch.testing's: the wider of those of the dtypes.
+
+        Raises:
+            RnnscopeError: one number without the other, or one that is negative or not finite.
+        """
+        rtol, atol = self.rtol, self.atol
+        if rtol is None and atol is None:
+            rtols, atols = zip(*(TOLERANCES[each] for each in dtypes), strict=True)
+            return Tolerance(max(rtols), max(atols), given=False)
+        if rtol is None or atol is None:
+            (given, value), missing = ((RTOL, rtol), ATOL) if atol is None else ((ATOL, atol), RTOL)
+            raise RnnscopeError(
+                f"{given.name} {value} is given without {missing.name}", f"give both, for example {missing.name} 0"
+            )
+        RTOL.check(rtol)
+        ATOL.check(atol)
+        return Tolerance(abs(float(rtol)), abs(float(atol)), given=True)  # abs, so that -0.0 is shown as 0
+
+    @property
+    def binds(self) -> bool:
+        """Whether the tolerance decides: it was given, or there is no reference."""
+        return self.rtol is not None or not self.reference
 
     @property
     def figures_alone(self) -> bool:
-        """Whether no more is asked than the figures of y, h and c, for which no whole run need be kept."""
+        """Whether only the figures of y, h and c are asked for, so that no whole run need be kept."""
         return not (self.reference or self.grad or self.resync or self.power or self.map)
 
 
-QUESTION_FLAGS: dict[str, Flag] = {
-    "rtol": RTOL,
-    "atol": ATOL,
-    "grad": GRAD,
-    "reference": REFERENCE,
-    "resync": RESYNC,
-    "power": POWER,
-    "map": MAP,
-    "chunk": CHUNK,
-}
+QUESTION_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Question)}
 """The flag of each field."""
 
+DEFAULT_QUESTION = Question()
 
-def check_comparable(spec: Spec, left: str, right: str, question: Question = Question()) -> None:
-    """Do nothing where both subjects can do what the Spec asks and there is something to compare.
 
-    Raises:
-        RnnscopeError: an unknown subject, or a Spec under which nothing can be compared.
-    """
+def check_comparable(spec: Spec, left: str, right: str, question: Question = DEFAULT_QUESTION) -> None:
+    """Raise RnnscopeError unless both subjects can do what the Spec asks and there is something to compare."""
     subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
     recorded = [each for each in subjects if each.startswith(RECORDED)]
     if len(recorded) == 2:
@@ -165,7 +156,7 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = Que
     again = {GRAD: question.grad, RESYNC: question.resync, CHUNK: question.chunk is not None}
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
-    check_chunk(spec, question)
+    question.check_chunk(spec)
     for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
@@ -183,28 +174,8 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = Que
         )
 
 
-def check_chunk(spec: Spec, question: Question) -> None:
-    """Do nothing where the state can be carried from chunk to chunk, or where no chunks are asked for.
-
-    Raises:
-        RnnscopeError: a Spec under which it cannot.
-    """
-    if question.chunk is None:
-        return
-    for name, why in (
-        ("bidirectional", "walks from the last step back, too"),
-        ("lengths", "lets each item end at a step of its own"),
-    ):
-        if getattr(spec, name):
-            raise RnnscopeError(
-                f"{CHUNK.name} {question.chunk} carries the state on from chunk to chunk, and "
-                f"{SPEC_FLAGS[name].name} {why}",
-                "give one of the two",
-            )
-
-
 def blind_spots(spec: Spec, resync: bool = False) -> Iterator[str]:
-    """What no comparison of the Spec can see, whichever weights it has: a fault there would be missed."""
+    """Which faults no comparison of the Spec can see, whichever weights it has."""
     if resync:
         yield "--resync takes every step by itself, so the loop does not show: h0, lengths, order of time, padding"
         return

@@ -193,7 +193,7 @@ def _compared(asked: Configuration, loaded: Loaded) -> Comparison:
         free = free_bytes()
         if free is not None and needed > free // workers_here():
             raise RnnscopeError(TOO_LARGE)
-    return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, **question)
+    return rnnscope.compare(loaded.spec, asked.left, asked.right, loaded=loaded, question=asked.question)
 
 
 def _facts(comparison: Comparison) -> Row:

@@ -1,11 +1,11 @@
-"""A long sequence in chunks of steps: a side carries its state from one to the next, and only figures are kept.
+"""The figures of two sides, of whole runs or of a long sequence in chunks of steps, of which only figures are kept.
 
-x is drawn in blocks of a fixed size, and the chunks are cut out of these, so that every chunk size sees the same
-numbers. Comparisons that ask for more than the figures of y, h and c get whole runs: see evidence.py.
+A side carries its state from one chunk to the next. x is drawn in blocks of a fixed size, and the chunks are cut out of
+these, so that every chunk size sees the same numbers.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import tee
 
 import torch
@@ -17,12 +17,13 @@ from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, dr
 from rnnscope.pages.rich import Advance, progress
 from rnnscope.spec.question import Tolerance
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Run, Subject
+from rnnscope.subjects.builtin import Run, Subject, valid_region
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
-from rnnscope.verdict.figures import Difference, difference, with_piece
+from rnnscope.verdict.figures import OUTPUTS, Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
 from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest
+from rnnscope.verdict.result import Figures
 
 
 def draw_in_chunks(
@@ -32,7 +33,7 @@ def draw_in_chunks(
     weights: Weights | None = None,
     dtypes_of_weights: tuple[str, ...] | None = None,
 ) -> tuple[Problem, Iterator[Tensor]]:
-    """The problem that `draw_problem` gives, with an x of no steps, and x in chunks: (T, N, H_in), laid out as x is."""
+    """The problem that `draw_problem` gives, with an x of no steps, and its x in chunks: (T, N, H_in)."""
     exact = replace(spec, device="cpu", dtype="float64")
     state, blocks = draw_blocks(exact)
     problem = Problem(
@@ -49,8 +50,7 @@ def draw_in_chunks(
 def cut(blocks: Iterable[Tensor], time: int, chunk: int) -> Iterator[Tensor]:
     """Blocks of steps as chunks of steps, the last of which may be shorter.
 
-    Chunks are views into whole blocks, so that in memory each step stands as it would in the whole x: products are
-    rounded by that.
+    Chunks are views into whole blocks: each step stands in memory as in the whole x, by which products are rounded.
     """
     kept: list[Tensor] = []
     first = start = end = 0
@@ -71,14 +71,10 @@ def _joined(blocks: list[Tensor], time: int) -> Tensor:
 
 
 def carried(run: Subject, name: str, chunk: int) -> Subject:
-    """A subject that is run chunk by chunk, and gives the whole y: (L, N, D·H_out).
-
-    Raises:
-        RnnscopeError: it gives something that cannot be carried on.
-    """
+    """A subject that is run chunk by chunk and gives the whole y: (L, N, D·H_out)."""
 
     def chunk_by_chunk(spec: Spec, weights: Weights, given: Input) -> Run:
-        ys: list[Tensor] = []  # and of all else that a run gives only the last one: it has weights of its own
+        ys: list[Tensor] = []  # only these of every run: each run has a copy of the weights
         state = given.state
         with progress(spec.seq_len, "steps") as advance:
             for x in torch.split(given.x, chunk, time_of(spec)):
@@ -94,11 +90,7 @@ def carried(run: Subject, name: str, chunk: int) -> Subject:
 
 
 def using_its_state(run: Subject, name: str) -> Subject:
-    """A class of the user's, which might take a state and ignore it: then there is nothing to carry.
-
-    Raises:
-        RnnscopeError: it gives the same from its state as from zeros.
-    """
+    """A class of the user's, refused if it gives the same from its state as from zeros: then nothing is carried."""
     is_known = False
 
     def watched(spec: Spec, weights: Weights, given: Input) -> Run:
@@ -123,11 +115,7 @@ def chunk_spec(spec: Spec, x: Tensor, first: bool) -> Spec:
 
 
 def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
-    """Do nothing where what came out of a chunk has the shapes of its Spec.
-
-    Raises:
-        RnnscopeError: another shape.
-    """
+    """Raise unless the outputs of a chunk have the shapes of its Spec."""
     for each in tensor_shapes(spec):
         if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
             steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
@@ -138,84 +126,90 @@ def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
 
 
 PIECE = 2**18
-"""Elements of y that are walked before they are compared, where no chunk size was asked for."""
-
+"""Elements of y that are walked before they are compared, if no chunk size was asked for."""
 
 _WALKED = ("cells", "equations", "compiled")
 """Subjects that loop in Python: a walk that goes on from a state gives the very bits of the whole walk."""
-
 
 _Walk = Iterator[tuple[Problem, Tensors]]
 """Steps and the state before them, as a problem, and what a side gives for them: its y, and the state after them."""
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What was seen of two sides: the rows of y, h and c, and of each side by its role what is odd in it.
+Rows = tuple[Difference, ...]
 
-    nonfinite: the sides out of which NaN or infinity came. returned: the dtype of what a side returned, where it is not
-    the one that was asked for. place: where NaN or infinity first came out, where it was looked for; a state counts at
-    the end of each chunk, which a whole run does not show.
+
+def rows_of(spec: Spec, left: Tensors, right: Tensors, tolerance: Tolerance) -> tuple[Rows, Rows]:
+    """The rows of the outputs, and those of the gradients, that both sides gave."""
+    rows: dict[bool, list[Difference]] = {True: [], False: []}
+    for name, expected in left.items():
+        if name not in right:
+            continue
+        if name == "y" and spec.lengths is not None:
+            valid = valid_region(spec, expected)
+            rows[True].append(difference(name, right[name], expected, tolerance, valid))
+            if not valid.all():
+                rows[True].append(difference("padding", right[name], expected, tolerance, ~valid))
+        else:
+            rows[name in OUTPUTS].append(difference(name, right[name], expected, tolerance))
+    return tuple(rows[True]), tuple(rows[False])
+
+
+def wrong_dtypes(sides: Iterable[Side], runs: Iterable[Tensors]) -> tuple[tuple[str, str], ...]:
+    """The sides that gave an output in another dtype than was asked for, with the first such dtype."""
+    found: dict[str, str] = {}
+    for side, run in zip(sides, runs, strict=True):
+        for name in OUTPUTS:
+            if name in run and dtype_name(run[name]) != side.spec.dtype:
+                found.setdefault(side.role, dtype_name(run[name]))
+    return tuple(found.items())
+
+
+def in_chunks(
+    problem: Problem, left: Side, right: Side, xs: Iterator[Tensor], tolerance: Tolerance
+) -> tuple[Figures, Place | None]:
+    """The figures of both sides chunk by chunk, with a bar, and the place where NaN or infinity first came out.
+
+    A state counts at the end of each chunk, which a whole run does not show. xs: x in chunks, instead of the problem's.
     """
-
-    outputs: tuple[Difference, ...]
-    gradients: tuple[Difference, ...] = ()
-    nonfinite: tuple[str, ...] = ()
-    returned: tuple[tuple[str, str], ...] = ()
-    place: Place | None = None
-
-
-def in_chunks(problem: Problem, left: Side, right: Side, xs: Iterator[Tensor], tolerance: Tolerance) -> Figures:
-    """Both sides chunk by chunk, with a bar.
-
-    Args:
-        problem: its x is not looked at.
-        xs: x in chunks.
-
-    Raises:
-        RnnscopeError: a side gives something that cannot be carried on.
-    """
-    walks = [_walk(side, problem, own) for side, own in zip((left, right), tee(xs), strict=True)]
+    sides = (left, right)
+    walks = [_walk(side, problem, own) for side, own in zip(sides, tee(xs), strict=True)]
     with progress(problem.spec.seq_len, "steps") as advance:
-        found, seen = _figures(problem, (left, right), walks, tolerance, advance)
-    odd = next((each for each in seen if each.is_odd), None)
-    if odd is None or odd.first_odd is None:
-        return found
-    start, chunk = odd.first_odd
-    place = first_nonfinite(Evidence(chunk, left, right), odd.side)
-    return replace(found, place=place and replace(place, step=start + place.step))
+        figures, odd = _figures(problem, sides, walks, tolerance, advance)
+    if not figures.nonfinite:
+        return figures, None
+    role = figures.nonfinite[0]
+    start, piece = odd[role]
+    place = first_nonfinite(Evidence(piece, left, right), left if role == "left" else right)
+    return figures, place and replace(place, step=start + place.step)
 
 
 def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> Figures | None:
     """What two whole runs would show, of one side walked beside the whole y of the other.
 
-    None where that cannot be, where it saves nothing, and where NaN or infinity came out: whole runs tell where.
+    None if that cannot be or saves nothing, and if NaN or infinity came out: whole runs tell where.
     """
     spec = problem.spec
     steps = max(16, PIECE // (spec.batch_size * spec.output_size))
     walked = [side.subject in _WALKED for side in (left, right)]
     if spec.bidirectional or spec.lengths is not None or not any(walked) or spec.seq_len <= steps:
         return None
-    walks = [
-        _walk(side, problem, _pieces(side, problem, steps)) if is_walked else _whole(side, problem, steps)
-        for side, is_walked in zip((left, right), walked, strict=True)
-    ]
+    walks = []
+    for side, is_walked in zip((left, right), walked, strict=True):
+        if is_walked:  # x is placed as a whole, as it would be for a whole run
+            x = problem.given.x.to(side.spec.device, getattr(torch, side.spec.dtype))
+            walks.append(_walk(side, problem, torch.split(x, steps, time_of(spec))))
+        else:
+            walks.append(_whole(side, problem, steps))
     try:
         found, _ = _figures(problem, (left, right), walks, tolerance, lambda count: None)
-    except RnnscopeError as error:  # something of another shape; whole runs show it, or tell what else is wrong
-        if is_out_of_memory(error):  # which they would need more of
+    except RnnscopeError as error:  # an output of another shape, which whole runs show, or something else is wrong
+        if is_out_of_memory(error):  # whole runs would need more
             raise
         return None
     return None if found.nonfinite else found
 
 
-def _pieces(side: Side, problem: Problem, steps: int) -> Iterator[Tensor]:
-    """x in pieces of a side's own dtype. It is placed as a whole, as it would be for a whole run: see chunks.cut."""
-    x = problem.given.x.to(side.spec.device, getattr(torch, side.spec.dtype))
-    return iter(torch.split(x, steps, time_of(problem.spec)))
-
-
-def _walk(side: Side, problem: Problem, xs: Iterator[Tensor]) -> _Walk:
+def _walk(side: Side, problem: Problem, xs: Iterable[Tensor]) -> _Walk:
     """A side that carries its state from one piece of x to the next."""
     state, first = problem.given.state, True
     for x in xs:
@@ -223,7 +217,7 @@ def _walk(side: Side, problem: Problem, xs: Iterator[Tensor]) -> _Walk:
         found = side.solve(piece, side.spec.dtype)
         check_carried(side.subject, piece.spec, found)
         yield piece, found
-        state, first = _state(found), False
+        state, first = tuple(_states(found).values()), False
 
 
 def _whole(side: Side, problem: Problem, steps: int) -> _Walk:
@@ -234,60 +228,38 @@ def _whole(side: Side, problem: Problem, steps: int) -> _Walk:
         yield problem, found | {"y": y}
 
 
-def _state(outputs: Tensors) -> tuple[Tensor, ...]:
-    return tuple(each for name, each in outputs.items() if name != "y")
+def _states(run: Tensors) -> Tensors:
+    return {name: each for name, each in run.items() if name != "y"}
 
 
 def _figures(
     problem: Problem, sides: tuple[Side, Side], walks: list[_Walk], tolerance: Tolerance, advance: Advance
-) -> tuple[Figures, tuple["_Seen", ...]]:
-    """The figures of both sides, added up piece by piece, and what was seen of each."""
+) -> tuple[Figures, dict[str, tuple[int, Problem]]]:
+    """The figures of both sides, added up piece by piece.
+
+    Also by the role of a side the first piece out of which NaN or infinity came, with the step at which it begins.
+    """
     time, start, y = time_of(problem.spec), 0, None
-    seen = tuple(map(_Seen, sides))
+    odd_y, odd = set[str](), dict[str, tuple[int, Problem]]()
     left, right = Tensors(), Tensors()
     for (left_piece, left), (right_piece, right) in zip(*walks, strict=True):
-        piece = difference("y", right["y"], left["y"], tolerance)
-        y = piece if y is None else with_piece(y, piece, time, start)
-        for each, of, found in zip(seen, (left_piece, right_piece), (left, right), strict=True):
-            each.look(start, of, found, y_may_be_odd=piece.nonfinite != 0)
+        found = difference("y", right["y"], left["y"], tolerance)
+        y = found if y is None else with_piece(y, found, time, start)
+        for side, piece, run in zip(sides, (left_piece, right_piece), (left, right), strict=True):
+            if found.nonfinite and not all_finite([run["y"]]):
+                odd_y.add(side.role)
+            if side.role in odd_y or not all_finite(_states(run).values()):
+                odd.setdefault(side.role, (start, piece))
         start += left["y"].shape[time]
         advance(left["y"].shape[time])
     assert y is not None  # there is at least one step
     whole = next(each.shape for each in tensor_shapes(problem.spec) if each.name == "y")
-    last = (difference(name, right[name], each, tolerance) for name, each in left.items() if name != "y")
-    found = Figures(
-        (replace(y, shape=whole, right_shape=whole), *last),
-        nonfinite=tuple(each.side.role for each in seen if each.is_odd),
-        returned=returned(zip(sides, (left, right), strict=True)),
+    states, _ = rows_of(problem.spec, _states(left), right, tolerance)
+    odd_states = (s.role for s, run in zip(sides, (left, right), strict=True) if not all_finite(_states(run).values()))
+    nonfinite = odd_y.union(odd_states)
+    figures = Figures(
+        (replace(y, shape=whole, right_shape=whole), *states),
+        nonfinite=tuple(side.role for side in sides if side.role in nonfinite),
+        wrong_dtypes=wrong_dtypes(sides, (left, right)),
     )
-    return found, seen
-
-
-def returned(runs: Iterable[tuple[Side, Tensors]]) -> tuple[tuple[str, str], ...]:
-    """The dtype in which a side gave its outputs, the first that is not the one that was asked for, by its role."""
-    found = (
-        (side, next((each for each in map(dtype_name, outputs.values()) if each != side.spec.dtype), None))
-        for side, outputs in runs
-    )
-    return tuple((side.role, each) for side, each in found if each is not None)
-
-
-class _Seen:
-    """What is kept of a side: whether NaN or infinity came out, and the piece in which it first did."""
-
-    def __init__(self, side: Side) -> None:
-        self.side = side
-        self.first_odd: tuple[int, Problem] | None = None
-        self._y_is_odd = self._state_is_odd = False
-
-    @property
-    def is_odd(self) -> bool:
-        """Whether y was anywhere, or the last state is, no number."""
-        return self._y_is_odd or self._state_is_odd
-
-    def look(self, start: int, piece: Problem, outputs: Tensors, y_may_be_odd: bool) -> None:
-        """Take in what came out of a piece that begins at a step."""
-        self._y_is_odd |= y_may_be_odd and not all_finite([outputs["y"]])
-        self._state_is_odd = not all_finite(_state(outputs))
-        if self.is_odd and self.first_odd is None:
-            self.first_odd = start, piece
+    return figures, odd

@@ -1,7 +1,6 @@
-"""Compares two sides on one problem: two names of subjects, or two modules that are there.
+"""Compares two sides on one problem: two names of subjects, or two modules with weights of their own.
 
-What can be compared is settled in spec/question.py. Here the sides are made, run, and everything there is to find is
-gathered: figures, reference, place, reasons. The verdict follows from these facts in result.py.
+The sides are made and run, and figures, reference, place and reasons are gathered. The verdict follows from these.
 """
 
 import io
@@ -23,35 +22,19 @@ from rnnscope.network.shapes import Place
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, side_spec
-from rnnscope.spec.question import (
-    CHUNK,
-    Question,
-    Tolerance,
-    check_chunk,
-    check_comparable,
-    chosen_tolerance,
-)
+from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
+from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import SUBJECTS, valid_region
+from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
-from rnnscope.verdict import diagnosis
-from rnnscope.verdict.chunks import (
-    Figures,
-    beside_a_whole_run,
-    carried,
-    draw_in_chunks,
-    in_chunks,
-    returned,
-    using_its_state,
-)
+from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.evidence import Evidence, Side
-from rnnscope.verdict.figures import OUTPUTS, Difference, difference
+from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights, step_by_step
-from rnnscope.verdict.result import Comparison, Reference
+from rnnscope.verdict.result import Comparison, Figures, Reasons, Reference, Sides, cause_of, side_of
 
 
 @overload
@@ -73,7 +56,7 @@ def compare(
 ) -> Comparison: ...
 
 
-def compare(*sides: Any, **options: Any) -> Comparison:
+def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
     `compare(left, right, x, hx)`: two modules with weights of their own, of which at least one is nn.RNN, nn.LSTM,
@@ -85,29 +68,46 @@ def compare(*sides: Any, **options: Any) -> Comparison:
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
     and `force` replaces one that is there.
 
-    Either takes the fields of a Question by name: rtol, atol, grad, reference, resync, power, map, chunk. Memory is not
-    checked here: see `check_memory`.
+    Both take `question=Question(...)`, or its fields by name: rtol, atol, grad, reference, resync, power, map, chunk.
+    Memory is not checked here: `check_memory` does.
 
     Raises:
         RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
             such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
     """
+    if fields := {name: options.pop(name) for name in QUESTION_FLAGS if name in options}:
+        question = replace(question, **fields)
     if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
-        return _compare_modules(*sides, **options)
+        return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
-        return _compare_subjects(*sides, **options)
+        return _compare_subjects(*sides, question=question, **options)
     raise RnnscopeError("compare takes a Spec, or two modules and their input")
 
 
+def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
+    """Raise unless `compare` with the same arguments finds two networks identical or equivalent.
+
+    Returns:
+        the comparison, whose figures may be asserted too.
+
+    Raises:
+        AssertionError: they are different, or it cannot be decided; its text is the table of the comparison.
+        RnnscopeError: `compare` raises it.
+    """
+    comparison = compare(*sides, **question)
+    if comparison.exit_code:
+        raise AssertionError("\n" + render(comparison, "table", io.StringIO()))
+    return comparison
+
+
 def _compare_modules(
-    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, **question: Any
+    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
 ) -> Comparison:
-    asked = Question(**question)
-    spec, problem, one, other = live_sides(left, right, x, hx, asked.grad)
-    check_chunk(spec, asked)
-    one, other = _in_chunks(one, asked), _in_chunks(other, asked)
-    with running(spec, asked.grad) as placed:
-        return replace(compare_sides(placed, one, other, problem, asked), rerunnable=False)
+    spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
+    question.check_chunk(spec)
+    one, other = _chunked(one, question), _chunked(other, question)
+    with running(spec, question.grad) as placed:
+        return _compare_sides(placed, one, other, problem, question)
 
 
 def _compare_subjects(
@@ -115,38 +115,31 @@ def _compare_subjects(
     left: str = "module",
     right: str = "cells",
     *,
+    question: Question,
     loaded: Loaded | None = None,
     record: str | None = None,
     force: bool = False,
-    **question: Any,
 ) -> Comparison:
-    asked = Question(**question)
-    check_comparable(spec, left, right, asked)
-    if record is not None:
-        if asked.chunk is not None:
-            raise RnnscopeError(
-                f"{RECORD.name} {record} keeps a whole run, and {CHUNK.name} {asked.chunk} makes none",
-                "give one of the two",
-            )
-        check_target(record, force)
-        _check_no_source(record, loaded)
+    check_comparable(spec, left, right, question)
     loaded = loaded or Loaded(NO_FILES, spec)
+    if record is not None:
+        _check_record(record, force, question, loaded.sources)
     one = _side("left", LEFT, left, spec, loaded.recordings.get("left"))
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
     other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"))
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
-    if loaded.right_weights is not None:  # each side's are rounded to its own dtype alone, or they might become alike
+    if loaded.right_weights is not None:
+        # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
         for_weights = (one.spec.dtype,)
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
-    one, other = _in_chunks(one, asked), _in_chunks(other, asked)
-    with running(spec, asked.grad) as placed:
+    one, other = _chunked(one, question), _chunked(other, question)
+    with running(spec, question.grad) as placed:
         xs = None
-        if asked.chunk is not None and asked.figures_alone and loaded.given is None:
-            problem, xs = draw_in_chunks(placed, dtypes, asked.chunk, loaded.weights, for_weights)
+        if question.chunk is not None and question.figures_alone and loaded.given is None:
+            problem, xs = chunks.draw_in_chunks(placed, dtypes, question.chunk, loaded.weights, for_weights)
         else:
-            problem = draw_problem(placed, dtypes, asked.grad, loaded.weights, loaded.given, for_weights)
-        found = compare_sides(placed, one, other, problem, asked, xs)
-        found = replace(found, sources=loaded.sources, typed=(left, right))
+            problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
+        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
@@ -155,30 +148,32 @@ def _compare_subjects(
         return found
 
 
-def _in_chunks(side: Side, asked: Question) -> Side:
-    """The side as it is asked for: it carries its state through chunks where these are asked for.
+def _check_record(record: str, force: bool, question: Question, sources: Sources) -> None:
+    """Raise unless a whole run can be kept in a file; a file that is read is not written over, even with --force."""
+    if question.chunk is not None:
+        raise RnnscopeError(
+            f"{RECORD.name} {record} keeps a whole run, and {CHUNK.name} {question.chunk} makes none",
+            "give one of the two",
+        )
+    check_target(record, force)
+    for flag, file in sources.given():
+        if os.path.exists(record) and os.path.exists(file) and os.path.samefile(record, file):
+            raise RnnscopeError(f"{RECORD.name} {record} is what {flag.name} reads", "name another file")
 
-    Raises:
-        RnnscopeError: a class of the user's that takes no state.
-    """
-    if asked.chunk is None:
+
+def _chunked(side: Side, question: Question) -> Side:
+    """The side, carrying its state through chunks if the question asks for chunks."""
+    if question.chunk is None:
         return side
     if not side.has_steps:
         raise RnnscopeError(
-            f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {asked.chunk} carries the state on",
+            f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {question.chunk} carries the state on",
             f"name an argument hx, or leave {CHUNK.name} out",
         )
     if side.is_own:
-        side = replace(side, run=using_its_state(side.run, side.subject))
-    # Without the reference the figures are taken chunk by chunk as well: see side_by_side.py.
-    return side if asked.figures_alone else replace(side, run=carried(side.run, side.subject, asked.chunk))
-
-
-def _check_no_source(record: str, loaded: Loaded | None) -> None:
-    """What is read is not written over, whatever --force says."""
-    for flag, file in loaded.sources.given() if loaded else ():
-        if os.path.exists(record) and os.path.exists(file) and os.path.samefile(record, file):
-            raise RnnscopeError(f"{RECORD.name} {record} is what {flag.name} reads", "name another file")
+        side = replace(side, run=chunks.using_its_state(side.run, side.subject))
+    # For figures alone the chunks of both sides are walked side by side, and neither is put together again.
+    return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
 def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None) -> Side:
@@ -207,135 +202,80 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         raise RnnscopeError(message, f"use {flag.name} {subject}@cpu") from error
 
 
-def compare_sides(
-    spec: Spec, left: Side, right: Side, problem: Problem, question: Question, xs: Iterator[Tensor] | None = None
+def _compare_sides(
+    spec: Spec,
+    left: Side,
+    right: Side,
+    problem: Problem,
+    question: Question,
+    xs: Iterator[Tensor] | None = None,
+    written: tuple[str, str] | None = None,
+    sources: Sources = NO_FILES,
 ) -> Comparison:
-    """Run two sides on one problem and compare y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
-
-    To be called while the Spec runs: see devices.py.
-
-    Args:
-        xs: x in chunks, where the problem has none.
-
-    Raises:
-        RnnscopeError: a dtype that a device cannot compute, or whatever a side of the user's does wrong.
-    """
-    sides = (left, right)
-    tolerance = chosen_tolerance(tuple(side.spec.dtype for side in sides), question.rtol, question.atol)
+    """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
+    sides, tolerance = (left, right), question.tolerance(*problem.dtypes)
+    recorded = next((side.role for side in sides if side.recorded), None)
+    weights = _other_weights(problem, left, right, tolerance)
+    found = partial(
+        Comparison,
+        spec,
+        Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
+        question,
+        device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
+        torch_version=str(torch.__version__),
+        back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
+        sources=sources,
+    )
     if question.figures_alone:
         if xs is None and question.chunk is not None:
             xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
         if xs is not None:
-            seen = in_chunks(problem, left, right, xs, tolerance)
-            return replace(_facts(spec, sides, problem, question, seen, tolerance), first_divergence=seen.place)
-        if figures := beside_a_whole_run(problem, left, right, tolerance):
-            return _facts(spec, sides, problem, question, figures, tolerance)
+            figures, place = chunks.in_chunks(problem, left, right, xs, tolerance)
+            return found(figures=figures, first_divergence=place)
+        if beside := chunks.beside_a_whole_run(problem, left, right, tolerance):
+            return found(figures=beside)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    facts = _found(spec, evidence, question, tolerance)
-    return replace(facts, heat_map=_heat_map(facts, evidence)) if question.map else facts
-
-
-def _heat_map(facts: Comparison, evidence: Evidence) -> HeatMap:
-    if facts.cause == "shape":
-        return HeatMap((), None, whole=False)
-    place = facts.first_divergence
-    if place is None and facts.binds and not facts.within_tolerance:
-        place = tolerance_parts(evidence, facts.tolerance)
-    return heat_map(evidence, place)
-
-
-def _facts(
-    spec: Spec, sides: tuple[Side, Side], problem: Problem, question: Question, figures: Figures, tolerance: Tolerance
-) -> Comparison:
-    """What follows from the figures alone."""
-    left, right = sides
-    return Comparison(
-        spec,
-        left.subject,
-        right.subject,
-        figures.outputs,
-        tolerance,
-        ", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
-        str(torch.__version__),
-        figures.gradients if question.grad else None,
-        asked_for_reference=question.reference,
-        resync=question.resync,
-        chunk=question.chunk,
-        dtypes=(left.spec.dtype, right.spec.dtype),
-        back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
-        nonfinite=figures.nonfinite,
-        weights=_other_weights(problem, left, right, tolerance),
-        recorded=next((side.role for side in sides if side.recorded), None),
-        returned=figures.returned,
-    )
-
-
-def _found(spec: Spec, evidence: Evidence, question: Question, tolerance: Tolerance) -> Comparison:
-    """All but the map, of whole runs."""
-    sides = (evidence.left, evidence.right)
-    figures = _figures(evidence, tolerance)
-    facts = _facts(spec, sides, evidence.problem, question, figures, tolerance)
-    if question.grad:
-        missing = ((side.role, _ungraded(evidence, side)) for side in sides)
-        facts = replace(facts, ungraded=tuple((role, names) for role, names in missing if names))
-    if facts.cause in ("shape", "nonfinite"):
-        return replace(facts, first_divergence=_first_divergence(facts, evidence))
-    if question.reference:
-        facts = replace(facts, reference=_reference(evidence))
-        other = tuple(side for side in sides if side.role in facts.other)
-        facts = replace(
-            facts,
-            explanations=diagnosis.explanations(evidence, other),
-            dependences=diagnosis.dependences(evidence, other),
-        )
-        facts = replace(facts, first_divergence=_first_divergence(facts, evidence))
-    if question.power:
-        caught = partial(_would_differ, facts, any(not row.within_tolerance for row in facts.differences))
-        facts = replace(facts, power=diagnosis.power(evidence, spec, caught, question.reference))
-    return facts
+    figures, reference, reasons = _figures(evidence, question), None, Reasons()
+    if cause_of(figures, None) is None:
+        reference = _reference(evidence) if question.reference else None
+        reasons = _reasons(spec, evidence, question, figures, reference)
+    place = _first_divergence(evidence, figures, reference)
+    drawn = _heat_map(evidence, question, figures, place) if question.map else None
+    return found(figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn)
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
-    """How the right side's weights differ from the left one's."""
+    """The weights in which the right side differs from the left one."""
     one, other = (side.own_problem(problem).weights for side in (left, right))
     rows = (difference(name, other[name], each, tolerance) for name, each in one.items())
     return () if one is other else tuple(each for each in rows if not each.identical)
 
 
-def _ungraded(evidence: Evidence, side: Side) -> tuple[str, ...]:
-    """The gradients that a side did not give, since its parameters have other names or do not learn."""
-    given, problem = evidence.own(side), evidence.problem
-    # Where h0 is zeros it need not be given to anything.
-    expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
-    return tuple(each for each in expected if each not in given)
-
-
-def _figures(evidence: Evidence, tolerance: Tolerance) -> Figures:
+def _figures(evidence: Evidence, question: Question) -> Figures:
     """What whole runs show."""
-    runs = [(side, evidence.own(side)) for side in (evidence.left, evidence.right)]
-    outputs, gradients = _rows(evidence, tolerance)
-    nonfinite = tuple(side.role for side, found in runs if not all_finite(found.values()))
-    plain = [(side, {name: each for name, each in found.items() if name in OUTPUTS}) for side, found in runs]
-    return Figures(outputs, gradients, nonfinite, returned(plain))
+    sides = (evidence.left, evidence.right)
+    left, right = runs = [evidence.own(side) for side in sides]
+    tolerance = question.tolerance(*evidence.problem.dtypes)
+    outputs, gradients = chunks.rows_of(evidence.problem.spec, left, right, tolerance)
+    return Figures(
+        outputs,
+        gradients if question.grad else None,
+        nonfinite=tuple(side.role for side, run in zip(sides, runs, strict=True) if not all_finite(run.values())),
+        wrong_dtypes=chunks.wrong_dtypes(sides, runs),
+        missing_gradients=_missing_gradients(evidence) if question.grad else (),
+    )
 
 
-def _rows(evidence: Evidence, tolerance: Tolerance) -> tuple[tuple[Difference, ...], tuple[Difference, ...]]:
-    """The figures of each output, and of each gradient."""
-    spec, expected, actual = evidence.problem.spec, evidence.own(evidence.left), evidence.own(evidence.right)
-    outputs, gradients = [], []
-    for name, each in expected.items():
-        if name not in actual:
-            continue
-        if name not in OUTPUTS:
-            gradients.append(difference(name, actual[name], each, tolerance))
-        elif name != "y" or spec.lengths is None:
-            outputs.append(difference(name, actual[name], each, tolerance))
-        else:
-            valid = valid_region(spec, each)
-            outputs.append(difference(name, actual[name], each, tolerance, valid))
-            if not valid.all():
-                outputs.append(difference("padding", actual[name], each, tolerance, ~valid))
-    return tuple(outputs), tuple(gradients)
+def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The gradients that a side did not give, since its parameters have other names or do not learn."""
+    problem = evidence.problem
+    # h0 of zeros need not be given to anything, so it needs no gradient.
+    expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
+    found = []
+    for side in (evidence.left, evidence.right):
+        if missing := tuple(each for each in expected if each not in evidence.own(side)):
+            found.append((side.role, missing))
+    return tuple(found)
 
 
 def _reference(evidence: Evidence) -> Reference:
@@ -346,21 +286,23 @@ def _reference(evidence: Evidence) -> Reference:
         if left.within and right.within:
             return Reference(function, left, right, without_tf32=_without_tf32(evidence))
         roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
-        if len(roles) == 2:  # the same function, though not torch's: each is as exact as it can be of the left one
-            left, right = (evidence.precision(side, evidence.left) for side in sides)
-        return Reference(function, left, right, roles if len(roles) == 2 else ())
+        if len(roles) < 2:
+            return Reference(function, left, right)
+        # The same function, though not torch's: each can only be as exact as the left one in float64.
+        left, right = (evidence.precision(side, evidence.left) for side in sides)
+        return Reference(function, left, right, roles)
     left, right = (evidence.torchs_function(side) for side in sides)
-    other = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
-    roles = tuple(side.role for side in other)
-    inside = tuple(side.role for side in other if evidence.about("float32", side))
+    deviating = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
+    roles = tuple(side.role for side in deviating)
+    is_about = all(evidence.about("float32", side) for side in deviating)
     coarser = None
-    if other and all(side.recorded for side in other):
-        coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, other[0])), None)
-    return Reference(function, left, right, roles, inside if inside == roles else (), coarser)
+    if deviating and all(side.recorded for side in deviating):
+        coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, deviating[0])), None)
+    return Reference(function, left, right, roles, roles if is_about else (), coarser)
 
 
 def _without_tf32(evidence: Evidence) -> float | None:
-    """How far the outputs are from each other without TF32, where a side may use it."""
+    """How far the outputs are apart without TF32, if a side may use it."""
     sides = (evidence.left, evidence.right)
     if all(side.arithmetic != "tf32" or side.recorded for side in sides):
         return None
@@ -371,39 +313,47 @@ def _without_tf32(evidence: Evidence) -> float | None:
     return max((left[name].cpu().double() - right[name].cpu().double()).abs().max().item() for name in both)
 
 
-def _first_divergence(facts: Comparison, evidence: Evidence) -> Place | None:
-    """Where what the verdict rests on first appears."""
-    off = next((side for side in (evidence.left, evidence.right) if side.role in (facts.side, *facts.nonfinite)), None)
-    if facts.cause == "nonfinite" and off:
-        return first_nonfinite(evidence, off)
-    if facts.reference and not facts.reference.function.within:
-        return function_parts(evidence, facts.reference.function.whole_steps is not None)
-    return precision_parts(evidence, off) if facts.cause == "precision" and off else None
+def _reasons(
+    spec: Spec, evidence: Evidence, question: Question, figures: Figures, reference: Reference | None
+) -> Reasons:
+    """Which deviations a side computes, and which ones the comparison would have caught on the right side."""
+    roles = reference.deviating if reference else ()
+    deviating = tuple(side for side in (evidence.left, evidence.right) if side.role in roles)
+    caught = partial(_would_differ, question, not figures.within_tolerance)
+    return Reasons(
+        diagnosis.explanations(evidence, deviating),
+        diagnosis.dependences(evidence, deviating),
+        diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
+    )
 
 
-def _would_differ(facts: Comparison, over_anyway: bool, evidence: Evidence) -> bool:
+def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) -> bool:
     """Whether another right side would be found different by its function, or by a tolerance that correct ones keep."""
     left, right = evidence.own(evidence.left), evidence.own(evidence.right)
     if any(name not in right or right[name].shape != each.shape for name, each in left.items()):
         return True
-    if facts.asked_for_reference and not evidence.same_function().within:
+    if question.reference and not evidence.same_function().within:
         return True
-    if not facts.binds or over_anyway:
+    if is_over_anyway or not question.binds:
         return False
-    return any(not row.within_tolerance for rows in _rows(evidence, facts.tolerance) for row in rows)
+    rows = chunks.rows_of(evidence.problem.spec, left, right, question.tolerance(*evidence.problem.dtypes))
+    return not Figures(*rows).within_tolerance
 
 
-def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
-    """Do nothing where `compare` with the same arguments finds two networks identical or equivalent.
+def _first_divergence(evidence: Evidence, figures: Figures, reference: Reference | None) -> Place | None:
+    """Where what the verdict rests on first appears."""
+    cause, roles = cause_of(figures, reference), (side_of(figures, reference), *figures.nonfinite)
+    off = next((side for side in (evidence.left, evidence.right) if side.role in roles), None)
+    if cause == "nonfinite" and off:
+        return first_nonfinite(evidence, off)
+    if reference and not reference.function.within:
+        return function_parts(evidence, reference.function.whole_steps is not None)
+    return precision_parts(evidence, off) if cause == "precision" and off else None
 
-    Returns:
-        the comparison, whose figures may be asserted too.
 
-    Raises:
-        AssertionError: they are different, or it cannot be decided; its text is the table of the comparison.
-        RnnscopeError: they cannot be compared: see `compare`.
-    """
-    comparison = compare(*sides, **question)
-    if comparison.exit_code:
-        raise AssertionError("\n" + render(comparison, "table", io.StringIO()))
-    return comparison
+def _heat_map(evidence: Evidence, question: Question, figures: Figures, place: Place | None) -> HeatMap:
+    if cause_of(figures, None) == "shape":
+        return HeatMap((), None, whole=False)
+    if place is None and question.binds and not figures.within_tolerance:
+        place = tolerance_parts(evidence, question.tolerance(*evidence.problem.dtypes))
+    return heat_map(evidence, place)

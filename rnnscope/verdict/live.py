@@ -1,7 +1,4 @@
-"""Two modules that are there, with weights of their own, as the sides of a comparison.
-
-Nothing is changed in them: every run is one of a copy.
-"""
+"""Two modules with weights of their own, as the sides of a comparison. Only copies of them are run."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -11,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import remove_weight_norm
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import is_parametrized, remove_parametrizations
 from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 from torch.nn.utils.weight_norm import WeightNorm
 
@@ -29,12 +26,7 @@ from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
 def live_sides(
     left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
 ) -> tuple[Spec, Problem, Side, Side]:
-    """The Spec of the network and of the input, the problem, and both sides.
-
-    Raises:
-        RnnscopeError: no network whose kind and sizes can be told, two that are not alike, or an input that does not
-            fit them.
-    """
+    """The Spec of the network and of the input, the problem, and both sides."""
     modules = (left, right)
     rnns = [_rnn(module) for module in modules]
     network = _with_habits(_one_network(modules, rnns), modules)
@@ -43,17 +35,14 @@ def live_sides(
     dtypes = tuple(each.dtype for each in places)
     weights = next(each.weights for each in rnns if isinstance(each, Rnn))
     problem = draw_problem(places[0], dtypes, grad, weights, given)
-    one, other = (
-        _side(role, module, rnn, place, problem)
-        for role, module, rnn, place in zip(("left", "right"), modules, rnns, places, strict=True)
-    )
+    one, other = (_side(*each, problem) for each in zip(("left", "right"), modules, rnns, places, strict=True))
     return places[0], problem, one, other
 
 
 def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, problem: Problem) -> Side:
-    # Rounded to the dtypes of both sides, or a copy in another dtype would be another network.
-    own = rounded_weights(rnn.weights, problem.dtypes) if isinstance(rnn, Rnn) else {}
-    names = rnn.names if isinstance(rnn, Rnn) else {}
+    # Rounded to the dtypes of both sides: otherwise a copy in another dtype would be another network.
+    weights, names = (rnn.weights, rnn.names) if isinstance(rnn, Rnn) else ({}, {})
+    own = rounded_weights(weights, problem.dtypes)
     same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
     name = type(module).__name__
     network = OwnNetwork(name, _copies(module, names, own), place.batch_first, gets_weights=False)
@@ -80,16 +69,15 @@ def _told(spec: Spec) -> str:
 
 
 def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]) -> Spec:
-    """Kind and sizes, on which both must agree that say any."""
+    """Kind and sizes, on which both modules must agree if both tell them."""
     names = [type(module).__name__ for module in modules]
-    told = {name: each.spec for name, each in zip(names, rnns, strict=True) if isinstance(each, Rnn)}
-    if not told:
+    specs = [each.spec for each in rnns if isinstance(each, Rnn)]
+    if not specs:
         reason = getattr(rnns[0], "message", "")
         raise RnnscopeError(
             f"no kind and sizes can be told of {names[0]} or {names[1]} ({reason})",
             "let one of them be nn.RNN, nn.LSTM, nn.GRU or StackedCells, or name its parameters as they do",
         )
-    specs = [each.spec for each in rnns if isinstance(each, Rnn)]
     if any(replace(each, dtype=specs[0].dtype) != specs[0] for each in specs):
         raise RnnscopeError(
             " and ".join(f"{name} is {_told(each)}" for name, each in zip(names, specs, strict=True)),
@@ -99,7 +87,7 @@ def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]
 
 
 def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
-    """What parameters do not say, as the left module says it, or else the right one."""
+    """The layout and the nonlinearity, which parameters do not say: the left module's, otherwise the right one's."""
     layouts = [_habit(module, "batch_first", True, False) for module in modules]
     if set(layouts) == {True, False}:
         one, other = (
@@ -115,7 +103,7 @@ def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
 
 
 def _habit(module: nn.Module, name: str, *allowed: Any) -> Any:
-    """What a module, or the first one in it that has an opinion, says of itself; None where there is none."""
+    """What a module, or the first one in it that has such an attribute, says of itself; None if none has."""
     says = (getattr(each, name, None) for each in module.modules())
     return next((each for each in says if isinstance(each, (bool, str)) and each in allowed), None)
 
@@ -137,7 +125,7 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
             what = f"of {each.dtype}" if isinstance(each, Tensor) else f"a {type(each).__name__}"
             raise RnnscopeError(f"{name} is {what}, but it must be a tensor of floating-point numbers")
     facts: dict[str, Any] = sizes_of(x, spec.batch_first) | {"lengths": lengths}
-    del facts["input_size"]  # the network's own stays, and input_of holds x against it
+    del facts["input_size"]  # the network's own stays: input_of checks x by it
     facts.setdefault("batch_size", None)
     spec = replace(spec, h0="zeros" if hx is None else "random", **facts)
     return spec, input_of(spec, tensors)
@@ -156,19 +144,18 @@ def _placed(module: nn.Module, spec: Spec) -> Spec:
 
 
 def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Callable[[Spec], nn.Module]:
-    """Copies of a module with its own weights, given as they were rounded; what is reparametrised becomes plain.
+    """Makes copies of a module with its own weights as they were rounded, which become plain parameters.
 
-    Or a weight would be computed anew, and otherwise, in float64.
+    A parametrised weight would be computed anew in float64, with another result.
     """
 
     def make(spec: Spec) -> nn.Module:
         try:
             copy = deepcopy(module, _computed(module))
             _make_plain(copy)
-            own = dict(copy.named_parameters(remove_duplicate=False))
+            own = copy.state_dict()
             for name, weight in weights.items():
-                if names[name] in own:
-                    own[names[name]].data.copy_(weight)
+                own[names[name]].copy_(weight)
             return copy
         except RuntimeError as error:
             raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error
@@ -177,7 +164,7 @@ def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Calla
 
 
 def _computed(module: nn.Module) -> dict[int, Any]:
-    """Tensors that a module keeps though they are results, which deepcopy refuses, with what to take instead."""
+    """What deepcopy takes for tensors that a module keeps as results, which it would refuse, by their ids."""
     waiting: list[Any] = [vars(each) for each in module.modules()]
     found = {}
     while waiting:
@@ -190,22 +177,14 @@ def _computed(module: nn.Module) -> dict[int, Any]:
 
 
 def _make_plain(module: nn.Module) -> None:
-    """Put each weight that is reparametrised in the place of what computes it."""
+    """Replace what computes a weight by the weight itself."""
     for each in list(module.modules()):
-        lists: Any = each.parametrizations if is_parametrized(each) else {}
-        for name in list(lists):
-            lists[name] = _Plain(getattr(each, name).detach())
+        if is_parametrized(each):
+            own: Any = each
+            # The class loses its properties here, and a copy shares it with the original.
+            own.__class__ = type(type(own).__name__, type(own).__bases__, dict(vars(type(own))))
+            for name in list(own.parametrizations):
+                remove_parametrizations(own, name)
         for hook in list(each._forward_pre_hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(each, hook.name)
-
-
-class _Plain(nn.Module):
-    """Stands where a parametrisation was, and gives its result."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-
-    def forward(self) -> Tensor:
-        return self.weight

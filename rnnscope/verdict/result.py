@@ -1,45 +1,86 @@
-"""What a comparison found, and what follows from it: verdict, cause, side and exit code, with their rules.
-
-Facts alone, gathered in findings.py. People are told of them in comparison_page.py, programs in documents.py.
-"""
+"""What a comparison found, and the rules by which verdict, cause, side and exit code follow from it."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
+from rnnscope.network.shapes import Place
 from rnnscope.pages.page import Page
 from rnnscope.pages.render import SpecResult
-from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
-from rnnscope.spec.question import ATOL, CHUNK, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Tolerance, blind_spots
-from rnnscope.spec.spec import Spec, rerun
+from rnnscope.spec.question import QUESTION_FLAGS, Question, Tolerance, blind_spots
+from rnnscope.spec.spec import Spec
+from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
+from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.places import HeatMap
 
-if TYPE_CHECKING:  # their modules import torch
-    from rnnscope.network.shapes import Place
-    from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-    from rnnscope.verdict.figures import Check, Difference
-    from rnnscope.verdict.places import HeatMap
+
+@dataclass(frozen=True)
+class Sides:
+    """Who was compared.
+
+    left, right: the subjects. dtypes: the dtype of each. weights: the weights in which the right side differs from the
+    left one. recorded: the side that is a recorded run. written: both as on a command line, with device and dtype; None
+    for two modules, which no command line can name.
+    """
+
+    left: str
+    right: str
+    dtypes: tuple[str, ...]
+    weights: tuple[Difference, ...] = ()
+    recorded: str | None = None
+    written: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of both sides, row by row, and what is odd in either.
+
+    outputs: y, h and c; y of a packed input has a row for its valid region and one for its padding. gradients: None
+    unless they were asked for. nonfinite: the sides that gave NaN or infinity. wrong_dtypes: the sides that returned
+    another dtype than was asked for, each with that dtype. missing_gradients: the gradients that a side did not give.
+    """
+
+    outputs: tuple[Difference, ...]
+    gradients: tuple[Difference, ...] | None = None
+    nonfinite: tuple[str, ...] = ()
+    wrong_dtypes: tuple[tuple[str, str], ...] = ()
+    missing_gradients: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def rows(self) -> tuple[Difference, ...]:
+        """All rows: outputs, then gradients."""
+        return (*self.outputs, *(self.gradients or ()))
+
+    @property
+    def identical(self) -> bool:
+        """Whether every bit agrees."""
+        return all(each.identical for each in self.rows)
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether no element of any row is over the tolerance."""
+        return all(each.within_tolerance for each in self.rows)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """What the equations in float64 tell of both sides.
+    """How both sides stand to the equations in float64, each with its own weights.
 
-    function: right against left, both in float64. left, right: each side against the reference in its own arithmetic;
-    in float64 where they are not the same function; against the left one in float64 where they are, but not torch's.
-    Of a recorded run there is no float64: it is judged in its own arithmetic throughout. Each side is held against the
-    equations with its own weights.
+    function: right against left in float64. left, right: each side against the equations; in its own arithmetic if the
+    sides are the same function, otherwise in float64. If they are the same function but not torch's, each is held
+    against the left side in float64. A recorded run has no float64: it is judged in its own arithmetic throughout.
 
-    other: the sides that are not torch's function. about_float32: those that are as near it as float32 would be, where
-    all that are not torch's function are. about_coarser: the arithmetic that would explain a recorded side.
-    without_tf32: how far the two are from each other without it, where one of them may use it.
+    deviating: the sides that are not torch's function. about_float32: the deviating sides, if all of them are as near
+    to it as float32 would be. about_coarser: the arithmetic that would explain a recorded side. without_tf32: how far
+    both sides are apart without TF32, if one of them may use it.
     """
 
-    function: "Check"
-    left: "Check"
-    right: "Check"
-    other: tuple[str, ...] = ()
+    function: Check
+    left: Check
+    right: Check
+    deviating: tuple[str, ...] = ()
     about_float32: tuple[str, ...] = ()
     about_coarser: str | None = None
     without_tf32: float | None = None
@@ -51,63 +92,112 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Comparison(SpecResult):
-    """Two subjects of one Spec, output by output, and gradient by gradient where they were asked for.
+class Reasons:
+    """Why a side is another function, and which faults the comparison would have caught."""
 
-    Of a packed input, the output y is its valid region, and the output padding is what stands behind the ends.
-    `resync`: every step was a sequence by itself, fed the reference's state. `chunk`: so many steps were run at a time,
-    each from the state after the ones before; None where all were. `nonfinite`: the sides out of which NaN or
-    infinity came. `weights`: how the right side's weights differ from the left one's, where it has its own; those that
-    differ. `recorded`: the side that is a recorded run. `returned`: the dtypes in which a side returned its outputs,
-    where that is not the one that was asked for, by the side. `ungraded`: the gradients that a side did not give.
-    `sources`: the files. `rerunnable`: whether a command line says it all. `typed`: the sides as they were named, where
-    they have a device or a dtype of their own.
+    explanations: tuple[Explanation, ...] = ()
+    dependences: tuple[Dependence, ...] = ()
+    power: Power | None = None
+
+
+def cause_of(figures: Figures, reference: Reference | None) -> str | None:
+    """Why both sides are not identical, the first that holds of: shape, nonfinite, function, precision, rounding.
+
+    None if they are identical, if that is undecided, and without a reference.
+    """
+    if any(each.shape != each.right_shape for each in figures.rows):
+        return "shape"
+    if figures.nonfinite or (reference and not isfinite(reference.function.max_abs)):
+        return "nonfinite"
+    if reference is None:
+        return None
+    if not reference.function.within:
+        return "precision" if reference.about_float32 else "function"
+    if not (reference.left.within and reference.right.within):
+        return "precision"
+    return "rounding" if reference.decided and not figures.identical else None
+
+
+def side_of(figures: Figures, reference: Reference | None) -> str | None:
+    """The side that is off: nonfinite, another function, or further over its bound than the other side.
+
+    None if it is neither, or both.
+    """
+    cause = cause_of(figures, reference)
+    if cause == "nonfinite":
+        return figures.nonfinite[0] if len(figures.nonfinite) == 1 else None
+    if reference is None or cause not in ("function", "precision"):
+        return None
+    if not reference.function.within:
+        return reference.deviating[0] if len(reference.deviating) == 1 else None
+    return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
+
+
+@dataclass(frozen=True)
+class Comparison(SpecResult):
+    """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
+
+    reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
+    verdict rests on first appears. sources: the files that weights and input came from.
     """
 
     spec: Spec
-    left: str
-    right: str
-    outputs: "tuple[Difference, ...]"
-    tolerance: Tolerance
+    sides: Sides
+    question: Question
+    figures: Figures
     device_name: str
     torch_version: str
-    gradients: "tuple[Difference, ...] | None" = None
-    reference: Reference | None = None
-    first_divergence: "Place | None" = None
-    explanations: "tuple[Explanation, ...]" = ()
-    power: "Power | None" = None
-    heat_map: "HeatMap | None" = None
-    asked_for_reference: bool = True
-    resync: bool = False
-    chunk: int | None = None
     back_ends: tuple[tuple[str, bool], ...] = ()
-    dtypes: tuple[str, ...] = ()
-    nonfinite: tuple[str, ...] = ()
-    weights: "tuple[Difference, ...]" = ()
-    dependences: "tuple[Dependence, ...]" = ()
-    recorded: str | None = None
-    returned: tuple[tuple[str, str], ...] = ()
-    ungraded: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    reference: Reference | None = None
+    first_divergence: Place | None = None
+    reasons: Reasons = Reasons()
+    heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
-    rerunnable: bool = True
-    typed: tuple[str, str] | None = None
 
     command: ClassVar[str] = "compare"
 
     @property
-    def differences(self) -> "tuple[Difference, ...]":
-        """All rows: outputs, then gradients."""
-        return (*self.outputs, *(self.gradients or ()))
+    def left(self) -> str:
+        return self.sides.left
 
     @property
-    def binds(self) -> bool:
-        """Whether the tolerance decides: where it was given, and where there is no reference."""
-        return self.tolerance.given or not self.asked_for_reference
+    def right(self) -> str:
+        return self.sides.right
 
     @property
-    def within_tolerance(self) -> bool:
-        """Whether no element of any row is over the tolerance."""
-        return all(each.within_tolerance for each in self.differences)
+    def weights(self) -> tuple[Difference, ...]:
+        return self.sides.weights
+
+    @property
+    def outputs(self) -> tuple[Difference, ...]:
+        return self.figures.outputs
+
+    @property
+    def gradients(self) -> tuple[Difference, ...] | None:
+        return self.figures.gradients
+
+    @property
+    def nonfinite(self) -> tuple[str, ...]:
+        return self.figures.nonfinite
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        return self.reasons.explanations
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The tolerance of the rows, given or of torch.testing."""
+        return self.question.tolerance(*self.sides.dtypes)
+
+    @property
+    def cause(self) -> str | None:
+        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None."""
+        return cause_of(self.figures, self.reference)
+
+    @property
+    def side(self) -> str | None:
+        """The side that is off: left, right, or None."""
+        return side_of(self.figures, self.reference)
 
     @property
     def verdict(self) -> str:
@@ -117,60 +207,29 @@ class Comparison(SpecResult):
         allows, or an element over a tolerance that binds. undecided: none of these, but the bounds are too wide to say
         so. identical: none of these, and every bit agrees. equivalent: none of these.
         """
-        if self.cause in ("shape", "nonfinite", "function", "precision") or (self.binds and not self.within_tolerance):
+        over = self.question.binds and not self.figures.within_tolerance
+        if over or self.cause in ("shape", "nonfinite", "function", "precision"):
             return "different"
         if self.reference and not self.reference.decided:
             return "undecided"
-        return "identical" if all(each.identical for each in self.differences) else "equivalent"
+        return "identical" if self.figures.identical else "equivalent"
 
     @property
-    def cause(self) -> str | None:
-        """Why they are not identical, the first that holds of: shape, nonfinite, function, precision, rounding.
-
-        None where they are identical, where it is undecided, and without a reference.
-        """
-        reference = self.reference
-        if any(each.shape != each.right_shape for each in self.differences):
-            return "shape"
-        if self.nonfinite or (reference and not isfinite(reference.function.max_abs)):
-            return "nonfinite"
-        if reference is None:
-            return None
-        if not reference.function.within:
-            return "precision" if reference.about_float32 else "function"
-        if not (reference.left.within and reference.right.within):
-            return "precision"
-        return None if not reference.decided or all(each.identical for each in self.differences) else "rounding"
-
-    @property
-    def other(self) -> tuple[str, ...]:
-        """The sides that are not torch's function."""
-        return self.reference.other if self.reference else ()
-
-    @property
-    def side(self) -> str | None:
-        """The side that is off, by its cause: nonfinite, another function, or further over its bound than the other.
-
-        None where it is neither, or both.
-        """
-        reference = self.reference
-        if self.cause == "nonfinite":
-            return self.nonfinite[0] if len(self.nonfinite) == 1 else None
-        if reference is None or self.cause not in ("function", "precision"):
-            return None
-        if not reference.function.within:
-            return reference.other[0] if len(reference.other) == 1 else None
-        return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
+    def exit_code(self) -> int:
+        """0 when identical or equivalent, 1 when different, 2 when undecided."""
+        return {"different": 1, "undecided": 2}.get(self.verdict, 0)
 
     @property
     def blind_spots(self) -> tuple[str, ...]:
         """What this comparison cannot see, whatever its verdict."""
-        has_own_input = self.recorded is not None or self.sources.inputs is not None
-        found = [each for each in blind_spots(self.spec, self.resync) if not (has_own_input and "--h0" in each)]
+        has_own_input = self.sides.recorded is not None or self.sources.inputs is not None
+        found = [
+            each for each in blind_spots(self.spec, self.question.resync) if not (has_own_input and "--h0" in each)
+        ]
         if has_own_input and self.spec.h0 == "zeros":
             found.append("no h0 was recorded, so zeros were taken: whether the initial state is used does not show")
         own = [each for each in (self.left, self.right) if ":" in each and not each.startswith(RECORDED)]
-        if own and self.chunk is not None and self.chunk < self.spec.seq_len:
+        if own and self.question.chunk is not None and self.question.chunk < self.spec.seq_len:
             found.append(f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk")
         steps = self.reference.function.whole_steps if self.reference else None
         if steps is not None and self.exit_code == 0:
@@ -181,26 +240,16 @@ class Comparison(SpecResult):
         return tuple(found)
 
     @property
-    def exit_code(self) -> int:
-        """0 when identical or equivalent, 1 when different, 2 when undecided."""
-        return {"different": 1, "undecided": 2}.get(self.verdict, 0)
-
-    @property
     def rerun(self) -> str:
-        """The command line that compares exactly this again; "" where there is none."""
-        if not self.rerunnable:
+        """The command line that compares exactly this again; "" if there is none."""
+        if self.sides.written is None:
             return ""
-        given = self.tolerance.given
-        rtol, atol = (self.tolerance.rtol, self.tolerance.atol) if given else (None, None)
-        left, right = self.typed or (self.left, self.right)
-        own = ((LEFT, left), (RIGHT, right), (GRAD, self.gradients is not None), (RTOL, rtol), (ATOL, atol))
-        more: tuple[tuple[Flag, object], ...] = (
-            *((REFERENCE, self.asked_for_reference), (RESYNC, self.resync)),
-            *((POWER, self.power is not None), (MAP, self.heat_map is not None)),
-            (CHUNK, self.chunk),
-        )
-        files = tuple(self.sources.given())
-        return rerun(self.command, self.spec, *files, *own, *more, with_files=bool(files or self.recorded))
+        asked = {"grad": self.question.grad} | vars(self.question) | {"power": self.reasons.power is not None}
+        if self.tolerance.given:
+            asked |= {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
+        sides = zip((LEFT, RIGHT), self.sides.written, strict=True)
+        flags = ((QUESTION_FLAGS[name], value) for name, value in asked.items())
+        return self.line(*sides, *flags, recorded=self.sides.recorded is not None)
 
     def page(self) -> Page:
         """The tables and sentences of `rnnscope compare`."""
@@ -216,4 +265,4 @@ class Comparison(SpecResult):
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record an output or gradient."""
-        return (asdict(each) | {"verdict": self.verdict} for each in self.differences)
+        return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
