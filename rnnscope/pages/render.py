@@ -9,10 +9,10 @@ import math
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
@@ -20,9 +20,6 @@ from rnnscope.pages.page import Drawing, Grid, Listing, Page, printable
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import Sources
 from rnnscope.spec.spec import Spec, rerun
-
-if TYPE_CHECKING:
-    from rnnscope.pages.rich import RichPage
 
 
 class Result:
@@ -72,7 +69,7 @@ class Result:
         head = {"schema": 1, "command": self.command, "rerun": self.rerun, "environment": environment}
         return head | self.origin() | self.facts()
 
-    def __rich__(self) -> "RichPage":
+    def __rich__(self) -> object:
         from rnnscope.pages.rich import RichPage
 
         return RichPage(self.page())
@@ -93,21 +90,16 @@ class SpecResult(Result):
         return {"spec": self.spec.facts, "sources": asdict(self.sources)}
 
     def line(self, *own: tuple[Flag, object], recorded: bool = False) -> str:
-        """The command line that gives this again.
+        """The command line that gives this again, with the command's own flags and their values.
 
-        Args:
-            own: the command's own flags, each with its value.
-            recorded: whether a recorded run brings its dtype along, as other files do.
+        recorded: whether a recorded run brings its dtype along, as other files do.
         """
         files = tuple(self.sources.given())
         return rerun(self.command, self.spec, *files, *own, with_files=bool(files) or recorded)
 
 
 class Collected(io.StringIO):
-    """Stands for stdout while a command line is answered, so that stdout gets the result alone.
-
-    It holds what is printed, and says whether the stream that it stands for is a terminal.
-    """
+    """Stands for stdout while a command line is answered: holds what is printed, and is a terminal if stdout is one."""
 
     def __init__(self, stream: TextIO | None) -> None:
         super().__init__()
@@ -277,27 +269,20 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     """
     import tempfile  # which takes long, and is needed by few commands
 
-    temporary = None
+    target = Path(path).absolute()
     try:
-        ending = Path(path).suffix.lower()
-        handle, temporary = tempfile.mkstemp(dir=Path(path).absolute().parent, prefix=".part", suffix=ending)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        _put_in_place(temporary, path, force)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part") as folder:
+            part = os.path.join(folder, f"whole{target.suffix.lower()}")
+            with open(part, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            yield part
+            _put_in_place(part, path, force)
     except FileExistsError as error:
         raise _is_there(path) from error
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
 
 
 def _put_in_place(temporary: str, path: str, force: bool) -> None:

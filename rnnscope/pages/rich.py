@@ -9,20 +9,17 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
 from rnnscope.pages.page import Block, Grid, Listing, Page, Sentence, printable
-
-if TYPE_CHECKING:
-    from rich.console import ConsoleOptions, RenderResult
 
 _MOODS = {"good": "green", "bad": "bold red", None: ""}
 
@@ -34,44 +31,39 @@ _LEAST_WIDTH = 40
 
 
 class RichPage:
-    """A page that rich can print in any console; in one that is too narrow for a grid its cells are folded."""
+    """A page that rich can print in any console.
 
-    def __init__(self, page: Page) -> None:
-        self._page = page
+    Args:
+        fold: whether the console's width holds, so that cells that are too long are folded. Without it every block
+            takes as much room as it needs, and the console must not crop.
+    """
 
-    def __rich_console__(self, console: Console, options: "ConsoleOptions") -> "RenderResult":
-        for block in _spaced(self._page):
-            yield "" if block is None else _renderable(block, options.max_width, fold=True)
+    def __init__(self, page: Page, fold: bool = True) -> None:
+        self._page, self._fold = page, fold
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        before: Block | None = None
+        for block in self._page:
+            if before is not None and not (isinstance(before, Sentence) and isinstance(block, Sentence)):
+                yield ""  # sentences stand together, everything else apart
+            before = block
+            if self._fold:
+                yield _renderable(block, options.max_width, fold=True)
+                continue
+            width = max(options.max_width, _LEAST_WIDTH)
+            renderable = _renderable(block, width, coloured=console.record)
+            own = options.update(width=max(width, _least_width(block, renderable, console, options)))
+            if isinstance(block, Sentence) and block.verbatim:  # a line that is to be copied is never broken
+                own = own.update(no_wrap=True, overflow="ignore")
+            yield from console.render(renderable, own)
 
 
 def text_of(page: Page, stream: TextIO) -> str:
     """The text of a page for a stream, which decides width and colour; every line ends where its text ends."""
     console = Console(file=stream)  # rich asks the stream whether it is a terminal, and writes nothing to it here
     with console.capture() as captured:
-        _print_page(page, console)
+        console.print(RichPage(page, fold=False), crop=False)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
-
-
-def _print_page(page: Page, console: Console) -> None:
-    """Print a page in a console of our own, which is widened for every block that needs more room."""
-    width = max(console.width, _LEAST_WIDTH)
-    for block in _spaced(page):
-        if block is None:
-            console.print()
-            continue
-        renderable = _renderable(block, width, coloured=console.record)
-        console.width = max(width, _least_width(block, renderable, console))
-        # A line that is to be copied is never broken.
-        console.print(renderable, soft_wrap=isinstance(block, Sentence) and block.verbatim)
-        console.width = width
-
-
-def _spaced(page: Page) -> Iterator[Block | None]:
-    """The blocks, with None for an empty line: sentences stand together, everything else apart."""
-    for before, block in zip([None, *page], page, strict=False):
-        if before is not None and not (isinstance(before, Sentence) and isinstance(block, Sentence)):
-            yield None
-        yield block
 
 
 def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = False) -> RenderableType:
@@ -98,12 +90,12 @@ def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = F
     return Group(title, Text("\n", no_wrap=not fold, overflow="fold" if fold else "ignore").join(lines))
 
 
-def _least_width(block: Block, renderable: RenderableType, console: Console) -> int:
+def _least_width(block: Block, renderable: RenderableType, console: Console, options: ConsoleOptions) -> int:
     """What a block takes under its title: a sentence wraps at any width, and a grid where it has prose."""
     if isinstance(block, Sentence):
         return 0
     body = renderable.renderables[-1] if isinstance(renderable, Group) else renderable
-    measured = Measurement.get(console, console.options.update(width=10_000), body)
+    measured = Measurement.get(console, options.update(width=10_000), body)
     return measured.minimum if isinstance(block, Grid) else measured.maximum
 
 
@@ -197,16 +189,11 @@ def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
         ending: .svg, .html or .txt.
         stream: decides the width, as it does for a page that is printed.
     """
+    width = Console(file=stream).width
     console = Console(
-        record=True,
-        file=io.StringIO(),
-        width=Console(file=stream).width,
-        force_terminal=True,
-        force_jupyter=False,
-        color_system="truecolor",
-        no_color=False,
+        record=True, file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor", no_color=False
     )
-    _print_page(page, console)
+    console.print(RichPage(page, fold=False), crop=False)
     lines = [line.rstrip() for line in console.export_text(clear=False).splitlines()]
     if ending == ".txt":
         return "".join(f"{line}\n" for line in lines)
@@ -229,13 +216,7 @@ _has_bar = False
 
 @contextmanager
 def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Show a bar while what is inside runs; it is gone afterwards.
-
-    Args:
-        total: how many there are in all.
-        unit: what they are, in the plural.
-        done: how many there are already.
-    """
+    """Show a bar while what is inside runs, with `done` of `total` units at its start; it is gone afterwards."""
     global _has_bar
     if _has_bar or sys.stderr is None or not sys.stderr.isatty():
         yield lambda count: None
