@@ -145,7 +145,7 @@ def test_a_full_disk_leaves_nothing(
     if call == "fsync":
         monkeypatch.setattr(os, "fsync", full)
     else:
-        monkeypatch.setattr("tempfile.mkstemp", full)
+        monkeypatch.setattr("tempfile.mkdtemp", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(RnnscopeError, match=r"cannot write .*out\.pt \(No space left on device\)"):
         convert(lstm[1], str(tmp_path / "out.pt"), "cells")

@@ -84,3 +84,30 @@ def test_torch_is_imported_where_something_is_computed(words: str) -> None:
 )
 def test_public_names_are_lazy(line: str, expected: bool) -> None:
     assert imports_torch(f"{line}\nimport sys; sys.exit(10 + ('torch' in sys.modules))") is expected
+
+
+def modules_after(line: str) -> set[str]:
+    """What a fresh interpreter has imported after a line, which prints nothing."""
+    code = (
+        f"import contextlib, io, sys\nwith contextlib.redirect_stdout(io.StringIO()):\n    {line}\nprint(*sys.modules)"
+    )
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True, timeout=120).split())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("from rnnscope import Shapes, Spec, shapes_of; shapes_of(Spec())", False),
+        ("from rnnscope.cli.shell import run; run(['shapes', '--dry-run', '--json'])", False),
+        ("from rnnscope.cli.shell import run; run(['shapes', '--dry-run', '--quiet'])", False),
+        ("from rnnscope.cli.shell import run; run(['shapes', '--dry-run'])", True),
+    ],
+)
+def test_rich_is_imported_when_something_is_drawn(line: str, expected: bool) -> None:
+    assert ("rich.console" in modules_after(line)) is expected
+
+
+def test_formulas_load_no_other_commands() -> None:
+    found = modules_after("from rnnscope.cli.shell import run; run(['shapes', '--dry-run'])")
+    assert "rnnscope.shapes.page" in found
+    assert [each for each in found if each.startswith(("rnnscope.sweeps", "rnnscope.tracing", "rnnscope.timing"))] == []

@@ -1,7 +1,4 @@
-"""What a page for people is made of: grids, drawings and sentences, and the words that pages share.
-
-What each page says is in shapes_page.py, trace_page.py and so on; how a page is written is render.py's business.
-"""
+"""What a page for people is made of: grids, drawings, listings and sentences, and the words that pages share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +26,7 @@ class Grid:
 class Sentence:
     """A line under a grid: `label: text`.
 
-    `mood` is good, bad or None and never carries what the words do not say. `verbatim` text is to be copied.
+    `mood` is good, bad or None, and repeats what the words say. `verbatim` text is there to be copied.
     """
 
     label: str
@@ -39,15 +36,14 @@ class Sentence:
 
 
 Strip = tuple[str, str | None]
-"""A piece of a line and its style, which never carries what the text does not say."""
-
+"""A piece of a line and its style, which repeats what the text says."""
 
 Line = tuple[Strip, ...]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Drawing:
-    """Lines that are drawn for a width in characters; they need more where it is too small for them."""
+    """Lines that are drawn for a width in characters; where the width is too small, they take more."""
 
     title: str
     draw: Callable[[int], list[Line]]
@@ -61,14 +57,13 @@ class Listing:
     language: str
 
 
-Part = Grid | Drawing | Listing | Sentence
+Block = Grid | Drawing | Listing | Sentence
 
-
-Page = list[Part]
+Page = list[Block]
 
 
 def printable(text: str) -> str:
-    """Control codes, which a name in a file may have, are shown and not sent."""
+    """The text with its control codes spelled out: a name in a file may have some, and a terminal would obey them."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -84,8 +79,8 @@ def back_ends_in_words(back_ends: tuple[tuple[str, bool], ...]) -> str:
 
 
 def as_tuple(shape: tuple[int, ...]) -> str:
-    """A shape as Python writes it."""
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+    """A shape as Python writes a tuple."""
+    return str(tuple(shape))
 
 
 def thousands(number: int) -> str:
@@ -94,7 +89,7 @@ def thousands(number: int) -> str:
 
 
 def ended(text: str) -> str:
-    """A sentence with its full stop, where it has no other sign at its end."""
+    """A sentence with a full stop, unless it has a sign at its end."""
     return text if text.endswith(("?", ".")) else f"{text}."
 
 

@@ -9,10 +9,10 @@ import math
 import os
 import platform
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import Any, ClassVar, TextIO
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
@@ -20,41 +20,6 @@ from rnnscope.pages.page import Drawing, Grid, Listing, Page, printable
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import Sources
 from rnnscope.spec.spec import Spec, rerun
-
-if TYPE_CHECKING:
-    from rnnscope.pages.rich import RichPage
-
-
-FORMATS = ("table", "json", "tsv", "markdown")
-
-
-_MARKDOWN_WIDTH = 100
-"""Of a drawing, which Markdown shows as it is."""
-
-
-_PLAIN = str.maketrans(
-    {chr(code): "+" for code in range(0x2500, 0x2580)}  # box drawing
-    | dict.fromkeys("─━═╴╶╸╺", "-")
-    | dict.fromkeys("│┃║", "|")
-    | dict.fromkeys("▏▎▍", "-")  # what a bar ends with: less than half of a block, or more
-    | dict.fromkeys("▌▋▊▉", "=")
-    | {"█": "#", "·": "*", "×": "x", "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v"}
-)
-"""A sign for each sign that the tables and the help use, so that columns stay where they are."""
-
-
-class Collected(io.StringIO):
-    """Stands for stdout while a command line is answered, so that stdout gets the result alone.
-
-    It holds what is printed, and says whether the stream that it stands for is a terminal.
-    """
-
-    def __init__(self, stream: TextIO | None) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()
 
 
 class Result:
@@ -90,7 +55,7 @@ class Result:
         raise NotImplementedError
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One flat record a tensor, network or configuration, for TSV."""
+        """One flat record for each tensor, network or configuration, for TSV."""
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
@@ -104,7 +69,7 @@ class Result:
         head = {"schema": 1, "command": self.command, "rerun": self.rerun, "environment": environment}
         return head | self.origin() | self.facts()
 
-    def __rich__(self) -> "RichPage":
+    def __rich__(self) -> object:
         from rnnscope.pages.rich import RichPage
 
         return RichPage(self.page())
@@ -125,14 +90,26 @@ class SpecResult(Result):
         return {"spec": self.spec.facts, "sources": asdict(self.sources)}
 
     def line(self, *own: tuple[Flag, object], recorded: bool = False) -> str:
-        """The command line that gives this again.
+        """The command line that gives this again, with the command's own flags and their values.
 
-        Args:
-            own: the command's own flags, each with its value.
-            recorded: whether a recorded run brings its dtype along, as other files do.
+        recorded: whether a recorded run brings its dtype along, as other files do.
         """
         files = tuple(self.sources.given())
         return rerun(self.command, self.spec, *files, *own, with_files=bool(files) or recorded)
+
+
+class Collected(io.StringIO):
+    """Stands for stdout while a command line is answered: holds what is printed, and is a terminal if stdout is one."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+
+FORMATS = ("table", "json", "tsv", "markdown")
 
 
 def render(result: Result, form: str, stream: TextIO) -> str:
@@ -140,7 +117,7 @@ def render(result: Result, form: str, stream: TextIO) -> str:
 
     Args:
         form: one of FORMATS.
-        stream: where the text will go; decides width, colour and whether a `·` can be said.
+        stream: where the text will go; decides width and colour.
     """
     if form == "json":
         return json_text(result.document())
@@ -154,10 +131,21 @@ def render(result: Result, form: str, stream: TextIO) -> str:
 
 
 def exported(result: Result, path: str, stream: TextIO) -> str:
-    """The text of a file to share, in the format that its ending names, as wide as a page for a stream is."""
+    """The text of a file to share, in the format that its ending names, as wide as a page for the stream."""
     from rnnscope.pages.rich import export
 
     return export(result.page(), printable(result.rerun or "rnnscope"), Path(path).suffix.lower(), stream)
+
+
+_PLAIN = str.maketrans(
+    {chr(code): "+" for code in range(0x2500, 0x2580)}  # box drawing
+    | dict.fromkeys("─━═╴╶╸╺", "-")
+    | dict.fromkeys("│┃║", "|")
+    | dict.fromkeys("▏▎▍", "-")  # the end of a bar: less than half of a block, or more
+    | dict.fromkeys("▌▋▊▉", "=")
+    | {"█": "#", "·": "*", "×": "x", "…": ".", "→": ">", "←": "<", "↑": "^", "↓": "v"}
+)
+"""One sign for each sign of the tables and the help, so that columns stay where they are."""
 
 
 def plain(text: str) -> str:
@@ -182,35 +170,35 @@ def _field(name: str, value: Any) -> str:
     return "" if value is None else printable(str(value))
 
 
-def _markdown(parts: Page) -> str:
+def _markdown(page: Page) -> str:
     lines: list[str] = []
-    for part in parts:
-        if isinstance(part, Listing):
-            lines += [f"```{part.language}", *part.text.splitlines(), "```"]
-        elif isinstance(part, (Grid, Drawing)):
-            lines += [*([""] if lines and lines[-1] else []), f"**{printable(part.title)}**", "", *_block(part), ""]
+    for block in page:
+        if isinstance(block, Listing):
+            lines += [f"```{block.language}", *block.text.splitlines(), "```"]
+        elif isinstance(block, (Grid, Drawing)):
+            apart = [""] if lines and lines[-1] else []
+            body = _markdown_grid(block) if isinstance(block, Grid) else _markdown_drawing(block)
+            lines += [*apart, f"**{printable(block.title)}**", "", *body, ""]
         else:
-            text = printable(part.text)
-            lines.append(f"- {part.label}: `{text}`" if part.verbatim else f"- {part.label}: {text}")
+            text = printable(block.text)
+            lines.append(f"- {block.label}: `{text}`" if block.verbatim else f"- {block.label}: {text}")
     return "\n".join(lines) + "\n"
 
 
-def _block(part: Grid | Drawing) -> list[str]:
-    """A table of Markdown, or a drawing as it is."""
-    if isinstance(part, Drawing):
-        drawn = ["".join(text for text, _ in line).rstrip() for line in part.draw(_MARKDOWN_WIDTH)]
-        return ["```text", *map(printable, drawn), "```"]
-    rule = ["---:" if column.number else "---" for column in part.columns]
-    titles = [column.title for column in part.columns]
-    return ["| " + " | ".join(map(_cell, cells)) + " |" for cells in (titles, rule, *part.rows)]
+def _markdown_drawing(drawing: Drawing) -> list[str]:
+    lines = ["".join(text for text, _ in line).rstrip() for line in drawing.draw(100)]  # columns
+    return ["```text", *map(printable, lines), "```"]
 
 
-def _cell(text: str) -> str:
-    return printable(text).replace("|", "\\|")
+def _markdown_grid(grid: Grid) -> list[str]:
+    titles = [column.title for column in grid.columns]
+    rule = ["---:" if column.number else "---" for column in grid.columns]
+    rows = ([printable(cell).replace("|", "\\|") for cell in row] for row in (titles, rule, *grid.rows))
+    return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def json_text(facts: dict[str, Any]) -> str:
-    """One document, to be read by people too."""
+    """One document, indented for people."""
     return json.dumps(_strict(facts), indent=2, allow_nan=False) + "\n"
 
 
@@ -219,11 +207,20 @@ def json_line(facts: dict[str, Any]) -> str:
     return json.dumps(_strict(facts), separators=(",", ":"), allow_nan=False) + "\n"
 
 
+def _strict(value: Any) -> Any:
+    """The same value with NaN and infinities as text, which strict JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def parsed(text: str | bytes, hint: str) -> Any:
     """What one document says.
 
     Raises:
-        RnnscopeError: no document, with why not, and with the hint.
+        RnnscopeError: it is no JSON; with the reason and the hint.
     """
     try:
         return json.loads(text)
@@ -233,21 +230,11 @@ def parsed(text: str | bytes, hint: str) -> Any:
         raise RnnscopeError(f"no JSON ({why})", hint) from error
 
 
-def _strict(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _strict(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(each) for each in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
 def check_ending(path: str, endings: tuple[str, ...]) -> None:
-    """Do nothing where the ending of a name is one of those that name a format.
+    """Raise unless the name of a file has one of the endings.
 
     Raises:
-        RnnscopeError: with those that do.
+        RnnscopeError: a directory, or another ending; with those that are allowed.
     """
     if os.path.isdir(path):
         raise RnnscopeError(f"{path} is a directory", "name a file in it")
@@ -256,7 +243,7 @@ def check_ending(path: str, endings: tuple[str, ...]) -> None:
 
 
 def check_place(path: str, force: bool = False) -> None:
-    """Do nothing where a file can be written under a name.
+    """Raise unless a file can be written under a name.
 
     Args:
         force: whether a file that is there already may be replaced.
@@ -274,52 +261,40 @@ def check_place(path: str, force: bool = False) -> None:
 def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     """Write a file: all of it or nothing.
 
-    What is inside is given the name of a file that is whole, and it gets its own name only when that ends without an
-    error.
+    The block inside is given the name of a temporary file that is complete. The file gets its own name when that block
+    ends without an error.
 
     Raises:
         RnnscopeError: a file that is there already, or a disk that is full.
     """
     import tempfile  # which takes long, and is needed by few commands
 
-    temporary = None
+    target = Path(path).absolute()
     try:
-        ending = Path(path).suffix.lower()
-        handle, temporary = tempfile.mkstemp(dir=Path(path).absolute().parent, prefix=".part", suffix=ending)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield temporary
-        _put_in_place(temporary, path, force)
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part") as folder:
+            part = os.path.join(folder, f"whole{target.suffix.lower()}")
+            with open(part, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            yield part
+            _put_in_place(part, path, force)
     except FileExistsError as error:
         raise _is_there(path) from error
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
-    finally:
-        if temporary is not None:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
 
 
 def _put_in_place(temporary: str, path: str, force: bool) -> None:
-    umask = os.umask(0)
-    os.umask(umask)
-    os.chmod(temporary, 0o666 & ~umask)
-    if force:
-        os.replace(temporary, os.path.realpath(path))  # a link goes on pointing to what is new
-        return
-    try:
-        os.link(temporary, path)  # unlike a rename it fails where there is a file
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    if not force:
         try:
-            os.replace(temporary, path)
-        except OSError:
-            os.unlink(path)
+            os.link(temporary, path)  # unlike a rename it fails where there is a file
+            return
+        except FileExistsError:
             raise
+        except OSError:  # a file system without links: the name is taken first
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL))
+    os.replace(temporary, os.path.realpath(path))  # a link goes on pointing to what is new
 
 
 def _is_there(path: str) -> RnnscopeError:

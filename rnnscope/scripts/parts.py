@@ -5,6 +5,7 @@ who is learning what y and h are.
 """
 
 import os
+import re
 import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ def text(*lines: str | bool) -> str:
     return "\n".join(each for each in lines if isinstance(each, str))
 
 
-def joined(parts: Iterable[str]) -> str:
+def assembled(parts: Iterable[str]) -> str:
     """The whole script: a blank line between its parts, and two around a function or a class."""
     script = ""
     for part in filter(None, parts):
@@ -36,9 +37,9 @@ def _at_margin(part: str) -> list[str]:
     return [line for line in part.splitlines() if line and line[0] not in " #)]"]
 
 
-def call(name: str, arguments: Iterable[str], then: str = "") -> str:
-    """A call, broken at its brackets where it is too long for a line."""
-    inside, indent = ", ".join(arguments), " " * (len(name) - len(name.lstrip()))
+def call(name: str, *arguments: str | bool, then: str = "") -> str:
+    """A call, broken at its brackets where it is too long for a line; an argument that is False is left out."""
+    inside, indent = ", ".join(each for each in arguments if isinstance(each, str)), name[: -len(name.lstrip())]
     line = f"{name}({inside}){then}"
     return line if len(line) <= WIDTH else f"{name}(\n{indent}    {inside}\n{indent}){then}"
 
@@ -102,11 +103,8 @@ def literal(value: str | int) -> str:
     return quote + "".join(f"\\{each}" if each == quote else ascii(each)[1:-1] for each in value) + quote
 
 
-CELLS = {"rnn": "nn.RNNCell", "lstm": "nn.LSTMCell", "gru": "nn.GRUCell"}
-
-
 def title(spec: Spec, rerun: str) -> str:
-    """What the script shows, and the command that wrote it."""
+    """What the script tells, and the command that wrote it."""
     where = "every layer and direction" if spec.bidirectional else "every layer"
     last = f"h and c, the two states of {where}" if spec.kind == "lstm" else f"h, the state of {where}"
     prose = (
@@ -116,31 +114,26 @@ def title(spec: Spec, rerun: str) -> str:
     )
     line = command(rerun)
     quotes = 'r"""' if "\\" in line else '"""'
-    cell = "cells with a projection" if spec.proj_size else CELLS[spec.kind]
-    return text(
-        f"{quotes}{spec.module_name} and a loop of {cell} by hand: one network, computed twice.",
-        "",
-        textwrap.fill(prose, WIDTH),
-        "",
-        "Written by:",
-        "",
-        line,
-        '"""',
-    )
+    cell = "cells with a projection" if spec.proj_size else f"{spec.module_name}Cell"
+    first = f"{quotes}{spec.module_name} and a loop of {cell} by hand: one network, computed twice."
+    return text(first, "", textwrap.fill(prose, WIDTH), "", "Written by:", "", line, '"""')
 
 
 def sizes(spec: Spec) -> str:
     """The sizes as constants, in torch's letters."""
-    packed, state = spec.lengths is not None, "h and c" if spec.kind == "lstm" else "h"
+    if spec.lengths is None:
+        batch = [f"L = {spec.seq_len}  # steps of {'the' if spec.unbatched else 'each'} sequence"]
+        batch += [] if spec.unbatched else [f"N = {spec.batch_size}  # sequences in the batch"]
+    else:
+        batch = [numbers("lengths", spec.lengths, "steps of each sequence")]
+        batch.append("L = max(lengths)  # steps of the longest one; the others are padded to it")
+        batch.append("N = len(lengths)  # sequences in the batch")
+    state = "c" if spec.proj_size else "h and c" if spec.kind == "lstm" else "h"
     return text(
         "# Sizes, in the letters of torch's documentation",
-        packed and numbers("lengths", spec.lengths or (), "steps of each sequence"),
-        packed and "L = max(lengths)  # steps of the longest one; the others are padded to it",
-        packed and "N = len(lengths)  # sequences in the batch",
-        not packed and f"L = {spec.seq_len}  # steps of {'the' if spec.unbatched else 'each'} sequence",
-        not packed and not spec.unbatched and f"N = {spec.batch_size}  # sequences in the batch",
+        *batch,
         f"H_in = {spec.input_size}  # input_size: features of x at each step",
-        f"H = {spec.hidden_size}  # hidden_size: features of {'c' if spec.proj_size else state}",
+        f"H = {spec.hidden_size}  # hidden_size: features of {state}",
         spec.proj_size > 0 and f"P = {spec.proj_size}  # proj_size: features of h, onto which H are projected",
         f"K = {spec.num_layers}  # num_layers: each reads what the one below gives",
     )
@@ -171,19 +164,21 @@ def warns(spec: Spec) -> bool:
 def torch_module(spec: Spec) -> str:
     """torch's module."""
     drops = spec.dropout > 0 and spec.num_layers > 1
-    options = [
-        *_options(spec),
-        *(["batch_first=True"] if spec.batch_first else []),
-        *([f"dropout={spec.dropout!r}"] if drops else []),
-        *(["bidirectional=True"] if spec.bidirectional else []),
-        *(["proj_size=P"] if spec.proj_size else []),
-    ]
+    made = call(
+        f"module = {spec.module_name}",
+        *["H_in", "H", "K", *_options(spec)],
+        spec.batch_first and "batch_first=True",
+        drops and f"dropout={spec.dropout!r}",
+        spec.bidirectional and "bidirectional=True",
+        spec.proj_size > 0 and "proj_size=P",
+        then="" if spec.train else ".eval()",
+    )
     return text(
         "# torch's module: one call walks over every step of every layer",
         spec.dropout > 0 and not drops and "# dropout acts between layers, and there is only one",
         drops and spec.train and "# dropout acts between layers in training, as here: all that goes up is zeroed",
         drops and not spec.train and "# dropout acts between layers in training alone: eval() switches it off",
-        call(f"module = {spec.module_name}", ["H_in", "H", "K", *options], "" if spec.train else ".eval()"),
+        made,
     )
 
 
@@ -191,34 +186,29 @@ def run_module(spec: Spec) -> str:
     """A function that calls the module, where that takes more than a line."""
     if not has_function(spec):
         return ""
-    first, packed = "batch_first=True, " if spec.batch_first else "", spec.lengths is not None
-    state, hx = ("(h, c)", "(h0, c0)") if spec.kind == "lstm" else ("h", "h0")
+    packed, first = spec.lengths is not None, "batch_first=True, " if spec.batch_first else ""
+    state, given = ("(h, c)", "(h0, c0)") if spec.kind == "lstm" else ("h", "h0")
+    about_pair = "The module takes and gives the two states as a pair."
+    about_packing = "x is packed, so that the module knows where each sequence ends, and y is unpacked."
     return text(
-        f"def run_module(x, {states(spec, '{}0')}):",
-        packed and '    """x is packed, so that the module knows where each sequence ends, and y is unpacked."""',
-        not packed and '    """The module takes and gives the two states as a pair."""',
+        f"def run_module(x, {states(spec, 'h0')}):",
+        f'    """{about_packing if packed else about_pair}"""',
         packed and f"    packed = pack_padded_sequence(x, lengths, {first}enforce_sorted=False)",
-        f"    y, {state} = module({'packed' if packed else 'x'}, {hx})",
+        f"    y, {state} = module({'packed' if packed else 'x'}, {given})",
         packed and f"    y, _ = pad_packed_sequence(y, {first}total_length=L)",
-        f"    return y, {states(spec, '{}')}",
+        f"    return y, {states(spec, 'h')}",
     )
 
 
 def has_function(spec: Spec) -> bool:
-    """Whether the module is called in a function of its own."""
+    """Whether the module is called in a function of its own, run_module."""
     return spec.kind == "lstm" or spec.lengths is not None
-
-
-def call_module(spec: Spec, given: str) -> str:
-    """The module's y, h and c, given x, h0 and c0."""
-    return f"{'run_module' if has_function(spec) else 'module'}({given})"
 
 
 def cell_class(spec: Spec) -> str:
     """A cell with a projection, which torch does not have."""
     if not spec.proj_size:
         return ""
-    biases = [f"        self.bias_{each} = nn.Parameter(torch.empty(4 * H))" for each in ("ih", "hh") if spec.bias]
     b_ih, b_hh = (" + self.bias_ih", " + self.bias_hh") if spec.bias else ("", "")
     batch = "" if spec.unbatched else "N, "
     return text(
@@ -230,7 +220,8 @@ def cell_class(spec: Spec) -> str:
         "        super().__init__()",
         "        self.weight_ih = nn.Parameter(torch.empty(4 * H, width))",
         "        self.weight_hh = nn.Parameter(torch.empty(4 * H, P))",
-        *biases,
+        spec.bias and "        self.bias_ih = nn.Parameter(torch.empty(4 * H))",
+        spec.bias and "        self.bias_hh = nn.Parameter(torch.empty(4 * H))",
         "        self.weight_hr = nn.Parameter(torch.empty(P, H))",
         "",
         "    def forward(self, x, state):",
@@ -246,12 +237,12 @@ def cell_class(spec: Spec) -> str:
 
 def cells(spec: Spec) -> str:
     """The cells of all layers and directions."""
-    cell = "ProjectedCell(width" if spec.proj_size else ", ".join((f"{CELLS[spec.kind]}(width, H", *_options(spec)))
-    made = [f"{cell}) for width in widths"]
+    cell = call(f"{spec.module_name}Cell", "width", "H", *_options(spec))
+    made = f"{'ProjectedCell(width)' if spec.proj_size else cell} for width in widths"
     below = "both directions of the layer below" if spec.bidirectional else "the states of the layer below"
     return text(
         "# The cells by hand: each takes one step of one layer",
-        f"widths = [H_in] + [{y_width(spec)}] * (K - 1)  # what a layer reads: x, or {below}",
+        f"widths = [H_in] + [{features(spec, 'y')}] * (K - 1)  # what a layer reads: x, or {below}",
         call("cells = nn.ModuleList", made),
         spec.bidirectional and call("reverse_cells = nn.ModuleList", made),
     )
@@ -259,8 +250,7 @@ def cells(spec: Spec) -> str:
 
 def inputs(spec: Spec) -> str:
     """x and the initial state."""
-    made = "torch.zeros" if spec.h0 == "zeros" else "torch.randn"
-    given = shapes(spec)
+    made, given = "torch.zeros" if spec.h0 == "zeros" else "torch.randn", dims(spec)
     return text(
         "# The input",
         f"x = torch.randn({given['x']})" + ("  # padding is random too: it must not matter" if spec.lengths else ""),
@@ -269,110 +259,104 @@ def inputs(spec: Spec) -> str:
     )
 
 
-def _options(spec: Spec) -> list[str]:
+def _options(spec: Spec) -> list[str | bool]:
     """What the module and a cell take alike."""
-    relu = ['nonlinearity="relu"'] if spec.nonlinearity == "relu" else []
-    return [*relu, *([] if spec.bias else ["bias=False"])]
+    return [spec.nonlinearity == "relu" and 'nonlinearity="relu"', not spec.bias and "bias=False"]
 
 
-def states(spec: Spec, form: str) -> str:
-    """h, and c of an LSTM, in some form: "h0, c0"."""
-    return ", ".join(form.format(each) for each in ("h", "c")[: 2 if spec.kind == "lstm" else 1])
+def states(spec: Spec, of_h: str) -> str:
+    """What is written of h; behind it, for an LSTM, the same of c: from "h0[k]" comes "h0[k], c0[k]"."""
+    of_c = re.sub(r"\bh", "c", of_h)
+    return f"{of_h}, {of_c}" if spec.kind == "lstm" else of_h
 
 
-def y_width(spec: Spec) -> str:
-    """The features of y: H, P or twice as many."""
-    return f"{'2 * ' if spec.bidirectional else ''}{h_width(spec)}"
+def features(spec: Spec, name: str) -> str:
+    """The features of y or h: H or P, and twice as many in y with both directions."""
+    return dims(spec)[name].rpartition(", ")[2]
 
 
-def h_width(spec: Spec) -> str:
-    """The features of h."""
-    return "P" if spec.proj_size else "H"
-
-
-def shapes(spec: Spec) -> dict[str, str]:
+def dims(spec: Spec) -> dict[str, str]:
     """The dims of each tensor in the script's constants: "2 * K, N, H"."""
-    letters = {"D·K": "2 * K" if spec.bidirectional else "K", "H_out": h_width(spec), "D·H_out": y_width(spec)}
+    twice, h = "2 * " if spec.bidirectional else "", "P" if spec.proj_size else "H"
+    letters = {"D·K": f"{twice}K", "H_out": h, "D·H_out": f"{twice}{h}"}
     return {each.name: ", ".join(letters.get(dim, dim) for dim in each.dims) for each in tensor_shapes(spec)}
 
 
-def real_mask(spec: Spec) -> str:
+def padding_mask(spec: Spec) -> str:
     """Which steps are no padding."""
-    return text(
-        spec.lengths is not None and "# (L, N, 1): whether a step is real, and not padding behind a sequence's end",
-        spec.lengths is not None and "real = torch.arange(L)[:, None, None] < torch.tensor(lengths)[:, None]",
-    )
+    about = "# (L, N, 1): whether a step is real, and not padding behind a sequence's end"
+    mask = "real = torch.arange(L)[:, None, None] < torch.tensor(lengths)[:, None]"
+    return "" if spec.lengths is None else text(about, mask)
 
 
 def walk(spec: Spec) -> str:
     """One layer over time."""
-    lstm, both = spec.kind == "lstm", spec.bidirectional
-    step = f"cell(steps[t], {'(h, c)' if lstm else 'h'})"
-    ended = "  # a sequence that has ended keeps its state"
+    both = spec.bidirectional
+    step = f"cell(steps[t], {'(h, c)' if spec.kind == 'lstm' else 'h'})"
+    kept = "  # a sequence that has ended keeps its state"
     if spec.lengths is None:
-        moves = [f"        {states(spec, '{}')} = {step}"]
-    elif lstm:
+        moves = [f"        {states(spec, 'h')} = {step}"]
+    elif spec.kind == "lstm":
         moves = [
             f"        new_h, new_c = {step}",
-            f"        h = torch.where(real[t], new_h, h){ended}",
+            f"        h = torch.where(real[t], new_h, h){kept}",
             "        c = torch.where(real[t], new_c, c)",
         ]
     else:
-        moves = [f"        h = torch.where(real[t], {step}, h){ended}"]
+        moves = [f"        h = torch.where(real[t], {step}, h){kept}"]
+    one_way = '    """One layer over time: its h after every step, and its state after the last one."""'
+    each_way = '    """One direction of one layer: its h at every step, and its state after the last it walks."""'
+    in_order = "        states[t] = h  # in the order of time, whichever way it walks"
     return text(
         "# The loop by hand",
-        f"def walk(cell, steps, {states(spec, '{}')}{', times' if both else ''}):",
-        both and '    """One direction of one layer: its h at every step, and its state after the last it walks."""',
-        not both and '    """One layer over time: its h after every step, and its state after the last one."""',
+        f"def walk(cell, steps, {states(spec, 'h')}{', times' if both else ''}):",
+        each_way if both else one_way,
         f"    states = {'[None] * L' if both else '[]'}",
         f"    for t in {'times' if both else 'range(L)'}:",
         *moves,
-        both and "        states[t] = h  # in the order of time, whichever way it walks",
-        not both and "        states.append(h)",
-        f"    return states, {states(spec, '{}')}",
+        in_order if both else "        states.append(h)",
+        f"    return states, {states(spec, 'h')}",
     )
 
 
 def run_cells(spec: Spec) -> str:
     """All layers."""
-    given, first = shapes(spec), spec.batch_first and not spec.unbatched
+    given, first = dims(spec), spec.batch_first and not spec.unbatched
     ins = ", ".join(f"{name}: ({given[name]})" for name in given if name in ("x", "h0", "c0"))
     outs = ", ".join(f"{name}: ({given[name]})" for name in given if name in ("y", "h", "c"))
-    all_layers = "h and c are" if spec.kind == "lstm" else "h is"
-    shape = f"    {ins} -> {outs}"
+    line, ends = f"    {ins} -> {outs}", "h and c are" if spec.kind == "lstm" else "h is"
     drops = spec.train and spec.dropout > 0 and spec.num_layers > 1
-    steps = "x.unbind(1)" if first else "x.unbind(0)"
     top = "[torch.where(real[t], steps[t], 0) for t in range(L)]" if spec.lengths is not None else "steps"
     return text(
-        f"def run_cells(x, {states(spec, '{}0')}):",
+        f"def run_cells(x, {states(spec, 'h0')}):",
         '    """Layer by layer: the next one reads what this one gives at every step.',
         "",
-        *([shape] if len(shape) <= WIDTH else [f"    {ins}", f"    -> {outs}"]),
+        line if len(line) <= WIDTH else f"    {ins}\n    -> {outs}",
         '    """',
-        f"    steps = {steps}" + ("  # batch_first: time is dim 1 of x and y" if first else ""),
-        f"    {states(spec, '{}')} = {states(spec, 'torch.empty_like({}0)')}",
+        f"    steps = x.unbind({'1)  # batch_first: time is dim 1 of x and y' if first else '0)'}",
+        f"    {states(spec, 'h')} = {states(spec, 'torch.empty_like(h0)')}",
         "    for k in range(K):",
         drops and "        if k > 0:  # what goes up is dropped, y never is",
         drops and f"            steps = [nn.functional.dropout(step, {spec.dropout!r}) for step in steps]",
-        *(_both_directions(spec) if spec.bidirectional else [_one_direction(spec)]),
-        f"    # y is the top layer at every step, {all_layers} every layer after its last step",
-        f"    return torch.stack({top}{', 1' if first else ''}), {states(spec, '{}')}",
+        *_walks(spec),
+        f"    # y is the top layer at every step, {ends} every layer after its last step",
+        f"    return torch.stack({top}{', 1' if first else ''}), {states(spec, 'h')}",
     )
 
 
-def _one_direction(spec: Spec) -> str:
-    return f"        steps, {states(spec, '{}[k]')} = walk(cells[k], steps, {states(spec, '{}0[k]')})"
+def _walks(spec: Spec) -> list[str]:
+    """The walk of a layer, or of its two directions."""
 
+    def walked(name: str, row: str, stack: str, *times: str) -> str:
+        result = f"        {name}, {states(spec, f'h[{row}]')} = walk"
+        return call(result, f"{stack}[k]", "steps", states(spec, f"h0[{row}]"), *times)
 
-def _both_directions(spec: Spec) -> list[str]:
-    def line(name: str, row: str, cells: str, times: str) -> str:
-        given = [f"{cells}[k]", "steps", states(spec, f"{{}}0[{row}]"), times]
-        return call(f"        {name}, {states(spec, f'{{}}[{row}]')} = walk", given)
-
+    if not spec.bidirectional:
+        return [walked("steps", "k", "cells")]
     return [
         "        ahead, back = 2 * k, 2 * k + 1  # the rows of the two directions in the state",
-        line("forward", "ahead", "cells", "range(L)"),
-        line("backward", "back", "reverse_cells", "range(L)[::-1]"),
+        walked("forward", "ahead", "cells", "range(L)"),
+        walked("backward", "back", "reverse_cells", "range(L)[::-1]"),
         "        steps = [torch.cat(halves, -1) for halves in zip(forward, backward, strict=True)]",
     ]
 
@@ -396,15 +380,16 @@ def difference(spec: Spec) -> str:
 
 def check(spec: Spec) -> str:
     """Both runs, what comes out, and whether it is the same."""
-    last, given, overflows = states(spec, "{}"), states(spec, "{}0"), spec.nonlinearity == "relu"
-    run = f"    y, {last} = {call_module(spec, f'x, {given}')}"
+    last, given, overflows = states(spec, "h"), states(spec, "h0"), spec.nonlinearity == "relu"
+    module = "run_module" if has_function(spec) else "module"
+    run = f"    y, {last} = {module}(x, {given})"
     found = f"difference((y, {last}), run_cells(x, {given}))"
-    shown = ', " '.join(f'{each}", tuple({each}.shape)' for each in ("y", *last.split(", ")))
-    nudged = call_module(spec, f"nudged(x), {states(spec, 'nudged({}0)')}")
+    printed = ', " '.join(f'{each}", tuple({each}.shape)' for each in ("y", *last.split(", ")))
+    nudged = f"{module}(nudged(x), {states(spec, 'nudged(h0)')})"
     return text(
         "with torch.no_grad():",
         run,
-        f'    print("{shown})',
+        f'    print("{printed})',
         "",
         *_ends(spec),
         "",
@@ -442,30 +427,30 @@ def _in_float64(spec: Spec, run: str, found: str) -> list[str]:
         f"    # Rounding in {spec.dtype} can hide a small fault. In float64 it is too small for that, so the",
         "    # verdict is float64's, with the same weights and the same input.",
         *(f"    {each}.double()" for each in modules),
-        f"    x, {states(spec, '{}0')} = x.double(), {states(spec, '{}0.double()')}",
+        f"    x, {states(spec, 'h0')} = x.double(), {states(spec, 'h0.double()')}",
         run,
     ]
 
 
 def _ends(spec: Spec) -> list[str]:
     """Where in y the last states of the top layer are."""
-    half, packed = h_width(spec), spec.lengths is not None
-    own = "items, ends" if spec.batch_first else "ends, items"
 
-    def equal(row: str, step: str, part: list[str]) -> str:
+    def equal(row: int, step: int, half: str) -> str:
         index = [step] if spec.unbatched else [":", step] if spec.batch_first else [step, ":"]
-        place = label = f"y[{', '.join([*index, *part]).removesuffix(', :')}]"
-        if packed and step == "-1":
-            place = f"y[{', '.join([own, *part])}]"
-            label = f"{'y[..., ' + part[0] + ']' if part else 'y'} at each sequence's own end"
+        own = ["items", "ends"] if spec.batch_first else ["ends", "items"]
+        halves = [half] if half else []
+        place = label = f"y[{', '.join(map(str, [*index, *halves]))}]".replace(", :]", "]")
+        if spec.lengths is not None and step == -1:
+            place = f"y[{', '.join([*own, *halves])}]"
+            label = f"{f'y[..., {half}]' if half else 'y'} at each sequence's own end"
         return f'    print("h[{row}] is {label}:", torch.equal(h[{row}], {place}))'
 
-    items = "    ends, items = torch.tensor(lengths) - 1, torch.arange(N)"
-    if spec.bidirectional:
-        return [
-            "    # Where in y are the last states of the top layer? Walking backward ends at step 0.",
-            *([items] if packed else []),
-            equal("-2", "-1", [f":{half}"]),
-            equal("-1", "0", [f"{half}:"]),
-        ]
-    return ["    # Where in y is the last state of the top layer?", *([items] if packed else []), equal("-1", "-1", [])]
+    items = [] if spec.lengths is None else ["    ends, items = torch.tensor(lengths) - 1, torch.arange(N)"]
+    if not spec.bidirectional:
+        return ["    # Where in y is the last state of the top layer?", *items, equal(-1, -1, "")]
+    return [
+        "    # Where in y are the last states of the top layer? Walking backward ends at step 0.",
+        *items,
+        equal(-2, -1, f":{features(spec, 'h')}"),
+        equal(-1, 0, f"{features(spec, 'h')}:"),
+    ]

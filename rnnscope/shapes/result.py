@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mismatch:
-    """A tensor or parameter that came out of one path in another shape than the formula's; None is no such name."""
+    """A tensor or parameter that came out of one path in another shape than the formula's; None: it is not there."""
 
     path: str
     name: str
@@ -28,7 +28,12 @@ class Mismatch:
 
 @dataclass(frozen=True)
 class Shapes(SpecResult):
-    """All shapes of a Spec. `actual` holds what came out, path -> y, h or c -> shape; None when nothing was run."""
+    """All shapes of a Spec. `actual` holds what came out, path -> y, h or c -> shape; None when nothing was run.
+
+    >>> shapes = shapes_of(Spec(kind="lstm"))
+    >>> shapes.parameter_count, shapes.parameter_bytes
+    (5920, 23680)
+    """
 
     spec: Spec
     paths: tuple[str, ...]
@@ -45,7 +50,7 @@ class Shapes(SpecResult):
 
     @property
     def parameter_bytes(self) -> int:
-        """Bytes of all parameters: their count times the bytes of an element."""
+        """Bytes of all parameters."""
         return self.parameter_count * self.spec.element_size
 
     @property
@@ -55,24 +60,21 @@ class Shapes(SpecResult):
 
     @property
     def rerun(self) -> str:
-        """The command line that prints this again."""
         path = self.paths[0] if len(self.paths) == 1 and not self.spec.proj_size else "both"
         return self.line(*((PATH, path), (DRY_RUN, self.actual is None)))
 
     def page(self) -> Page:
-        """The tables and sentences of `rnnscope shapes`."""
         from rnnscope.shapes.page import page_of_shapes
 
         return page_of_shapes(self)
 
     def facts(self) -> dict[str, Any]:
-        """What programs get of it."""
         from rnnscope.shapes.page import document_of_shapes
 
         return document_of_shapes(self)
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One record a tensor and parameter."""
+        """One record for each tensor and parameter."""
         from rnnscope.shapes.page import records_of_shapes
 
         return records_of_shapes(self)
@@ -82,13 +84,14 @@ def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     """Every shape of the network by formula; nothing is run.
 
     Args:
-        paths: the ways of computing to show: module, cells or both. With a projection both is module alone.
+        paths: the ways of computing: module, cells or both. With a projection both is module alone.
 
     Raises:
         RnnscopeError: no path, one that is not known, or the cells alone with a projection.
 
-    >>> shapes_of(Spec(input_size=10, hidden_size=20, num_layers=2, seq_len=3, batch_size=5)).tensors[2].shape
-    (3, 5, 20)
+    >>> y = shapes_of(Spec(seq_len=3, batch_size=5, hidden_size=20, bidirectional=True)).tensors[2]
+    >>> y.dims, y.shape
+    (('L', 'N', 'D·H_out'), (3, 5, 40))
     """
     if not paths or not set(paths) <= set(PATHS):
         raise RnnscopeError(f"paths is {paths!r}, but it must be some of {PATHS!r}")
@@ -100,10 +103,13 @@ def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
 
 
 def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
-    """Run random input through the network on each path and lay what came out beside the formulas.
+    """Run random input through the network on each path, and set what came out beside the formulas.
 
     Raises:
         RnnscopeError: an unknown path, no such device, or a dtype that it cannot compute.
+
+    >>> observed_shapes(Spec(batch_first=True), ("module",)).actual
+    {'module': {'y': (5, 3, 20), 'h': (2, 5, 20)}}
     """
     import torch
 
@@ -121,9 +127,9 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
             network = BUILDERS[path](placed)
             own: Weights = dict(network.named_parameters())
             actual[path] = _shapes(call(network, placed, given, own).outputs())
-            names = {each.names[path]: each.shape for each in parameters(spec)}
+            named = {name: each.shape for each in parameters(spec) if (name := each.names[path])}
             mismatches += _mismatches(path, outputs, actual[path])
-            mismatches += _mismatches(path, {name: each for name, each in names.items() if name}, _shapes(own))
+            mismatches += _mismatches(path, named, _shapes(own))
         return replace(
             formulas,
             spec=placed,
@@ -139,5 +145,5 @@ def _shapes(tensors: "Weights") -> dict[str, Shape]:
 
 
 def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape]) -> list[Mismatch]:
-    pairs = {name: (expected.get(name), actual.get(name)) for name in sorted(expected.keys() | actual.keys())}
-    return [Mismatch(path, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    found = [Mismatch(path, name, expected.get(name), actual.get(name)) for name in sorted({*expected, *actual})]
+    return [each for each in found if each.expected != each.actual]
