@@ -57,7 +57,7 @@ def _finding(each: Mismatch) -> str:
 
 
 def _part_grid(spec: Spec) -> Grid:
-    def rows_of(parts: Iterable[network.Part]) -> list[Row]:
+    def rows_of(parts: Iterable[network.Slice]) -> list[Row]:
         return [(each.name, as_tuple(each.shape), each.meaning) for each in parts]
 
     columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
