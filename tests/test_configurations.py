@@ -41,15 +41,49 @@ def test_a_command_line_says_it_all(values: dict[str, Any]) -> None:
 def test_a_command_line_makes_the_same_spec(values: dict[str, Any]) -> None:
     asked = Configuration(values)
     try:
-        spec = Spec(**asked.of_spec)
+        spec = Spec(**asked.of(SPEC_FLAGS))
     except RnnscopeError:
         return
-    assert Spec(**Configuration(read_rerun(asked.rerun)).of_spec) == spec
+    assert Spec(**Configuration(read_rerun(asked.rerun)).of(SPEC_FLAGS)) == spec
 
 
 def test_two_ways_to_say_the_same_have_one_line() -> None:
     one, other = Configuration({"lengths": (4, 2)}), Configuration({"batch_size": 2, "lengths": (4, 2), "seq_len": 4})
     assert one.rerun == other.rerun == "rnnscope compare --seq-len 4 --batch 2 --lengths 4,2"
+
+
+SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a default": ({}, {"kind": "rnn", "seq_len": 3, "left": "module", "chunk": None}),
+    "sizes that follow from lengths": ({"lengths": (4, 2)}, {"lengths": (4, 2), "seq_len": 4, "batch_size": 2}),
+    "a size that follows from unbatched": ({"unbatched": True}, {"unbatched": True, "batch_size": 1}),
+    "sizes of what contradicts itself": (
+        {"kind": "gru", "proj_size": 4, "lengths": (4, 2)},
+        {"kind": "gru", "proj_size": 4, "lengths": (4, 2), "seq_len": 4},
+    ),
+    "a default of what contradicts itself": (
+        {"kind": "gru", "proj_size": 4},
+        {"kind": "gru", "proj_size": 4, "seq_len": 3},
+    ),
+    "a whole number": ({"rtol": 1.0, "atol": 0.0}, {"rtol": 1, "atol": 0}),
+    "a switch that is off beside a file": ({"weights": "a.pt"}, {"weights": "a.pt", "bidirectional": False}),
+}
+
+OTHER: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a size that contradicts lengths": ({"lengths": (3, 2, 2)}, {"lengths": (3, 2, 2), "batch_size": 5}),
+    "a default beside a file": ({"weights": "a.pt"}, {"weights": "a.pt", "num_layers": 2}),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), SAME.values(), ids=SAME)
+def test_two_that_ask_for_the_same_are_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    asked = {Configuration(one), Configuration(other), Configuration(read_rerun(Configuration(other).rerun))}
+    assert len(asked) == len({each.rerun for each in asked}) == 1
+
+
+@pytest.mark.parametrize(("one", "other"), OTHER.values(), ids=OTHER)
+def test_two_that_ask_for_something_else_are_not_equal(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert Configuration(one) != Configuration(other)
+    assert Configuration(one).rerun != Configuration(other).rerun
 
 
 def test_a_size_that_contradicts_is_said_though_it_is_the_default(cli: Callable[..., Answer]) -> None:
@@ -100,18 +134,18 @@ AXES = {"kind": ("rnn", "gru"), "hidden_size": tuple(range(1, 1001))}
 
 def test_drawing_is_drawn_from_the_lists_with_a_seed_each() -> None:
     plan = plan_of(AXES | {"seed": (7,)}, 100)
-    drawn = [plan[number].given for number in range(100)]
-    assert [each["seed"] for each in drawn] == list(range(7, 107))
-    assert {each["kind"] for each in drawn} == {"rnn", "gru"}
-    assert len({each["hidden_size"] for each in drawn}) > 80
+    drawn = [plan[number] for number in range(100)]
+    assert [each.value("seed") for each in drawn] == list(range(7, 107))
+    assert {each.value("kind") for each in drawn} == {"rnn", "gru"}
+    assert len({each.value("hidden_size") for each in drawn}) > 80
 
 
 def test_the_first_ones_stay_where_more_are_drawn() -> None:
-    assert lines_of(AXES, count=20) == lines_of(AXES, count=50)[:20]
+    assert lines_of(AXES, random=20) == lines_of(AXES, random=50)[:20]
 
 
 def test_another_seed_draws_others() -> None:
-    sizes = [[plan_of(AXES | {"seed": (seed,)}, 20)[n].given["hidden_size"] for n in range(20)] for seed in (0, 1)]
+    sizes = [[each.value("hidden_size") for each in plan_of(AXES | {"seed": (seed,)}, 20)] for seed in (0, 1)]
     assert sizes[0] != sizes[1]
 
 
@@ -137,7 +171,7 @@ def test_the_spec_of_a_document_is_a_line() -> None:
 
     spec = Spec(kind="lstm", unbatched=True, proj_size=3)
     (line,) = read_lines(json.dumps(compare(spec, right="equations").document()["spec"]), "f")
-    assert Spec(**Configuration(line).of_spec) == spec
+    assert Spec(**Configuration(line).of(SPEC_FLAGS)) == spec
 
 
 @pytest.mark.parametrize(
@@ -168,20 +202,20 @@ def test_a_line_that_is_none_is_told_with_its_number(text: str, sentence: str) -
     assert f"{refused.value.message}; {refused.value.hint}".startswith(sentence)
 
 
-NOTHING: dict[str, Any] = {"axes": {}, "count": None, "configs": None, "out": None, "resume": False, "report": None}
+NOTHING: dict[str, Any] = {"axes": {}, "random": None, "configs": None, "out": None, "resume": False, "report": None}
 
 
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
         ({"report": "a", "axes": {"kind": ("rnn",)}}, "--report runs nothing, and --kind is given"),
-        ({"report": "a", "count": 3}, "--report runs nothing, and --random is given"),
+        ({"report": "a", "random": 3}, "--report runs nothing, and --random is given"),
         ({"report": "a", "out": "b", "resume": True}, "--report runs nothing, and --out is given"),
         ({"report": "a", "resume": True}, "--report runs nothing, and --resume is given"),
-        ({"count": 3, "configs": "a"}, "--random draws configurations, and --configs brings them"),
+        ({"random": 3, "configs": "a"}, "--random draws configurations, and --configs brings them"),
         ({"resume": True}, "--resume is given without --out"),
         ({"out": "-"}, "--out is -, and stdout gets the summary"),
-        ({"count": 3, "axes": {"seed": (1, 2)}}, "--random draws with one --seed, and each configuration gets a seed"),
+        ({"random": 3, "axes": {"seed": (1, 2)}}, "--random draws with one --seed, and each configuration gets a seed"),
         (
             {"axes": dict.fromkeys(("hidden_size", "seq_len"), tuple(range(1, 1002)))},
             "these lists make 1002001 configurations, but a sweep may have 1000000",

@@ -321,11 +321,11 @@ def sweep() -> Sweep:
     """Each outcome, a flag with many numbers, and more lines and reasons than are shown."""
 
     def found(outcome: str, max_abs: float | None = None, cause: str | None = None, **values: Any) -> Finding:
-        line, message = Configuration(values).rerun, None
+        message = None
         if outcome in ("not_comparable", "failed"):
             message = f"--proj-size is {values.get('proj_size')}, but nn.GRU has no projection; use --kind lstm"
             message = "out of memory on cuda:0" if outcome == "failed" else message
-        return Finding(line, values, outcome, cause, max_abs, message, values["hidden_size"])
+        return Finding(Configuration(values), outcome, cause, max_abs, message, values["hidden_size"])
 
     same = [found("identical", 0.0, hidden_size=size, kind="rnn") for size in range(1, 18)]
     different = [found("different", math.nan, "function", hidden_size=size, kind="lstm") for size in range(1, 6)]

@@ -24,9 +24,9 @@ def row(number: int) -> dict[str, Any]:
 def written(path: Path, *numbers: int, **options: bool) -> list[dict[str, Any]]:
     """Write some rows, and give those that were there."""
     there: list[dict[str, Any]] = []
-    with rows_added_to(str(path), options.get("resume", False), options.get("force", False), there.append) as file:
+    with rows_added_to(str(path), options.get("resume", False), options.get("force", False), there.append) as append:
         for number in numbers:
-            file.append(row(number))
+            append(row(number))
     return there
 
 
@@ -43,8 +43,8 @@ def test_a_row_is_one_line_of_strict_json(tmp_path: Path) -> None:
 
 
 def test_a_row_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    with rows_added_to(str(tmp_path / "f"), False, False, print) as file:
-        file.append(row(1))
+    with rows_added_to(str(tmp_path / "f"), False, False, print) as append:
+        append(row(1))
         assert numbers_in(tmp_path / "f") == [1]
 
 
@@ -152,9 +152,9 @@ sys.path.insert(0, sys.argv[2])
 from test_row_files import row
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    with rows_added_to(sys.argv[1], False, False, print) as file:
+    with rows_added_to(sys.argv[1], False, False, print) as append:
         for number in range(100):
-            file.append(row(number))
+            append(row(number))
 except RnnscopeError as error:
     print(error.message, error.hint, sep="; ")
 """

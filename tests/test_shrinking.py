@@ -12,8 +12,7 @@ from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run
 from rnnscope.sweeps.plan import Configuration, read_rerun
-from rnnscope.sweeps.sweep import row_of, simpler_specs
-from rnnscope.sweeps.sweep import shrunk as smallest
+from rnnscope.sweeps.sweep import row_of, shrink, simpler_specs
 from rnnscope.verdict.deviations import DEVIATIONS, Deviation
 
 SIZES = ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")
@@ -79,7 +78,7 @@ def test_a_deviation_comes_down_to_its_known_smallest(
 ) -> None:
     monkeypatch.setitem(subjects.SUBJECTS, "equations", only_where_it_applies(deviation))
     known = replace(KNOWN.get(deviation.name, ONES), kind=spec.kind)
-    assert smallest(spec, differs) == known
+    assert shrink(spec, differs) == known
     sizes = [range(1, getattr(known, name) + 1) for name in SIZES]
     below = [dict(zip(SIZES, each, strict=True)) for each in product(*sizes)][:-1]
     if known.lengths is None:
@@ -108,7 +107,7 @@ def test_nothing_that_is_a_step_simpler_will_do(holds: Callable[[Spec], bool]) -
         replace(large, lengths=(60, 9, 3) * 20, bidirectional=True),
         replace(large, unbatched=True, batch_size=1, bias=False),
     ]
-    found = smallest(next(each for each in starts if holds(each)), holds)
+    found = shrink(next(each for each in starts if holds(each)), holds)
     assert holds(found)
     assert not any(map(holds, simpler_specs(found)))
 

@@ -22,7 +22,7 @@ from rnnscope import Spec
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import run_cells
 from rnnscope.sweeps.plan import Configuration
-from rnnscope.sweeps.result import OUTCOMES, finding
+from rnnscope.sweeps.result import OUTCOMES, finding, read_finding
 from rnnscope.sweeps.rows import line_of
 from rnnscope.sweeps.sweep import TOO_LARGE, row_of
 from rnnscope.verdict.deviations import DEVIATIONS
@@ -158,7 +158,7 @@ def test_what_is_there_is_not_compared_again(monkeypatch: pytest.MonkeyPatch, tm
     found = rnnscope.sweep({"num_layers": (4, 3, 2, 1)}, out=out, resume=True)
     assert found is not None
     assert compared == ["rnnscope compare --layers 4 --threads 1", "rnnscope compare --threads 1"]
-    assert [each.values.get("num_layers", 2) for each in found.findings] == [4, 3, 2, 1]
+    assert [each.configuration.value("num_layers") for each in found.findings] == [4, 3, 2, 1]
 
 
 def test_a_list_may_be_given_in_parts(cli: Cli) -> None:
@@ -199,6 +199,13 @@ def test_the_rows_of_a_sweep_can_be_swept_again(unbroken: set[bytes], cli: Cli, 
     (tmp_path / "rows").write_bytes(b"".join(sorted(unbroken)))
     cli("sweep", "--configs", str(tmp_path / "rows"), "--out", str(tmp_path / "f"), "-q")
     assert lines_in(tmp_path / "f") == unbroken
+
+
+def test_a_whole_number_may_stand_for_a_fraction(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_text('{"dropout": 1}\n{"dropout": 1.0}\n')
+    assert cli("sweep", "--configs", str(tmp_path / "lines"), "--out", str(tmp_path / "f")).code == 0
+    (row,) = (json.loads(line) for line in lines_in(tmp_path / "f"))
+    assert row["rerun"] == "rnnscope compare --dropout 1.0 --threads 1"
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["not there", "no text"])
@@ -400,9 +407,10 @@ def test_seeds_that_were_asked_for_are_an_axis(cli: Cli) -> None:
 
 
 def test_the_worst_difference_may_be_that_of_a_gradient() -> None:
-    row = row_of(Configuration({"grad": True, "kind": "lstm"}))
+    asked = Configuration({"grad": True, "kind": "lstm"})
+    row = row_of(asked)
     greatest = max(each["max_abs"] for each in (*row["outputs"], *row["gradients"]))
-    assert finding(row).max_abs == greatest > max(each["max_abs"] for each in row["outputs"])
+    assert finding(asked, row).max_abs == greatest > max(each["max_abs"] for each in row["outputs"])
 
 
 def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp_path: Path) -> None:
@@ -458,5 +466,6 @@ def test_files_can_be_swept(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_a_row_in_a_file_says_what_the_row_says() -> None:
-    row = row_of(Configuration({"kind": "lstm"}))
-    assert finding(json.loads(line_of(row))) == finding(row)
+    asked = Configuration({"kind": "lstm"})
+    row = row_of(asked)
+    assert read_finding(json.loads(line_of(row))) == finding(asked, row)

@@ -118,9 +118,9 @@ def sweep(
 
     check_flags(axes, random, configs, out, resume, report)
     if report:
-        from rnnscope.sweeps.result import reported
+        from rnnscope.sweeps.result import read_sweep
 
-        told: Result | None = reported(report)
+        told: Result | None = read_sweep(report)
     else:
         told = rnnscope.sweep(axes, random, configs, out, resume, force)
     if told is None or is_helper("sweep"):  # another process tells

@@ -191,9 +191,7 @@ def _parser(command: Command) -> Callable[..., Outcome]:
             check_place(export, force)
         options = {name: values[name] for name in own}
         if axes:
-            options["axes"] = listed = {name: values[name] for name in axes if typed[name] is not None}
-            for name, several in listed.items():
-                axes[name].check(several)
+            options["axes"] = {name: values[name] for name in axes if typed[name] is not None}
         with manners.kept():
             if files is not None:
                 given = {name: values[name] for name in of_spec if typed[name] is not None}

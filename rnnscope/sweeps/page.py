@@ -1,14 +1,12 @@
 """What people are told of a sweep: how many configurations agree, by the values of each flag, and which do not."""
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
-from rnnscope.sweeps.result import OUTCOMES, Finding, Sweep, Tally
+from rnnscope.sweeps.result import OUTCOMES, VERDICTS, Finding, Sweep
 
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
-
 
 _CAUSES = {
     "function": "Another function",
@@ -17,89 +15,54 @@ _CAUSES = {
     "nonfinite": "NaN or infinity",
 }
 
-
 _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
 
 
 def page_of_sweep(sweep: Sweep) -> Page:
     """The table and sentences of `rnnscope sweep`."""
-    page: Page = [
-        _grid(counted(len(sweep.findings), "configuration"), sweep),
-        *_verdict(sweep),
-        *_different(sweep),
-        *_messages(sweep),
-    ]
+    page: Page = [_grid(sweep), _verdict(sweep)]
+    for each in sweep.different[:_MOST]:
+        page.append(Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True))
+    page += _more(len(sweep.different), "line", " like these")
+    if sweep.smallest:
+        page.append(Sentence("Smallest that differs", sweep.smallest, verbatim=True))
+    for outcome, message, count in sweep.messages[:_MOST]:
+        page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
+    page += _more(len(sweep.messages), "reason")
     if sweep.torch_version:
         ranks = f", shared by {counted(sweep.workers, 'rank')} of torchrun" if sweep.workers else ""
         page.append(Sentence("Run", f"torch {sweep.torch_version}{ranks}."))
     return [*page, Sentence("Rerun", sweep.rerun, verbatim=True)]
 
 
-def _grid(title: str, sweep: Sweep) -> Grid:
+def _more(many: int, unit: str, like: str = "") -> Page:
+    rest = many - _MOST
+    return [Sentence("More", f"{counted(rest, unit)}{like}: --format tsv lists all.")] if rest > 0 else []
+
+
+def _grid(sweep: Sweep) -> Grid:
     """A row for each value of each flag that has several, and one for all."""
     outcomes = [each for each in OUTCOMES if each in _ALWAYS or sweep.total.counts[each]]
-    columns = (
-        *(Column("flag"), Column("value")),
-        *(Column(each.replace("_", " "), number=True) for each in outcomes),
-        Column("max abs", number=True),
-    )
+    numbers = (Column(each.replace("_", " "), number=True) for each in (*outcomes, "max abs"))
     rows, before = [], None
     for tally in (*sweep.tallies, sweep.total):
-        rows.append(("" if tally.flag == before else tally.flag, *_cells(tally, outcomes)))
+        flag = "" if tally.flag == before else tally.flag
+        counts = (thousands(tally.counts[each]) if tally.counts[each] else "-" for each in outcomes)
+        rows.append((flag, tally.value, *counts, "-" if tally.max_abs is None else f"{tally.max_abs:.3g}"))
         before = tally.flag
-    return Grid(title, columns, tuple(rows))
+    title = counted(len(sweep.findings), "configuration")
+    return Grid(title, (Column("flag"), Column("value"), *numbers), tuple(rows))
 
 
-def _cells(tally: Tally, outcomes: list[str]) -> Iterator[str]:
-    yield tally.value
-    yield from (thousands(tally.counts[each]) if tally.counts[each] else "-" for each in outcomes)
-    yield "-" if tally.max_abs is None else f"{tally.max_abs:.3g}"
-
-
-def _verdict(sweep: Sweep) -> Page:
-    counts = sweep.total.counts
-    compared = sum(counts[each] for each in ("identical", "equivalent", "different", "undecided"))
+def _verdict(sweep: Sweep) -> Sentence:
+    counts, is_same = sweep.total.counts, sweep.verdict == "same"
+    compared = sum(counts[each] for each in VERDICTS)
+    found = thousands(counts["different"]) if counts["different"] else "none"
+    text = f"of {counted(compared, 'comparison')} {found} found {'more than rounding' if is_same else 'a difference'}"
     left = [f"{thousands(counts[each])} {each}" for each in ("undecided", "failed") if counts[each]]
-    if sweep.verdict == "different":
-        text = f"of {counted(compared, 'comparison')} {thousands(counts['different'])} found a difference"
-    elif sweep.verdict == "same":
-        text = f"of {counted(compared, 'comparison')} none found more than rounding"
-    elif not compared:
-        text = "nothing was compared"
-    else:
-        text = f"of {counted(compared, 'comparison')} none found a difference"
-    return [Sentence("Verdict", "; ".join((text, *left)) + ".", "good" if sweep.verdict == "same" else "bad")]
-
-
-def _different(sweep: Sweep) -> Page:
-    """Those that differ, and the smallest command that shows it."""
-    found = sorted((each for each in sweep.findings if each.outcome == "different"), key=_by_size)
-    page: Page = [
-        Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True)
-        for each in found[:_MOST]
-    ]
-    if len(found) > _MOST:
-        page.append(Sentence("More", f"{counted(len(found) - _MOST, 'line')} like these: --format tsv lists all."))
-    if sweep.smallest:
-        page.append(Sentence("Smallest that differs", sweep.smallest, verbatim=True))
-    return page
-
-
-def _by_size(found: Finding) -> tuple[bool, int, str]:
-    return found.cause != "function", found.size, found.rerun
-
-
-def _messages(sweep: Sweep) -> Page:
-    """Why some were not compared."""
-    labels = {"not_comparable": "Not comparable", "failed": "Failed"}
-    page: Page = [
-        Sentence(labels[outcome], ended(f"{thousands(count)}, since {message}"))
-        for outcome, message, count in sweep.messages[:_MOST]
-    ]
-    if len(sweep.messages) > _MOST:
-        page.append(Sentence("More", f"{counted(len(sweep.messages) - _MOST, 'reason')}: --format tsv lists all."))
-    return page
+    text = "; ".join((text if compared else "nothing was compared", *left))
+    return Sentence("Verdict", f"{text}.", "good" if is_same else "bad")
 
 
 def document_of_sweep(sweep: Sweep) -> dict[str, Any]:
@@ -109,9 +72,7 @@ def document_of_sweep(sweep: Sweep) -> dict[str, Any]:
         "counts": dict(sweep.total.counts),
         "max_abs": sweep.total.max_abs,
         "axes": [asdict(each) for each in sweep.tallies],
-        "messages": [
-            {"status": status, "message": message, "count": count} for status, message, count in sweep.messages
-        ],
+        "messages": [dict(zip(("status", "message", "count"), each, strict=True)) for each in sweep.messages],
         "first_different": first and first.rerun,
         "smallest_different": sweep.smallest,
         "configurations": [finding_record(each) for each in sweep.findings],
@@ -119,10 +80,4 @@ def document_of_sweep(sweep: Sweep) -> dict[str, Any]:
 
 
 def finding_record(found: Finding) -> dict[str, Any]:
-    return {
-        "outcome": found.outcome,
-        "cause": found.cause,
-        "max_abs": found.max_abs,
-        "rerun": found.rerun,
-        "message": found.message,
-    }
+    return {name: getattr(found, name) for name in ("outcome", "cause", "max_abs", "rerun", "message")}

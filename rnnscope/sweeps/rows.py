@@ -15,40 +15,70 @@ from rnnscope.pages.render import json_line, parsed
 from rnnscope.spec.flags import quoted
 
 Row = dict[str, Any]
+Taker = Callable[[Row], object]
 
+FACTS = {"schema", "command", "rerun", "status", "message", "left", "right", "spec"}
+"""What every row has."""
 
-FACTS = ("schema", "rerun", "status", "message", "left", "right", "spec")
-"""What every row has besides command."""
-
+FROM_A_SWEEP = "name a file that rnnscope sweep --out wrote"
+"""What would mend a file without rows."""
 
 HEAD = b'{"schema":1,"command":"compare",'
 """How every row begins."""
 
 
-class RowFile:
-    """A file that is open for one writer; or a pipe, or a device, where nothing can be cut off."""
+@contextmanager
+def rows_added_to(path: str, resume: bool, force: bool, seen: Taker) -> Iterator[Taker]:
+    """Open a file to add rows to, for this process alone. Gives a function that writes a row behind the others.
 
-    def __init__(self, path: str, stream: IO[bytes], is_regular: bool) -> None:
-        self._path, self._stream, self._is_regular = path, stream, is_regular
+    Args:
+        resume: whether to go on with a file that is there already; a torn last line is cut off.
+        force: whether to replace one.
+        seen: told each row that is there already, which it may refuse.
 
-    def append(self, row: Row) -> None:
-        """Write a row behind the others.
+    Raises:
+        RnnscopeError: a file that is there already, that another process writes, that cannot be written, or that is
+            no file of rows. Where a row cannot be written, the file ends with the row before it.
+    """
+    with ExitStack() as opened:
+        with _telling("write", path):
+            stream = opened.enter_context(open(path, "ab", buffering=0))
+            is_regular = Path(path).is_file()  # in a pipe or a device nothing can be cut off
+            _lock(path, stream)
+            if is_regular:
+                _prepare(path, stream, resume, force, seen)
 
-        Raises:
-            RnnscopeError: the disk is full, or the like; the file then ends with the row before it.
-        """
-        whole, line = self._stream.seek(0, os.SEEK_END) if self._is_regular else None, line_of(row)
-        try:
-            while line:  # a disk that is nearly full takes a part of it
-                line = line[self._stream.write(line) :]
-        except OSError as error:
-            with suppress(OSError):
-                if whole is not None:
-                    self._stream.truncate(whole)
-            raise RnnscopeError(
-                f"cannot write {self._path} ({error.strerror or error})",
-                "the rows in it are whole: make room, and add --resume",
-            ) from error
+        def append(row: Row) -> None:
+            line = line_of(row)
+            with _telling("write", path, "the rows in it are whole: make room, and add --resume"):
+                end = stream.seek(0, os.SEEK_END) if is_regular else 0
+                try:
+                    while line:  # a disk that is nearly full takes a part of it
+                        line = line[stream.write(line) :]
+                except OSError:
+                    if is_regular:
+                        stream.truncate(end)
+                    raise
+
+        yield append
+        if is_regular:
+            with _telling("write", path):
+                os.fsync(stream.fileno())
+
+
+def _prepare(path: str, stream: IO[bytes], resume: bool, force: bool, seen: Taker) -> None:
+    """Leave in a file what is to stay there."""
+    with suppress(OSError):  # stdout is closed
+        if os.path.sameopenfile(stream.fileno(), 1):  # where one of the two would write over the other
+            raise RnnscopeError(f"{path} is where the summary goes, too", "send one of the two elsewhere")
+    if resume:
+        size, end = read_rows(path, seen)
+        stream.truncate(size)
+        stream.write(end)
+    elif force:
+        stream.truncate(0)
+    elif os.path.getsize(path):
+        raise RnnscopeError(f"{path} is there already", "add --resume to go on with it, or --force to write it anew")
 
 
 def line_of(row: Row) -> bytes:
@@ -56,115 +86,54 @@ def line_of(row: Row) -> bytes:
     return json_line(row).encode()
 
 
-@contextmanager
-def rows_added_to(path: str, resume: bool, force: bool, seen: Callable[[Row], object]) -> Iterator[RowFile]:
-    """Open a file to add rows to.
+def _lock(path: str, stream: IO[bytes]) -> None:
+    """Two sweeps that write one file would each do what the other does."""
+    with suppress(ImportError, OSError):  # a system, or a file system, that has no locks
+        import fcntl
 
-    Args:
-        seen: told each row that is there already, which it may refuse.
-        resume: whether to go on with a file that is there already; a torn last line is cut off.
-        force: whether to replace one.
-
-    Raises:
-        RnnscopeError: a file that is there already, that another process writes, that cannot be written, or that is
-            no file of rows.
-    """
-    with ExitStack() as opened:
-        with _telling(path):
-            stream = opened.enter_context(open(path, "ab", buffering=0))
-        is_regular = Path(path).is_file()
-        with _telling(path):
-            _lock(path, stream)
-            if is_regular:
-                _prepare(path, stream, resume, force, seen)
-        yield RowFile(path, stream, is_regular)
-        if is_regular:
-            with _telling(path):
-                os.fsync(stream.fileno())
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            hint = "wait for it, or name another file"
+            raise RnnscopeError(f"{path} is being written by another sweep", hint) from error
 
 
-@contextmanager
-def _telling(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
-
-
-def _prepare(path: str, stream: IO[bytes], resume: bool, force: bool, seen: Callable[[Row], object]) -> None:
-    """Leave in a file what is to stay there."""
-    if _is_stdout(stream):
-        raise RnnscopeError(f"{path} is where the summary goes, too", "send one of the two elsewhere")
-    if resume:
-        stream.truncate(_seen(path, seen))
-        if not _ends_with_a_line(path):
-            stream.write(b"\n")
-    elif force:
-        stream.truncate(0)
-    elif os.path.getsize(path):
-        raise RnnscopeError(f"{path} is there already", "add --resume to go on with it, or --force to write it anew")
-
-
-def _is_stdout(stream: IO[bytes]) -> bool:
-    """Whether what is written there would be written over by what is printed."""
-    with suppress(OSError):
-        return os.path.sameopenfile(stream.fileno(), 1)
-    return False
-
-
-def _ends_with_a_line(path: str) -> bool:
-    with open(path, "rb") as written:
-        size = written.seek(0, os.SEEK_END)
-        written.seek(max(size - 1, 0))
-        return written.read() in (b"", b"\n")
-
-
-def read_rows(path: str, seen: Callable[[Row], object]) -> None:
+def read_rows(path: str, seen: Taker) -> tuple[int, bytes]:
     """Tell each row of a file; a torn last line is passed over.
+
+    Returns how many bytes its whole rows have, and the end of line that the last one lacks.
 
     Raises:
         RnnscopeError: a file that cannot be read, or a line that is no row or is refused, with its number.
     """
-    try:
-        _seen(path, seen)
-    except OSError as error:
-        raise RnnscopeError(f"cannot read {path} ({error.strerror or error})") from error
-
-
-def _seen(path: str, seen: Callable[[Row], object]) -> int:
-    """Bytes of the whole lines, each of which was told."""
-    size = 0
-    with open(path, "rb") as stream:
+    size, end = 0, b""
+    with _telling("read", path), open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
-            is_torn = not line.endswith(b"\n") and (line.startswith(HEAD) or HEAD.startswith(line))
-            if not is_torn:
-                try:
-                    seen(_row(line))
-                except RnnscopeError as error:
-                    raise RnnscopeError(f"{path}, line {number}: {error.message}", error.hint) from error
-                size += len(line)
-    return size
+            if not line.endswith(b"\n"):
+                if line.startswith(HEAD) or HEAD.startswith(line):  # torn
+                    break
+                end = b"\n"
+            try:
+                seen(_row(line))
+            except RnnscopeError as error:
+                raise RnnscopeError(f"{path}, line {number}: {error.message}", error.hint) from error
+            size += len(line)
+    return size, end
 
 
 def _row(line: bytes) -> Row:
-    hint = "name a file that rnnscope sweep --out wrote"
-    row = parsed(line, hint)
-    if isinstance(row, dict) and "schema" in row and row["schema"] != 1:
+    row = parsed(line, FROM_A_SWEEP)
+    if isinstance(row, dict) and row.get("schema", 1) != 1:
         raise RnnscopeError(f"schema {quoted(row['schema'])}, but this rnnscope knows schema 1", "name another file")
-    if not isinstance(row, dict) or row.get("command") != "compare" or any(name not in row for name in FACTS):
-        raise RnnscopeError("no row of a sweep", hint)
+    if not isinstance(row, dict) or row.get("command") != "compare" or not row.keys() >= FACTS:
+        raise RnnscopeError("no row of a sweep", FROM_A_SWEEP)
     return row
 
 
-def _lock(path: str, stream: IO[bytes]) -> None:
-    """Two sweeps that write one file would each do what the other does."""
+@contextmanager
+def _telling(doing: str, path: str, hint: str | None = None) -> Iterator[None]:
+    """Say which file it is of which the system complains."""
     try:
-        import fcntl
-    except ImportError:  # a system that has no such locks
-        return
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RnnscopeError(f"{path} is being written by another sweep", "wait for it, or name another file") from error
-    except OSError:  # a file system that has none
-        return
+        yield
+    except OSError as error:
+        raise RnnscopeError(f"cannot {doing} {path} ({error.strerror or error})", hint) from error

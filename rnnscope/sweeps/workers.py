@@ -1,7 +1,7 @@
 """The processes of `torchrun -m rnnscope sweep`: they draw numbers from one counter and hand what they make to rank 0.
 
-Work is drawn one by one, since one configuration may cost a thousand times as much as another. All goes through the
-store of torch.distributed, which torchrun keeps alive; what is drawn and handed over is not known here.
+Each draws one number at a time, since one configuration may cost a thousand times as much as another. All goes through
+the store of torch.distributed, which torchrun keeps alive. What is drawn and handed over is not known here.
 Source: https://docs.pytorch.org/docs/stable/elastic/run.html
 """
 
@@ -9,29 +9,17 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-
-LAUNCHED = "TORCHELASTIC_RUN_ID"
-"""The variable by which a process knows that torchrun started it."""
 
 _SWEEPS = count()
-
-PAUSE = 0.02
-"""Seconds between two looks for what other ranks have handed over."""
-
-PATIENCE = timedelta(days=7)
-"""How long a rank waits for another one: torchrun ends them all when one is gone."""
 
 
 def is_launched() -> bool:
     """Whether torchrun started this process."""
-    return LAUNCHED in os.environ
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_follower() -> bool:
@@ -45,27 +33,20 @@ def workers_here() -> int:
 
 
 class Ranks:
-    """This process among those that torchrun started, of which each takes its own CUDA device where there are some."""
+    """This process among those that torchrun started. Each takes its own CUDA device where there are some."""
 
     def __init__(self) -> None:
         import torch
         from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
         store, self.rank, self.size = next(iter(rendezvous("env://")))
-        store.set_timeout(PATIENCE)
-        # Counters of its own for each sweep of a process, and where torchrun starts all anew after a crash.
+        store.set_timeout(timedelta(days=7))  # torchrun ends all ranks when one is gone
+        # Keys of its own for each sweep of a process, and where torchrun starts all anew after a crash.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = PrefixStore(f"rnnscope/{attempt}/{next(_SWEEPS)}", store)
+        self._drawn = 0
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-
-    def shared(self, name: str, make: Callable[[], str]) -> str:
-        """A text that rank 0 makes and every rank gets."""
-        if self.rank:
-            return self.receive(name)
-        made = make()
-        self.send(name, made)
-        return made
 
     def send(self, name: str, text: str) -> None:
         """Give the other ranks a text."""
@@ -75,48 +56,37 @@ class Ranks:
         """A text that rank 0 sends, as soon as it does."""
         return str(self._store.get(name).decode())
 
-    def draw(self, many: int) -> Iterator[int]:
-        """The numbers below `many`, each of which one rank draws."""
-        while (number := self._store.add("next", 1) - 1) < many:
-            yield number
+    def draw(self, todo: list[int]) -> Iterator[int]:
+        """The numbers that this rank draws; each is drawn by one rank."""
+        while (place := self._store.add("drawn", 1) - 1) < len(todo):
+            self._drawn += 1
+            yield todo[place]
 
-    def hand_over(self, pieces: Iterator[bytes]) -> None:
-        """Give rank 0 one piece after the other, and say when there are no more."""
-        for number, piece in enumerate(pieces):
-            self._store.set(f"{self.rank}/{number}", piece.decode())
-        self._store.set(f"{self.rank}/end", "")
+    def hand_over(self, piece: str) -> None:
+        """Give rank 0 what was made of a number that was drawn."""
+        self._store.set(f"piece {self._store.add('pieces', 1)}", piece)
 
     @contextmanager
-    def taking(self, take: Callable[[bytes], object]) -> Iterator[Callable[[], None]]:
-        """At rank 0: what others hand over is taken at once, in a thread, while what is inside runs; then the rest.
+    def taking(self, many: int, take: Callable[[bytes], object]) -> Iterator[Future[None]]:
+        """At rank 0, take each piece that the others hand over, in a thread, until there are `many` in all.
 
-        Gives what raises an error of that thread, to be called now and then.
+        Gives the work of the thread, which is done early where `take` raises an error. That error is raised at the end.
         """
-        from concurrent.futures import ThreadPoolExecutor  # here, since a command line is read without it
-
         stop = threading.Event()
+
+        def take_all() -> None:
+            number = 1
+            while number + self._drawn <= many and not stop.is_set():
+                while self._store.check([key := f"piece {number}"]):
+                    take(self._store.get(key))
+                    self._store.delete_key(key)
+                    number += 1
+                time.sleep(0.02)
+
         with ThreadPoolExecutor(1) as thread:
-            taken = thread.submit(self._take_all, take, stop)
+            taken = thread.submit(take_all)
             try:
-                yield lambda: _raise_its_error(taken)
+                yield taken
                 taken.result()
             finally:
                 stop.set()
-
-    def _take_all(self, take: Callable[[bytes], object], stop: threading.Event) -> None:
-        received = dict.fromkeys(range(1, self.size), 0)
-        while received and not stop.is_set():
-            for rank in tuple(received):
-                is_last = self._store.check([f"{rank}/end"])  # asked first, or a piece could come in between
-                while self._store.check([key := f"{rank}/{received[rank]}"]):
-                    take(self._store.get(key))
-                    self._store.delete_key(key)
-                    received[rank] += 1
-                if is_last:
-                    del received[rank]
-            time.sleep(PAUSE)
-
-
-def _raise_its_error(future: "Future[None]") -> None:
-    if future.done():
-        future.result()

@@ -29,12 +29,13 @@ def per_configuration() -> None:
         import torch
 
     from rnnscope import Spec, compare, sweep
+    from rnnscope.spec.spec import SPEC_FLAGS
     from rnnscope.sweeps.plan import AXES, plan_of
 
     typed = dict(zip(SMALL[::2], SMALL[1::2], strict=True))
     axes = {name: flag.parse(typed[flag.name]) for name, flag in AXES.items() if flag.name in typed}
     plan = plan_of(axes)
-    specs = [Spec(**plan[number].of_spec) for number in range(len(plan))]
+    specs = [Spec(**each.of(SPEC_FLAGS)) for each in plan]
     torch.set_num_threads(1)
 
     def loop() -> None:
