@@ -108,7 +108,7 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     import torch
 
     from rnnscope.network.weights import draw_input
-    from rnnscope.subjects.builtin import BUILDERS, call
+    from rnnscope.subjects.builtin import BUILDERS, as_module
     from rnnscope.subjects.devices import device_name, running
 
     formulas = shapes_of(spec, paths)
@@ -120,7 +120,7 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
         for path in formulas.paths:
             network = BUILDERS[path](placed)
             own: Weights = dict(network.named_parameters())
-            actual[path] = _shapes(call(network, placed, given, own).outputs())
+            actual[path] = _shapes(as_module(network, placed, given, own).run().outputs())
             names = {each.names[path]: each.shape for each in parameters(spec)}
             mismatches += _mismatches(path, outputs, actual[path])
             mismatches += _mismatches(path, {name: each for name, each in names.items() if name}, _shapes(own))
