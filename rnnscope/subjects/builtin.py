@@ -86,11 +86,7 @@ class Prepared:
         return replace(self, x=_mapped(change, self.x), hx=_mapped(change, self.hx))
 
     def run(self) -> Run:
-        """Call the network once.
-
-        Raises:
-            RnnscopeError: the network does not return what torch's modules return.
-        """
+        """Call the network once; raise an RnnscopeError if it does not return what torch's modules return."""
         with self.entered():
             return self.run_of(self.call())
 

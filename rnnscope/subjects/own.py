@@ -22,15 +22,9 @@ from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared, Run, as_module
 from rnnscope.subjects.user_code import find_own, guarded
 
-_DEFAULTS = {
-    "num_layers": 1,
-    "bias": True,
-    "batch_first": False,
-    "dropout": 0.0,
-    "bidirectional": False,
-    "proj_size": 0,
-    "nonlinearity": "tanh",
-}
+_DEFAULTS: dict[str, Any] = dict(
+    num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False, proj_size=0, nonlinearity="tanh"
+)
 """torch's arguments that a class may leave out, with the value that it must then follow."""
 
 _STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
@@ -73,16 +67,12 @@ def own_network(name: str, spec: Spec) -> "OwnNetwork":
         network = make(spec)
         if not isinstance(network, nn.Module):
             raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
-        for each in _DEFAULTS.keys() - takes - (set() if spec.train else {"dropout"}):
-            _check_left_out(name, network, each, spec, takes_any=bool(takes))
-        return OwnNetwork(
-            name,
-            make,
-            batch_first=None if "batch_first" in takes else spec.batch_first,
-            has_layers={"num_layers", "input_size"} <= takes,
-            has_steps=state_parameter(network) is not None,
-            is_fused=is_fused(network),
-        )
+        for each in _DEFAULTS:
+            if each not in takes and (each != "dropout" or spec.train):
+                _check_left_out(name, network, each, spec, takes_any=bool(takes))
+        layout, layers = None if "batch_first" in takes else spec.batch_first, {"num_layers", "input_size"} <= takes
+        steps = state_parameter(network) is not None
+        return OwnNetwork(name, make, layout, has_layers=layers, has_steps=steps, is_fused=is_fused(network))
 
 
 def _arguments(name: str, target: Callable[..., Any]) -> set[str]:
@@ -94,10 +84,8 @@ def _arguments(name: str, target: Callable[..., Any]) -> set[str]:
         return known
     plain = [each for each in signature if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     if odd := [each.name for each in plain if each.default is each.empty and each.name not in known]:
-        raise RnnscopeError(
-            f"{name} needs {', '.join(odd)}, which rnnscope does not know",
-            "give it a default, or name a function that returns the module",
-        )
+        mend = "give it a default, or name a function that returns the module"
+        raise RnnscopeError(f"{name} needs {', '.join(odd)}, which rnnscope does not know", mend)
     if any(each.kind is each.VAR_KEYWORD for each in signature):
         return known
     return {each.name for each in plain if each.kind is not each.POSITIONAL_ONLY} & known
@@ -110,8 +98,7 @@ def _value(argument: str, spec: Spec) -> Any:
 def _check_left_out(name: str, network: nn.Module, argument: str, spec: Spec, takes_any: bool) -> None:
     """Raise unless a network does what the Spec needs without being told by an argument.
 
-    Args:
-        takes_any: whether it takes any argument; otherwise only what it says of itself is checked.
+    A network that takes no arguments at all may do anything, so only what it says of itself is checked.
     """
     value, flag = _value(argument, spec), SPEC_FLAGS[argument]
     has = getattr(network, argument, None)
@@ -120,12 +107,10 @@ def _check_left_out(name: str, network: nn.Module, argument: str, spec: Spec, ta
             words = " ".join(flag.as_typed(has)) if has else f"leave {flag.name} out"
             raise RnnscopeError(f"{name} has {argument}={has} and takes no other", f"use {words}" if has else words)
     elif value != _DEFAULTS[argument] and takes_any:
-        raise RnnscopeError(
-            f"{name} takes no {argument}, and {' '.join(flag.as_typed(value))} needs it",
-            "leave it out, or name a function that returns such a module"
-            if value != flag.default
-            else f"use {' '.join(flag.as_typed(_DEFAULTS[argument]))}",
-        )
+        mend = "leave it out, or name a function that returns such a module"
+        if value == flag.default:
+            mend = f"use {' '.join(flag.as_typed(_DEFAULTS[argument]))}"
+        raise RnnscopeError(f"{name} takes no {argument}, and {' '.join(flag.as_typed(value))} needs it", mend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,10 +176,8 @@ class OwnNetwork:
             _set_mode(network, spec)
             state = state_parameter(network)
             if state is None and spec.h0 == "random":
-                raise RnnscopeError(
-                    f"{self.name}: its forward takes no hx",
-                    "name an argument hx, or leave hx out (--h0 zeros, and no --resync)",
-                )
+                mend = "name an argument hx, or leave hx out (--h0 zeros, and no --resync)"
+                raise RnnscopeError(f"{self.name}: its forward takes no hx", mend)
             takes_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
             layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
             placed = spec
@@ -215,20 +198,18 @@ class OwnNetwork:
             return
         own = dict(network.named_parameters(remove_duplicate=False))
         names = nearest_names(own, spec)
-        missing, unexpected = (names.keys() - own.keys(), own.keys() - names.keys())
+        missing, unexpected = names.keys() - own.keys(), own.keys() - names.keys()
         if missing or unexpected:
-            found = [_named("missing", missing, unexpected)] if missing else []
-            found += [_named("unexpected", unexpected, set())] if unexpected else []
+            found = filter(None, [_named("missing", missing, unexpected), _named("unexpected", unexpected, set())])
             raise RnnscopeError(
                 f"{self.name}: its parameters are not named as torch's or StackedCells' are: {'; '.join(found)}",
                 "rename them, or give the class a load_state_dict of its own that takes torch's names",
             )
         for each, name in names.items():
-            if own[each].shape != weights[name].shape:
-                got, given = tuple(own[each].shape), tuple(weights[name].shape)
-                raise RnnscopeError(
-                    f"{self.name}: {each} has shape {got}, but {name} is {given}", "build it in that size"
-                )
+            got, given = tuple(own[each].shape), tuple(weights[name].shape)
+            if got != given:
+                wrong = f"{self.name}: {each} has shape {got}, but {name} is {given}"
+                raise RnnscopeError(wrong, "build it in that size")
         network.load_state_dict({each: weights[name] for each, name in names.items()}, strict=False)
 
     def _as_torch(self, spec: Spec, result: Any) -> tuple[Any, tuple[Tensor, ...]]:
@@ -298,10 +279,9 @@ def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
             forms.append({cell_name(name).removeprefix("cells."): name for name in expected})
         if spec.num_layers == spec.directions == 1:
             forms.append({name.removesuffix("_l0"): name for name in expected})
-    prefixes = {name[: -len(each)] for name in own for form in forms for each in form if name.endswith(f".{each}")}
-    every = [
-        {prefix + each: name for each, name in form.items()} for form in forms for prefix in ("", *sorted(prefixes))
-    ]
+    found = {name[: -len(each)] for name in own for form in forms for each in form if name.endswith(f".{each}")}
+    prefixes = ("", *sorted(found))
+    every = [{prefix + each: name for each, name in form.items()} for form in forms for prefix in prefixes]
     return max(every, key=lambda names: len(names.keys() & set(own)))
 
 
@@ -315,10 +295,10 @@ def parameters_by_name(network: nn.Module, spec: Spec) -> Weights:
 
 
 def _named(word: str, names: set[str], others: set[str]) -> str:
-    """Names for a message, each with the nearest of the others."""
+    """Names for a message, each with the nearest of the others; "" for no names."""
     shown = []
     for name in sorted(names)[:_MOST_NAMED]:
         near = get_close_matches(name, sorted(others), n=1, cutoff=0.7)
         shown.append(f"{name} (near: {near[0]})" if near else name)
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{word} {', '.join(shown)}{more}"
+    return f"{word} {', '.join(shown)}{more}" if shown else ""

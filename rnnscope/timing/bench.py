@@ -31,7 +31,7 @@ from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Page
 from rnnscope.pages.render import SpecResult
-from rnnscope.pages.rich import Advance, progress
+from rnnscope.pages.rich import progress
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import (
     BENCH_SUBJECTS,
@@ -63,9 +63,7 @@ class Timing:
 
     Args:
         typed: as it was named, with its own device and dtype where it has them.
-        subject: the name alone.
-        device: made definite where it could be.
-        rounds: of each round the seconds that a call took, in each block of calls; empty where it was not measured.
+        rounds: seconds a call, in each block of calls of each round; empty if it was not measured.
         runs: calls that were timed, in all rounds.
         peak_bytes: what one call allocates at most at one time, on top of weights and input; None if not measured.
         compile_s: how long the first call waited for a compiler; None for a subject that needs none.
@@ -124,12 +122,8 @@ class Timing:
 class Ratio:
     """How many times as long as the baseline something takes.
 
-    Args:
-        value: of the medians.
-        least: of the medians of each round, in which both ran one shortly after the other.
-        greatest: likewise.
-        told: faster or slower; None where the interquartile ranges overlap, so that neither can be said.
-        noisy: whether either of the two is.
+    `value` is that of the medians, `least` and `greatest` those of the medians of one round. `told` is faster or
+    slower; None if the interquartile ranges overlap. `noisy` says whether either of the two is.
     """
 
     value: float
@@ -141,11 +135,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Growth:
-    """How many times as long a subject takes at one length as at another, for so many times the steps.
-
-    Args:
-        noisy: whether either of the two is.
-    """
+    """How many times as long a subject takes at one length as at another; `noisy` says whether either of the two is."""
 
     times: float
     steps: float
@@ -162,10 +152,6 @@ class Bench(SpecResult):
         seq_lens: from short to long.
         timings: all lengths of the first subject, then of the next.
         baseline: the subject that ratios are to.
-        grad: whether backward was timed along with forward.
-        min_time: seconds of measuring for each row, at least.
-        threads: of torch on the CPU.
-        cpus: of the machine.
         load: how many CPUs the machine kept busy in the minute before; None where it does not say.
         back_ends: which of them may have computed, on all devices.
     """
@@ -205,13 +191,17 @@ class Bench(SpecResult):
     def growth(self, timing: Timing) -> Growth | None:
         """From the length before; None of the shortest one, and where either was not measured."""
         index = self.seq_lens.index(timing.seq_len)
-        before = self._at(timing.typed, self.seq_lens[index - 1]) if index else None
-        return None if before is None or not timing.measured else _growth(before, timing)
+        return self._growth(timing.typed, self.seq_lens[index - 1], timing.seq_len) if index else None
 
     def growth_in_all(self, typed: str) -> Growth | None:
         """Of a subject from the shortest length to the longest; None where either was not measured."""
-        first, last = (self._at(typed, length) for length in (self.seq_lens[0], self.seq_lens[-1]))
-        return None if first is None or last is None or first is last else _growth(first, last)
+        return self._growth(typed, self.seq_lens[0], self.seq_lens[-1]) if len(self.seq_lens) > 1 else None
+
+    def _growth(self, typed: str, one: int, other: int) -> Growth | None:
+        first, last = self._at(typed, one), self._at(typed, other)
+        if first is None or last is None:
+            return None
+        return Growth(last.median / first.median, other / one, first.noisy or last.noisy)
 
     def untold(self, noisy: bool) -> list[Timing]:
         """The rows that show neither faster nor slower than the baseline, whose ratio is noisy or is not."""
@@ -274,10 +264,6 @@ class Bench(SpecResult):
         return (timing_record(self, each) for each in self.timings)
 
 
-def _growth(first: Timing, last: Timing) -> Growth:
-    return Growth(last.median / first.median, last.seq_len / first.seq_len, first.noisy or last.noisy)
-
-
 def bench(
     spec: Spec,
     subjects: tuple[str, ...] = BENCH_SUBJECTS.default,
@@ -308,7 +294,16 @@ def bench(
     loaded, baseline = loaded or Loaded(NO_FILES, spec), baseline_of(subjects)
     names = subjects if baseline in subjects else (baseline, *subjects)
     with running(specs[0], grad) as placed, progress(len(specs) * len(names) * ROUNDS, "rounds") as advance:
-        lengths = [_at_length(each, names, grad, min_time, loaded, advance) for each in specs]
+        lengths = [[_Turns(name, each, grad) for name in names] for each in specs]
+        for every in lengths:
+            for turns in every:
+                turns.prepare(loaded)
+            for number in range(ROUNDS):
+                for turns in every[:: -1 if number % 2 else 1]:
+                    turns.take(min_time / ROUNDS)
+                    advance(1)
+            for turns in every:
+                turns.finish()
         found = {turns.placed.device: turns.placed for every in lengths for turns in every if turns.placed}
         places = list(found.values()) or [placed]
         return Bench(
@@ -335,22 +330,6 @@ def _load() -> float | None:
         return os.getloadavg()[0]
     except (OSError, AttributeError):
         return None
-
-
-def _at_length(
-    spec: Spec, names: tuple[str, ...], grad: bool, min_time: float, loaded: Loaded, advance: Advance
-) -> list["_Turns"]:
-    """All subjects at one length."""
-    every = [_Turns(name, spec, grad) for name in names]
-    for each in every:
-        each.prepare(loaded)
-    for number in range(ROUNDS):
-        for each in every[:: -1 if number % 2 else 1]:
-            each.take(min_time / ROUNDS)
-            advance(1)
-    for each in every:
-        each.finish()
-    return every
 
 
 class _Turns:
@@ -386,19 +365,15 @@ class _Turns:
                 _wait_for(placed.device)
                 first = perf_counter() - started
                 del outputs
-                peak = peak_bytes(target, placed.device, self._steps(placed))
+                steps = placed.seq_len * placed.num_layers * placed.directions * (2 if self._grad else 1)
+                steps *= placed.batch_size if self.timing.subject == "items" else 1
+                peak = peak_bytes(target, placed.device, steps)
                 if is_compiled:  # for now all of the first call
                     self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
             clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
-            self._timer = Timer(
-                "target()", timer=clock, globals={"target": target}, num_threads=torch.get_num_threads()
-            )
-
-    def _steps(self, spec: Spec) -> int:
-        """The steps of a layer in a direction that one call takes; backward takes each once more."""
-        items = spec.batch_size if self.timing.subject == "items" else 1
-        return items * spec.seq_len * spec.num_layers * spec.directions * (2 if self._grad else 1)
+            threads = torch.get_num_threads()
+            self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
 
     def take(self, seconds: float) -> None:
         """Time one round."""
@@ -447,24 +422,17 @@ def _check_shapes(run: Run, spec: Spec) -> None:
 
 
 def with_backward(prepared: Prepared, outputs: Any) -> Callable[[], None]:
-    """Forward and backward: the gradients of all leaves for one random cotangent of the outputs.
-
-    Args:
-        outputs: what a call returned before.
-
-    Raises:
-        RnnscopeError: no output has a gradient.
-    """
+    """Forward and backward: the gradients of all leaves for one random cotangent of the outputs of an earlier call."""
     found = list(tensors_of(outputs))
     graded = [index for index, each in enumerate(found) if each.requires_grad]
     if not graded:
         raise RnnscopeError("what comes out has no gradient", "leave --grad out")
     cotangents = [torch.randn_like(found[index]) for index in graded]
     leaves = [each for each in prepared.leaves if each.requires_grad]  # a class of the user's may have frozen ones
-    forward = prepared.call
+    call = prepared.call
 
     def both() -> None:
-        found = list(tensors_of(forward()))
+        found = list(tensors_of(call()))
         torch.autograd.grad([found[index] for index in graded], leaves, cotangents, allow_unused=True)
 
     return both
@@ -501,11 +469,7 @@ def _wait_for(device: str) -> None:
 
 
 def peak_bytes(call: Callable[[], object], device: str, steps: int) -> int | None:
-    """The most bytes that a call has allocated at one time; None of more steps than can be looked at on the CPU.
-
-    Args:
-        steps: of a layer in a direction, that a call takes in all: the profiler keeps a record of each.
-    """
+    """The most bytes that a call has allocated at one time; None if a CPU takes more steps than can be recorded."""
     if device.startswith("cuda"):
         _wait_for(device)
         torch.cuda.reset_peak_memory_stats(device)
