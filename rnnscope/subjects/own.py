@@ -183,12 +183,9 @@ class OwnNetwork:
             placed = spec
             if not spec.unbatched and layout is (not spec.batch_first):
                 placed, given = replace(spec, batch_first=layout), Input(given.x.transpose(0, 1), given.state)
-
-            def with_hx(x: Any, hx: Any) -> Any:
-                return network(x, **{state.name: hx}) if state else network(x, hx)
-
-            by_name = takes_state and state is not None and state.kind is not state.POSITIONAL_ONLY
-            called = with_hx if by_name else network
+            called: Callable[..., Any] = network
+            if takes_state and state is not None and state.kind is not state.POSITIONAL_ONLY:
+                called = partial(_by_keyword, network, state.name)
             prepared = as_module(called, placed, given, parameters_by_name(network, spec), takes_state)
             return replace(prepared, as_torch=partial(self._as_torch, spec), entered=partial(self.entered, spec))
 
@@ -247,6 +244,10 @@ def state_parameter(network: nn.Module) -> inspect.Parameter | None:
     found += [each for each in named if each.default is each.empty]
     found += [unnamed for each in every if each.kind is each.VAR_POSITIONAL]
     return found[0] if found else None
+
+
+def _by_keyword(network: nn.Module, name: str, x: Any, hx: Any) -> Any:
+    return network(x, **{name: hx})
 
 
 def _set_mode(network: nn.Module, spec: Spec) -> None:
