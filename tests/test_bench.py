@@ -24,11 +24,11 @@ from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Grid, Sentence
 from rnnscope.pages.render import plain, render
 from rnnscope.spec.options import BENCH_SUBJECTS as SUBJECT_FLAG
-from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.subjects.calls import prepared, tensors_of, with_backward
+from rnnscope.subjects.builtin import SUBJECTS, Prepared, tensors_of
 from rnnscope.subjects.devices import running
+from rnnscope.subjects.own import prepare
 from rnnscope.timing import bench as timing
-from rnnscope.timing.bench import Bench, EventClock, Timing, peak_bytes, quantile
+from rnnscope.timing.bench import Bench, EventClock, Timing, leaf, peak_bytes, with_backward
 from rnnscope.timing.page import MOST_LENGTHS, bar, duration
 
 Cli = Callable[..., Answer]
@@ -73,11 +73,13 @@ def test_the_figures_are_those_of_torchs_measurements() -> None:
     assert found.noisy is merged.has_warnings
 
 
-@pytest.mark.parametrize("part", [0.0, 0.25, 0.5, 0.75, 1.0])
 @pytest.mark.parametrize("count", [1, 2, 5, 8])
-def test_a_quantile_is_torchs(count: int, part: float) -> None:
-    values = torch.randn(count, dtype=torch.float64, generator=torch.Generator().manual_seed(count)).sort().values
-    assert quantile(tuple(values.tolist()), part) == pytest.approx(values.quantile(part).item())
+def test_quartiles_are_those_of_torch(count: int) -> None:
+    values = torch.randn(count, dtype=torch.float64, generator=torch.Generator().manual_seed(count))
+    found = Timing("cells", "cells", "cpu", "float32", 7, (tuple(values.tolist()),))
+    for quartile, part in zip(found.quartiles, (0.25, 0.5, 0.75), strict=True):
+        assert quartile == pytest.approx(values.quantile(part).item())
+    assert (min(found.times), max(found.times)) == (values.quantile(0.0).item(), values.quantile(1.0).item())
 
 
 def test_steps_and_ratios_are_of_medians() -> None:
@@ -168,7 +170,7 @@ def test_what_noise_is_near_is_marked() -> None:
     assert column(found, "ratio") == ["1", "2", "~1", "~1", "~10"]
 
 
-def test_without_the_yardstick_there_is_no_ratio() -> None:
+def test_without_the_baseline_there_is_no_ratio() -> None:
     found = made(row("module", 3, message="why"), row("cells", 3, *SLOW))
     assert found.ratio(found.timings[1]) is None
     assert column(found, "ratio") == ["-", "-"]
@@ -229,11 +231,15 @@ def test_a_busy_machine_is_told(load: float | None, threads: int, words: str) ->
     assert bool(found) is bool(words)
 
 
+def ready(subject: str, placed: Spec) -> Prepared:
+    return prepare(subject, placed, draw_weights(placed), draw_input(placed)).with_input(leaf)
+
+
 def peak(subject: str, spec: Spec, grad: bool = False) -> int | None:
     steps = spec.seq_len * spec.num_layers * spec.directions
     with running(spec, grad) as placed:
-        call = prepared(subject, placed, draw_weights(placed), draw_input(placed))
-        return peak_bytes(with_backward(call, call.forward()) if grad else call.forward, "cpu", steps)
+        found = ready(subject, placed)
+        return peak_bytes(with_backward(found, found.call()) if grad else found.call, "cpu", steps)
 
 
 @pytest.mark.parametrize("length", [3, 10, 100])
@@ -326,7 +332,7 @@ def test_a_call_computes_what_its_subject_does(kind: str, layout: str, grad: boo
     with running(spec, grad) as placed:
         weights, given = draw_weights(placed), draw_input(placed)
         for subject in ("module", "cells", "equations"):
-            y, *states = tensors_of(prepared(subject, placed, weights, given).forward())
+            y, *states = tensors_of(prepare(subject, placed, weights, given).with_input(leaf).call())
             expected = SUBJECTS[subject](placed, weights, given)
             for state, each in zip(states, expected.state, strict=True):
                 assert torch.allclose(state, each, atol=1e-14)
@@ -338,10 +344,7 @@ def test_a_call_computes_what_its_subject_does(kind: str, layout: str, grad: boo
 def test_gradients_are_taken_of_everything() -> None:
     spec = Spec(kind="lstm", num_layers=1, batch_size=2)
     with running(spec, grad=True) as placed:
-        counts = {
-            subject: len(prepared(subject, placed, draw_weights(placed), draw_input(placed)).leaves)
-            for subject in ("module", "cells", "equations", "items")
-        }
+        counts = {subject: len(ready(subject, placed).leaves) for subject in ("module", "cells", "equations", "items")}
     # x, h0, c0 and four parameters; of items x, h0 and c0 for each.
     assert counts == {"module": 7, "cells": 7, "equations": 7, "items": 10}
 
@@ -542,7 +545,7 @@ def test_subjects_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     original = timing._Turns.take
 
     def take(self: timing._Turns, seconds: float) -> None:
-        order.append(self._typed)
+        order.append(self.timing.typed)
         assert math.isclose(seconds, 0.01)
         original(self, seconds)
 

@@ -202,14 +202,15 @@ def test_a_subject_is_identical_to_itself() -> None:
 
 
 def test_two_subjects_share_no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoiling(network: torch.nn.Module, spec: Spec, given: Input, parameters: Weights) -> Run:
-        run = call(network, spec, given, parameters)
-        for each in network.parameters():
-            each.fill_(NAN)
-        return run
+    def spoiling(prepared: subjects.Prepared) -> Run:
+        found = run(prepared)
+        if isinstance(prepared.network, torch.nn.Module):
+            for each in prepared.network.parameters():
+                each.fill_(NAN)
+        return found
 
-    call, before = subjects.call, compare(Spec())
-    monkeypatch.setattr(subjects, "call", spoiling)
+    run, before = subjects.Prepared.run, compare(Spec())
+    monkeypatch.setattr(subjects.Prepared, "run", spoiling)
     assert compare(Spec()) == before
 
 

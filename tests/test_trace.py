@@ -16,7 +16,7 @@ from rnnscope import RnnscopeError, Spec, trace
 from rnnscope.network.shapes import layer_parameters
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.pages.render import render
-from rnnscope.subjects.builtin import Run, build_module, call, run_module
+from rnnscope.subjects.builtin import Run, as_module, build_module, run_module
 from rnnscope.subjects.devices import running
 from rnnscope.tracing.page import unrolled
 
@@ -159,7 +159,7 @@ def test_the_states_are_those_of_torchs_module_run_layer_by_layer(name: str) -> 
             module = build_module(one)
             module.load_state_dict({each.replace(f"_l{layer}", "_l0"): weights[each] for each in names})
             rows = slice(layer * spec.directions, (layer + 1) * spec.directions)
-            run = call(module, one, Input(x, tuple(each[rows] for each in given.state)), {})
+            run = as_module(module, one, Input(x, tuple(each[rows] for each in given.state)), {}).run()
             y = run.y if spec.unbatched else run.y[item] if spec.batch_first else run.y[:, item]
             for direction in range(spec.directions):
                 half = y[:, direction * spec.output_size : (direction + 1) * spec.output_size]

@@ -114,7 +114,7 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     import torch
 
     from rnnscope.network.weights import draw_input
-    from rnnscope.subjects.builtin import BUILDERS, call
+    from rnnscope.subjects.builtin import BUILDERS, as_module
     from rnnscope.subjects.devices import device_name, running
 
     formulas = shapes_of(spec, paths)
@@ -126,7 +126,7 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
         for path in formulas.paths:
             network = BUILDERS[path](placed)
             own: Weights = dict(network.named_parameters())
-            actual[path] = _shapes(call(network, placed, given, own).outputs())
+            actual[path] = _shapes(as_module(network, placed, given, own).run().outputs())
             named = {name: each.shape for each in parameters(spec) if (name := each.names[path])}
             mismatches += _mismatches(path, outputs, actual[path])
             mismatches += _mismatches(path, named, _shapes(own))

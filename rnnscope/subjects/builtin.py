@@ -1,9 +1,10 @@
-"""The ways of computing one network, all with one signature: a Spec, weights and input in, a Run out.
+"""The ways of computing one network, all with one signature: a Spec, weights and input in, a network ready to call out.
 
-Where it runs is devices.py's business, and what comes out is judged elsewhere.
+A comparison runs it once. A benchmark calls it again and again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -12,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
-from rnnscope.network.cells import MODULES, StackedCells, cell_name
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, cell_name, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
 from rnnscope.network.shapes import direction_parameters
-from rnnscope.network.weights import Input, Weights
+from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.spec.spec import Spec
 
 
@@ -23,9 +25,9 @@ from rnnscope.spec.spec import Spec
 class Run:
     """What came out: y: (L, N, D·H_out), laid out as x is, and state: (h,), or (h, c) for an LSTM.
 
-    h: (D·K, N, H_out), c: (D·K, N, H). Where the Spec has lengths y is padded, with whatever the subject pads with.
-    `parameters` are the very tensors that were computed with, by torch's names. `takes_state`: whether h0 and c0 can be
-    given at all.
+    h: (D·K, N, H_out), c: (D·K, N, H). Where the Spec has lengths, y is padded with whatever the subject pads with.
+    `parameters` are the very tensors that were computed with, by torch's names. `takes_state` says whether h0 and c0
+    were given to the network.
     """
 
     y: Tensor
@@ -41,60 +43,150 @@ class Run:
 Subject = Callable[[Spec, Weights, Input], Run]
 
 Formula = Callable[[Layer, Tensor, State], State]
-"""One step with the weights of its layer and direction, as in equations.py."""
+"""One step with the weights of its layer and direction."""
 
 Around = Callable[[int, int, Step], Step]
-"""Given a layer, a direction and the step that is walked there, another one."""
+"""Takes a layer, a direction and the step that is walked there, and gives the step to walk instead."""
 
 
-def run_module(spec: Spec, weights: Weights, given: Input) -> Run:
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A network that has its weights, and an input that is laid out and packed as the network takes it.
+
+    x: (L, N, H_in), or (N, L, H_in) with batch_first; packed where the Spec has lengths.
+
+    Args:
+        spec: in the layout of the network.
+        hx: the one argument behind x, which is the initial state; () where the network is called without it.
+        parameters: the tensors that the network computes with, by name.
+        as_torch: makes torch's (y, h_n) or (y, (h_n, c_n)) of what the network returns, or raises an RnnscopeError.
+        entered: the context in which the network must be called.
+    """
+
+    network: Callable[..., Any]
+    spec: Spec
+    x: Any
+    hx: tuple[Any, ...]
+    parameters: Weights
+    as_torch: Callable[[Any], Any] = lambda outputs: outputs
+    entered: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    @property
+    def call(self) -> Callable[[], Any]:
+        """The bare call `network(x, hx)`, which is what a benchmark times."""
+        return partial(self.network, self.x, *self.hx)
+
+    @property
+    def leaves(self) -> tuple[Tensor, ...]:
+        """The tensors whose gradients are taken: x, h0, c0 and the parameters."""
+        return (*tensors_of((self.x, self.hx)), *self.parameters.values())
+
+    def with_input(self, change: Callable[[Tensor], Tensor]) -> "Prepared":
+        """The same network with each tensor of its input changed."""
+        return replace(self, x=_mapped(change, self.x), hx=_mapped(change, self.hx))
+
+    def run(self) -> Run:
+        """Call the network once; raise an RnnscopeError if it does not return what torch's modules return."""
+        with self.entered():
+            return self.run_of(self.call())
+
+    def run_of(self, outputs: Any) -> Run:
+        """What a call returned as a Run; y is padded where it was packed."""
+        y, last = self.as_torch(outputs)
+        if isinstance(y, PackedSequence):
+            y, _ = pad_packed_sequence(y, self.spec.batch_first, total_length=self.spec.seq_len)
+        if y.is_cuda:
+            torch.cuda.synchronize(y.device)
+        return Run(y, last if isinstance(last, tuple) else (last,), self.parameters, takes_state=bool(self.hx))
+
+
+def tensors_of(nested: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples and lists; of a packed sequence its data."""
+    if isinstance(nested, PackedSequence):
+        yield nested.data
+    elif isinstance(nested, Tensor):
+        yield nested
+    else:
+        for each in nested:
+            yield from tensors_of(each)
+
+
+def _mapped(change: Callable[[Tensor], Tensor], nested: Any) -> Any:
+    if isinstance(nested, PackedSequence):
+        return nested._replace(data=change(nested.data))
+    return change(nested) if isinstance(nested, Tensor) else tuple(_mapped(change, each) for each in nested)
+
+
+def as_module(
+    network: Callable[..., Any], spec: Spec, given: Input, parameters: Weights, takes_state: bool = True
+) -> Prepared:
+    """A network that is called as torch's modules are: with x packed where the Spec has lengths."""
+    x: Tensor | PackedSequence = given.x
+    if spec.lengths is not None:
+        lengths = torch.tensor(spec.lengths, device="cpu")
+        x = pack_padded_sequence(given.x, lengths, spec.batch_first, enforce_sorted=False)
+    hx = given.state if spec.kind == "lstm" else given.state[0]
+    return Prepared(network, spec, x, (hx,) if takes_state else (), parameters)
+
+
+def prepare_module(spec: Spec, weights: Weights, given: Input) -> Prepared:
     """torch's fused module, which loops over time and layers in C++ or in cuDNN."""
     module = build_module(spec)
     module.load_state_dict(weights)  # copies, so that two subjects never share storage
-    return call(module, spec, given, dict(module.named_parameters()))
+    return as_module(module, spec, given, dict(module.named_parameters()))
 
 
-def run_items(spec: Spec, weights: Weights, given: Input) -> Run:
+def prepare_items(spec: Spec, weights: Weights, given: Input) -> Prepared:
     """torch's module on each item of the batch by itself: for as many steps as it has, and as a batch of one."""
-    module = build_module(spec)
-    module.load_state_dict(weights)
-    parameters: Weights = dict(module.named_parameters())
+    whole = prepare_module(spec, weights, given)
     if spec.unbatched:
-        return call(module, spec, given, parameters)
-    runs = [_run_item(module, spec, given, item) for item in range(spec.batch_size)]
-    states = zip(*(run.state for run in runs), strict=True)
-    y = torch.cat([run.y for run in runs], 0 if spec.batch_first else 1)
-    return Run(y, tuple(torch.cat(each, 1) for each in states), parameters)
+        return whole
+    module, time = whole.network, time_of(spec)
+    items = [as_module(module, *item_alone(spec, given, item), {}) for item in range(spec.batch_size)]
 
+    def one_by_one(xs: tuple[Tensor, ...], states: tuple[Any, ...]) -> list[Any]:
+        return [module(x, hx) for x, hx in zip(xs, states, strict=True)]
 
-def _run_item(module: nn.Module, spec: Spec, given: Input, item: int) -> Run:
-    """y is 0 behind the item's end."""
-    alone, own = item_alone(spec, given, item)
-    run = call(module, alone, own, {})
-    behind = (0, 0) * (1 if spec.batch_first else 2) + (0, spec.seq_len - alone.seq_len)
-    return replace(run, y=nn.functional.pad(run.y, behind))
+    def as_batch(outputs: list[Any]) -> tuple[Tensor, State]:
+        """y is 0 behind the end of each item."""
+        before = (0, 0) * (2 - time)  # pad counts dims from the last one
+        y = [nn.functional.pad(y, (*before, 0, spec.seq_len - y.shape[time])) for y, _ in outputs]
+        states = zip(*(last if isinstance(last, tuple) else (last,) for _, last in outputs), strict=True)
+        return torch.cat(y, 1 - time), tuple(torch.cat(each, 1) for each in states)
+
+    x, hx = tuple(each.x for each in items), (tuple(each.hx[0] for each in items),)
+    return replace(whole, network=one_by_one, x=x, hx=hx, as_torch=as_batch)
 
 
 def item_alone(spec: Spec, given: Input, item: int) -> tuple[Spec, Input]:
     """An item as a batch of one, for as many steps as it has."""
-    length = spec.length_of(item)
-    time, items = (1, 0) if spec.batch_first else (0, 1)
-    x = given.x.narrow(items, item, 1).narrow(time, 0, length)
+    length, time = spec.length_of(item), time_of(spec)
+    x = given.x.narrow(1 - time, item, 1).narrow(time, 0, length)
     alone = replace(spec, seq_len=length, batch_size=1, lengths=None)
     return alone, Input(x, tuple(each.narrow(1, item, 1).contiguous() for each in given.state))
 
 
-def run_cells(spec: Spec, weights: Weights, given: Input) -> Run:
+def prepare_cells(
+    spec: Spec, weights: Weights, given: Input, cells_class: type[StackedCells] = StackedCells
+) -> Prepared:
     """The stack of cells, which loops in Python."""
-    return _run_stack(build_cells(spec), spec, weights, given)
+    if spec.proj_size:
+        raise RnnscopeError("nn.LSTMCell knows no projection")
+    cells = build_cells(spec, cells_class)
+    cells.load_state_dict({cell_name(name): each for name, each in weights.items()})
+    return as_module(cells, spec, given, {cell_name(name): each for name, each in cells.named_parameters()})
 
 
-def run_compiled(spec: Spec, weights: Weights, given: Input) -> Run:
+def prepare_compiled(spec: Spec, weights: Weights, given: Input) -> Prepared:
     """The stack of cells with its step under torch.compile."""
-    from rnnscope.network.cells import CompiledCells, without_compiler
+    return replace(prepare_cells(spec, weights, given, CompiledCells), entered=_with_compiler)
 
+
+@contextmanager
+def _with_compiler() -> Iterator[None]:
+    """Raise an RnnscopeError where torch.compile finds no compiler."""
     try:
-        return _run_stack(build_cells(spec, CompiledCells), spec, weights, given)
+        yield
     except Exception as error:
         explained = without_compiler(error)
         if explained is None:
@@ -102,9 +194,66 @@ def run_compiled(spec: Spec, weights: Weights, given: Input) -> Run:
         raise explained from error
 
 
-def _run_stack(cells: StackedCells, spec: Spec, weights: Weights, given: Input) -> Run:
-    cells.load_state_dict({cell_name(name): each for name, each in weights.items()})
-    return call(cells, spec, given, {cell_name(name): each for name, each in cells.named_parameters()})
+def prepare_equations(
+    spec: Spec,
+    weights: Weights,
+    given: Input,
+    formula: Formula | None = None,
+    around: Around | None = None,
+    walker: Callable[..., tuple[Tensor, State]] = walk,
+) -> Prepared:
+    """The formulas themselves, in any dtype and with projections.
+
+    Args:
+        formula: computed instead of the kind's own.
+        around: gives the step to walk instead of each layer's step in each direction.
+        walker: walks the steps instead of `walk`.
+    """
+    own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
+    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(given.x.device)
+    dropout = partial(nn.functional.dropout, p=spec.dropout, training=spec.train) if spec.dropout else None
+
+    def step_of(layer: int, direction: int) -> Step:
+        step = partial(formula or formula_of(spec), layer_weights(spec, own, layer, direction))
+        return step if around is None else around(layer, direction, step)
+
+    steps = [[step_of(layer, direction) for direction in range(spec.directions)] for layer in range(spec.num_layers)]
+
+    def network(x: Tensor, state: State) -> tuple[Tensor, State]:
+        if spec.unbatched:
+            y, last = walker(steps, x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state), real, dropout)
+            return y.squeeze(1), tuple(each.squeeze(1) for each in last)
+        y, last = walker(steps, x.transpose(0, 1) if spec.batch_first else x, state, real, dropout)
+        return (y.transpose(0, 1) if spec.batch_first else y), last
+
+    return Prepared(network, spec, given.x, (given.state,), own)
+
+
+def formula_of(spec: Spec) -> Formula:
+    """One step of the Spec's kind."""
+    if spec.kind == "rnn":
+        return partial(rnn_step, nonlinearity=spec.nonlinearity)
+    return lstm_step if spec.kind == "lstm" else gru_step
+
+
+PREPARATIONS: dict[str, Callable[[Spec, Weights, Input], Prepared]] = {
+    "module": prepare_module,
+    "cells": prepare_cells,
+    "equations": prepare_equations,
+    "compiled": prepare_compiled,
+    "items": prepare_items,
+}
+"""How each subject is prepared, by the name under which --left, --right and --subjects take it."""
+
+
+def _run(prepare: Callable[[Spec, Weights, Input], Prepared], spec: Spec, weights: Weights, given: Input) -> Run:
+    return prepare(spec, weights, given).run()
+
+
+SUBJECTS: dict[str, Subject] = {name: partial(_run, prepare) for name, prepare in PREPARATIONS.items()}
+"""Every subject by its name."""
+
+run_module, run_cells = SUBJECTS["module"], SUBJECTS["cells"]
 
 
 def run_equations(
@@ -115,91 +264,42 @@ def run_equations(
     around: Around | None = None,
     walker: Callable[..., tuple[Tensor, State]] = walk,
 ) -> Run:
-    """The formulas themselves, in any dtype; projections too.
-
-    Args:
-        formula: computed instead of the kind's own.
-        around: given each layer's step in each direction, it gives the one that is walked.
-        walker: walks them instead of `walk`.
-    """
-    own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
-    return Run(*loaded_equations(spec, own, formula, around, walker)(given.x, given.state), own)
-
-
-def loaded_equations(
-    spec: Spec,
-    weights: Weights,
-    formula: Formula | None = None,
-    around: Around | None = None,
-    walker: Callable[..., tuple[Tensor, State]] = walk,
-) -> Callable[[Tensor, State], tuple[Tensor, State]]:
-    """The formulas with these very weights as a network: given x, laid out as the Spec says, and the initial state."""
-    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1).to(next(iter(weights.values())).device)
-    dropout = partial(nn.functional.dropout, p=spec.dropout, training=spec.train) if spec.dropout else None
-    steps = _steps(spec, weights, formula or formula_of(spec))
-    if around is not None:
-        steps = [[around(k, d, step) for d, step in enumerate(layer)] for k, layer in enumerate(steps)]
-
-    def network(x: Tensor, state: State) -> tuple[Tensor, State]:
-        if spec.unbatched:
-            y, last = walker(steps, x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state), real, dropout)
-            return y.squeeze(1), tuple(each.squeeze(1) for each in last)
-        y, last = walker(steps, x.transpose(0, 1) if spec.batch_first else x, state, real, dropout)
-        return (y.transpose(0, 1) if spec.batch_first else y), last
-
-    return network
-
-
-def formula_of(spec: Spec) -> Formula:
-    """One step of the Spec's kind."""
-    if spec.kind == "rnn":
-        return partial(rnn_step, nonlinearity=spec.nonlinearity)
-    return lstm_step if spec.kind == "lstm" else gru_step
-
-
-SUBJECTS: dict[str, Subject] = {
-    "module": run_module,
-    "cells": run_cells,
-    "equations": run_equations,
-    "compiled": run_compiled,
-    "items": run_items,
-}
-"""Every subject by the name under which --left and --right take it."""
+    """Run the formulas, or what is given instead of them."""
+    return prepare_equations(spec, weights, given, formula, around, walker).run()
 
 
 def build_module(spec: Spec) -> nn.Module:
     """nn.RNN, nn.LSTM or nn.GRU of the Spec, on its device and in its dtype."""
-    options = _options(spec) | ({"proj_size": spec.proj_size} if spec.proj_size else {})
-    if spec.kind == "rnn":
-        options["nonlinearity"] = spec.nonlinearity
-    module: nn.Module = MODULES[spec.kind](spec.input_size, spec.hidden_size, spec.num_layers, **options)
-    return module.to(spec.device).train(_mode(spec))
+    own: dict[str, Any] = {"nonlinearity": spec.nonlinearity} if spec.kind == "rnn" else {}
+    return _built(MODULES[spec.kind], spec, **own, **({"proj_size": spec.proj_size} if spec.proj_size else {}))
 
 
-def build_cells(spec: Spec, cells_class: type[StackedCells] = StackedCells) -> StackedCells:
+def build_cells(spec: Spec, cells_class: type[StackedCells] = StackedCells) -> nn.Module:
     """The stack of cells of the Spec, on its device and in its dtype."""
-    options = _options(spec) | {"nonlinearity": spec.nonlinearity}
-    cells = cells_class(spec.kind, spec.input_size, spec.hidden_size, spec.num_layers, **options)
-    return cells.to(spec.device).train(_mode(spec))
+    return _built(partial(cells_class, spec.kind), spec, nonlinearity=spec.nonlinearity)
+
+
+def _built(make: Callable[..., nn.Module], spec: Spec, **own: Any) -> nn.Module:
+    network = make(
+        spec.input_size,
+        spec.hidden_size,
+        spec.num_layers,
+        bias=spec.bias,
+        batch_first=spec.batch_first,
+        # torch warns of dropout in a single layer; the page of shapes says it.
+        dropout=spec.dropout if spec.train and spec.num_layers > 1 else 0.0,
+        bidirectional=spec.bidirectional,
+        # Built on the CPU even if the caller's default device is another: no other random state is touched.
+        device="cpu",
+        dtype=getattr(torch, spec.dtype),
+        **own,
+    )
+    # cuDNN computes no gradient in inference mode; without --train there is no dropout that could act.
+    return network.to(spec.device).train(spec.train or torch.is_grad_enabled())
 
 
 BUILDERS: dict[str, Callable[[Spec], nn.Module]] = {"module": build_module, "cells": build_cells}
 """The subjects that are an nn.Module, with torch's own initial weights."""
-
-
-def call(network: Callable[..., Any], spec: Spec, given: Input, parameters: Weights, with_state: bool = True) -> Run:
-    """Call a network as torch's modules are called; packed where the Spec has lengths, and unpacked again."""
-    x: Tensor | PackedSequence = given.x
-    if spec.lengths is not None:
-        lengths = torch.tensor(spec.lengths, device="cpu")
-        x = pack_padded_sequence(given.x, lengths, spec.batch_first, enforce_sorted=False)
-    state = given.state if spec.kind == "lstm" else given.state[0]
-    y, last = network(x, state) if with_state else network(x)
-    if isinstance(y, PackedSequence):
-        y, _ = pad_packed_sequence(y, spec.batch_first, total_length=spec.seq_len)
-    if y.is_cuda:
-        torch.cuda.synchronize(y.device)
-    return Run(y, last if isinstance(last, tuple) else (last,), parameters)
 
 
 def layer_weights(spec: Spec, weights: Weights, layer: int, direction: int) -> Layer:
@@ -221,29 +321,3 @@ def valid_region(spec: Spec, y: Tensor) -> Tensor:
         return torch.ones(y.shape, dtype=torch.bool, device="cpu")
     valid = valid_steps(spec)
     return (valid.t() if spec.batch_first else valid).unsqueeze(-1).expand(y.shape)
-
-
-def _mode(spec: Spec) -> bool:
-    # cuDNN computes no gradient in inference mode; without --train there is no dropout that it could let act.
-    return spec.train or torch.is_grad_enabled()
-
-
-def _options(spec: Spec) -> dict[str, Any]:
-    return {
-        "bias": spec.bias,
-        "batch_first": spec.batch_first,
-        # torch warns of dropout in a single layer; the page of shapes says it.
-        "dropout": spec.dropout if spec.train and spec.num_layers > 1 else 0.0,
-        "bidirectional": spec.bidirectional,
-        # Built on the CPU even where the caller's default device is another: no other random state is touched.
-        "device": "cpu",
-        "dtype": getattr(torch, spec.dtype),
-    }
-
-
-def _steps(spec: Spec, weights: Weights, formula: Formula) -> list[list[Step]]:
-    """The formula of each layer in each direction, with its weights."""
-    return [
-        [partial(formula, layer_weights(spec, weights, layer, direction)) for direction in range(spec.directions)]
-        for layer in range(spec.num_layers)
-    ]

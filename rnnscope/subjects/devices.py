@@ -1,6 +1,6 @@
-"""Where work runs: device, threads, back ends, autograd; put back afterwards, with errors of torch in the user's words.
+"""Where work runs: device, threads, back ends and autograd. Afterwards all are as they were.
 
-Computes nothing itself.
+Errors of torch whose cause is known are told in the user's words.
 """
 
 import re
@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -26,27 +25,26 @@ _SWITCHES: dict[str, tuple[tuple[Any, str], ...]] = {
 }
 """What each back-end flag of the Spec sets in torch."""
 
-_FINER = tuple(
-    (owner, "fp32_precision")
-    for owner in (
-        getattr(torch.backends.cudnn, "rnn", None),
-        getattr(torch.backends.cudnn, "conv", None),
-        torch.backends.cuda.matmul,
-    )
-    if hasattr(owner, "fp32_precision")
-)
-"""The settings of newer releases that allow_tf32 sets along."""
+_CUDNN = (getattr(torch.backends.cudnn, "rnn", None), getattr(torch.backends.cudnn, "conv", None))
+
+_FINER = [
+    (owner, "fp32_precision") for owner in (*_CUDNN, torch.backends.cuda.matmul) if hasattr(owner, "fp32_precision")
+]
+"""The settings of newer releases that allow_tf32 sets too."""
 
 
 @contextmanager
 def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
     """Run what is inside with the Spec's threads and back ends, and give the Spec with its device made definite.
 
+    A caller's autocast and inference mode do not reach inside. Threads, back ends, grad mode, default dtype and random
+    state are afterwards what they were, also after an error.
+
     Args:
         grad: whether autograd records what is inside.
 
-    A caller's autocast and inference mode do not reach inside. Threads, back ends, grad mode and the random state are
-    afterwards what they were, also after an error. What torch cannot compute or cannot hold becomes an RnnscopeError.
+    Raises:
+        RnnscopeError: no such device, or what torch cannot compute or cannot hold in memory.
     """
     placed = replace(spec, device=_definite_device(spec.device))
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
@@ -55,8 +53,8 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
             torch.set_num_threads(spec.threads)
         plain = torch.autocast(placed.device.partition(":")[0], enabled=False)
         rng = torch.random.fork_rng(devices=[placed.device] if placed.device != "cpu" else [])
-        outside, recording = torch.inference_mode(False), partial(torch.set_grad_enabled, grad)  # acts when it is made
-        with _switched(spec), outside, recording(), rng, plain, warnings.catch_warnings():
+        quiet = warnings.catch_warnings()
+        with _switched(spec), torch.inference_mode(False), torch.set_grad_enabled(grad), rng, plain, quiet:
             # Which library computes an LSTM with a projection is of no use to the reader of a table.
             warnings.filterwarnings("ignore", message="LSTM with projections is not supported with oneDNN")
             yield placed
@@ -67,7 +65,7 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
         try:
             raise explained from error
         finally:
-            del explained  # or it would hold this frame, and with it all tensors that are there, for longer than needed
+            del explained  # it would hold this frame, and with it all tensors, for longer than needed
     finally:  # a class of the user's may have set either
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
@@ -76,28 +74,27 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
 
 @contextmanager
 def _switched(spec: Spec) -> Iterator[None]:
-    """Torch's back ends as the Spec asks, where it does; afterwards as they were."""
-    asked = [(place, getattr(spec, flag)) for flag, places in _SWITCHES.items() for place in places]
-    # All of them, since a class of the user's may set what was not asked for.
-    before = [(place, _setting(*place)) for place in (*(place for place, _ in asked), *_FINER)]
+    """Set torch's back ends as the Spec asks; afterwards all are as they were, since a class may set others too."""
+    asked = [(owner, name, getattr(spec, flag)) for flag, places in _SWITCHES.items() for owner, name in places]
+    places = [*((owner, name) for owner, name, _ in asked), *_FINER]
+    before = [(owner, name, _setting(owner, name)) for owner, name in places]
     try:
-        for (owner, name), value in asked:
+        for owner, name, value in asked:
             if value is not None:
                 setattr(owner, name, value)
         yield
     finally:
-        for (owner, name), value in before:
+        for owner, name, value in before:
             if value is not None and _setting(owner, name) != value:
                 setattr(owner, name, value)
 
 
 def _setting(owner: Any, name: str) -> bool | str | None:
-    """How something is set; None where torch refuses to say, since only its newer and finer settings were used."""
+    """How something is set; None where torch refuses to say, since its newer and finer settings were used."""
     try:
-        value: bool | str = getattr(owner, name)
+        return getattr(owner, name)  # type: ignore[no-any-return]
     except RuntimeError:
         return None
-    return value
 
 
 def _allows_tf32(owner: Any, finer: Any) -> bool:
@@ -113,10 +110,7 @@ def device_name(spec: Spec) -> str:
 
 
 def back_ends(spec: Spec) -> dict[str, bool]:
-    """Which back ends may compute on the Spec's device, asked while it runs.
-
-    cpu: onednn. cuda: cudnn, and tf32 in cuDNN and in cuBLAS.
-    """
+    """Inside `running`, which back ends may compute: oneDNN on a CPU; cuDNN, and TF32 in cuDNN and cuBLAS, on CUDA."""
     if not spec.device.startswith("cuda"):
         return {"onednn": bool(torch._C._has_mkldnn and torch.backends.mkldnn.enabled)}
     return {
@@ -127,10 +121,10 @@ def back_ends(spec: Spec) -> dict[str, bool]:
 
 
 def arithmetic(spec: Spec, fused: bool) -> str:
-    """What a subject's products are rounded to, asked while it runs: the dtype, or tf32 where that may be used.
+    """Inside `running`, what a subject's products are rounded to: the dtype, or tf32 if that may be used.
 
     Args:
-        fused: whether torch's module computes, which cuDNN takes over; anything else multiplies through cuBLAS.
+        fused: whether torch's module computes, through cuDNN; anything else multiplies through cuBLAS.
 
     Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#tf32-on-ampere
     """
@@ -160,7 +154,7 @@ def _definite_device(device: str) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on the CPU or on a device; also of an error that tells of it in the user's words."""
+    """Whether memory ran out, on the CPU or on a device, also if an RnnscopeError says so."""
     if isinstance(error, RnnscopeError) and error.__cause__ is not None:
         return is_out_of_memory(error.__cause__)
     ran_out = isinstance(error, (MemoryError, torch.OutOfMemoryError))
@@ -168,17 +162,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _explained(error: RuntimeError | MemoryError, spec: Spec) -> RnnscopeError | None:
-    """The error in the user's words where its cause is known."""
+    """The error in the user's words; None if its cause is not known."""
     reason = str(error).split("\n")[0]
     if _DTYPE.search(reason):
-        return RnnscopeError(
-            f"--dtype {spec.dtype}: torch {torch.__version__} cannot compute {spec.module_name} in {spec.dtype} "
-            f"on {spec.device} ({reason})",
-            "use --dtype float32",
-        )
+        cannot = f"torch {torch.__version__} cannot compute {spec.module_name} in {spec.dtype} on {spec.device}"
+        return RnnscopeError(f"--dtype {spec.dtype}: {cannot} ({reason})", "use --dtype float32")
     if is_out_of_memory(error):
-        return RnnscopeError(
-            f"out of memory on {spec.device}" + (f" ({reason})" if reason else ""),
-            "make --seq-len, --batch, --hidden-size or --layers smaller",
-        )
+        full = f"out of memory on {spec.device}{f' ({reason})' if reason else ''}"
+        return RnnscopeError(full, "make --seq-len, --batch, --hidden-size or --layers smaller")
     return None

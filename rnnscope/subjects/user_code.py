@@ -1,6 +1,6 @@
-"""Finds a class or function of the user's, and runs what is theirs so that its errors and prints are told from ours.
+"""Finds a class or function of the user's, and runs it so that its errors and prints are told from ours.
 
-The one place where code from a file is executed, and only the file that the user named.
+Only here is code from a file executed, and only from the file that the user named.
 """
 
 import importlib
@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from hashlib import sha1
 from pathlib import Path
@@ -23,7 +24,7 @@ from rnnscope.pages.render import Collected
 from rnnscope.subjects.devices import is_out_of_memory
 
 _homes: dict[str, "_Home"] = {}
-"""Where the code of each name lives, so that it finds there what it imports while it runs."""
+"""Where the code of each name lies, so that it finds there what it imports while it runs."""
 
 
 def find_own(name: str) -> Any:
@@ -39,16 +40,16 @@ def find_own(name: str) -> Any:
     _homes[name] = _Home(str(Path(place).resolve().parent) if is_file else _folder() or "", is_file)
     with guarded(name):
         module = _load_file(place) if is_file else _import(name, place)
-        missing = object()
         found: Any = module
-        for each in path.split("."):
-            found = getattr(found, each, missing)
-        if found is not missing:
+        try:
+            for each in path.split("."):
+                found = getattr(found, each)
             return found
-        public = [each for each in vars(module) if not each.startswith("_")]
-        near = get_close_matches(path, public, n=1, cutoff=0.4)
-        has = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(public[:10]) or 'nothing'}"
-        raise RnnscopeError(f"{name}: {place} has no {path}", has)
+        except AttributeError as error:
+            public = [each for each in vars(module) if not each.startswith("_")]
+            near = get_close_matches(path, public, n=1, cutoff=0.4)
+            has = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(public[:10]) or 'nothing'}"
+            raise RnnscopeError(f"{name}: {place} has no {path}", has) from error
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def guarded(name: str) -> Iterator[None]:
     afterwards what they were.
     """
     dtype, folder = torch.get_default_dtype(), _folder()
-    # Only a command line may move the streams of the process: other threads print there, too.
+    # In a library call other threads may print, so only a command line moves the streams of the process.
     prints = _prints_to_stderr() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
         with prints, _homes[name].entered() if name in _homes else nullcontext():
@@ -82,7 +83,7 @@ def guarded(name: str) -> Iterator[None]:
 
 
 def _folder() -> str | None:
-    """The working directory; None where it was deleted."""
+    """The working directory; None if it was deleted."""
     try:
         return os.getcwd()
     except OSError:
@@ -97,11 +98,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """File and line of the innermost frame that is the user's, or of the innermost of all."""
+    """File and line of the innermost frame that is the user's; without one, of the innermost of all."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    others = tuple(f"{each}{os.sep}" for each in (Path(__file__).parent, Path(torch.__file__).parent, sys.base_prefix))
+    others = tuple(
+        f"{each}{os.sep}" for each in (Path(__file__).parents[1], Path(torch.__file__).parent, sys.base_prefix)
+    )
     theirs = [each for each in frames if not each.filename.startswith((*others, "<"))]
     last = (theirs or frames)[-1]
     return f"{last.filename}, line {last.lineno}, in {last.name}"
@@ -109,7 +112,7 @@ def _place(error: BaseException) -> str:
 
 @contextmanager
 def _prints_to_stderr() -> Iterator[None]:
-    """Also what is written to file descriptor 1 itself, by a child process or by code in C++."""
+    """Also what a child process or code in C++ writes to file descriptor 1 itself."""
     saved = None
     with suppress(OSError):
         saved = os.dup(1)
@@ -123,42 +126,41 @@ def _prints_to_stderr() -> Iterator[None]:
             os.close(saved)
 
 
+@dataclass
 class _Home:
-    """The folder of a piece of code. What lies there can be imported while it runs, as when Python runs a file.
+    """The folder of a piece of code. While it runs, what lies there can be imported, as when Python runs a file.
 
-    Args:
-        folder: where it lies.
-        private: whether what is imported from there is kept from others: two versions of a project have modules of the
-            same names, and each must get its own.
+    If it is private, what is imported from there is hidden afterwards: two versions of a project have modules of the
+    same names, and each must get its own.
     """
 
-    def __init__(self, folder: str, private: bool) -> None:
-        self._folder, self._private = folder, private
-        self._modules: dict[str, ModuleType] = {}
+    folder: str
+    private: bool
+    modules: dict[str, ModuleType] = field(default_factory=dict)
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        hidden = {name: sys.modules[name] for name in self._modules if name in sys.modules}
-        before = set(sys.modules) - set(self._modules)
-        sys.modules.update(self._modules)
-        sys.path.insert(0, self._folder)
+        hidden = {name: sys.modules[name] for name in self.modules if name in sys.modules}
+        before = set(sys.modules) - set(self.modules)
+        sys.modules.update(self.modules)
+        sys.path.insert(0, self.folder)
         try:
             yield
         finally:
             with suppress(ValueError):
-                sys.path.remove(self._folder)
-            if self._private:
+                sys.path.remove(self.folder)
+            if self.private:
                 for name in [name for name in sys.modules if name not in before and self._owns(sys.modules[name])]:
-                    self._modules[name] = sys.modules.pop(name)
+                    self.modules[name] = sys.modules.pop(name)
                 sys.modules.update(hidden)
 
     def _owns(self, module: ModuleType) -> bool:
         file = getattr(module, "__file__", None) or ""
-        return file.startswith(self._folder + os.sep) and "site-packages" not in file
+        return file.startswith(self.folder + os.sep) and "site-packages" not in file
 
 
 def _load_file(file: str) -> ModuleType:
-    """Run a file as a module of its own, whose name is no other's."""
+    """Run a file as a module whose name is no other's."""
     path = Path(file).resolve()
     name = f"{path.stem}_{sha1(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path)
@@ -175,7 +177,6 @@ def _import(name: str, module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise RnnscopeError(
-                f"{name}: there is no module {module}", "give FILE.py:Class, or package.module:Class from here"
-            ) from error
+            mend = "give FILE.py:Class, or package.module:Class from here"
+            raise RnnscopeError(f"{name}: there is no module {module}", mend) from error
         raise

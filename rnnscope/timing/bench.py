@@ -1,7 +1,6 @@
 """Times subjects at each length with torch.utils.benchmark, in turns: a slow phase of the machine hits them all.
 
-Building a network, loading weights and drawing the input is not timed. Neither is the first call, which waits for a
-compiler where there is one.
+Not timed are building a network, loading weights, drawing the input, and the first call, which may wait for a compiler.
 
 Memory is what torch's allocator hands out while a call runs, less what it takes back, on top of weights and input. So
 it is y, h and c and everything in between: the gates, a step's states, and with gradients what backward keeps. What
@@ -10,27 +9,32 @@ oneDNN and Python objects take elsewhere is not seen.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import median
 from time import perf_counter
 from typing import Any, ClassVar
+from unittest.mock import patch
 
 import torch
+from torch import Tensor
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
+from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
+from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Page
 from rnnscope.pages.render import SpecResult
-from rnnscope.pages.rich import Advance, progress
+from rnnscope.pages.rich import progress
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import BENCH_SUBJECTS as SUBJECTS
 from rnnscope.spec.options import (
+    BENCH_SUBJECTS,
     MIN_TIME,
     NO_FILES,
     SEQ_LENS,
@@ -41,12 +45,16 @@ from rnnscope.spec.options import (
     bench_specs,
     side_spec,
 )
-from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
-from rnnscope.subjects.calls import Call, prepared, with_backward
+from rnnscope.spec.spec import SPEC_FLAGS, Spec
+from rnnscope.subjects.builtin import Prepared, Run, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
+from rnnscope.subjects.own import prepare
 
 NOISY = 0.1
 """An interquartile range of this part of the median, or more, is noise; torch.utils.benchmark warns of it as well."""
+
+ROUNDS = 5
+"""Each subject has so many turns; every other round goes through the list backwards."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +63,10 @@ class Timing:
 
     Args:
         typed: as it was named, with its own device and dtype where it has them.
-        subject: the name alone.
-        device: made definite where it could be.
-        rounds: of each round the seconds that a call took, in each block of calls; empty where it was not measured.
+        rounds: seconds a call, in each block of calls of each round; empty if it was not measured.
         runs: calls that were timed, in all rounds.
-        peak_bytes: what one call allocates at most at one time, on top of weights and input; None where not measured.
-        compile_s: how long the first call waited for a compiler; None of a subject that has none.
+        peak_bytes: what one call allocates at most at one time, on top of weights and input; None if not measured.
+        compile_s: how long the first call waited for a compiler; None for a subject that needs none.
         message: why it was not measured.
     """
 
@@ -77,33 +83,29 @@ class Timing:
 
     @property
     def measured(self) -> bool:
-        """Whether there is anything to tell of it but the message."""
+        """Whether it has figures, and not only a message."""
         return self.message is None
 
-    @cached_property
+    @property
     def times(self) -> tuple[float, ...]:
-        """Seconds a call, of all blocks of all rounds, from short to long."""
-        return tuple(sorted(each for times in self.rounds for each in times))
+        """Seconds a call, of all blocks of all rounds."""
+        return tuple(each for times in self.rounds for each in times)
+
+    @cached_property
+    def quartiles(self) -> tuple[float, ...]:
+        """Seconds a call: the lower quartile, the median and the upper quartile of all blocks."""
+        places = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64, device="cpu")
+        return tuple(torch.tensor(self.times, dtype=torch.float64, device="cpu").quantile(places).tolist())
 
     @property
     def median(self) -> float:
         """Seconds a call."""
-        return quantile(self.times, 0.5)
-
-    @property
-    def p25(self) -> float:
-        """The lower quartile."""
-        return quantile(self.times, 0.25)
-
-    @property
-    def p75(self) -> float:
-        """The upper quartile."""
-        return quantile(self.times, 0.75)
+        return self.quartiles[1]
 
     @property
     def iqr(self) -> float:
         """The interquartile range: the middle half of all blocks is within it."""
-        return self.p75 - self.p25
+        return self.quartiles[2] - self.quartiles[0]
 
     @property
     def noisy(self) -> bool:
@@ -120,9 +122,8 @@ class Timing:
 class Ratio:
     """How many times as long as the baseline something takes.
 
-    value: of the medians. least, greatest: of the medians of each round, in which both ran one shortly after the other.
-    told: faster or slower; None where the interquartile ranges of both overlap, so that neither can be said.
-    noisy: whether either of them is.
+    `value` is that of the medians, `least` and `greatest` those of the medians of one round. `told` is faster or
+    slower; None if the interquartile ranges overlap. `noisy` says whether either of the two is.
     """
 
     value: float
@@ -134,10 +135,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Growth:
-    """How many times as long the same subject takes at one length as at another, for so many times the steps.
-
-    noisy: whether either of the two is.
-    """
+    """How many times as long a subject takes at one length as at another; `noisy` says whether either of the two is."""
 
     times: float
     steps: float
@@ -154,10 +152,6 @@ class Bench(SpecResult):
         seq_lens: from short to long.
         timings: all lengths of the first subject, then of the next.
         baseline: the subject that ratios are to.
-        grad: whether backward was timed along with forward.
-        min_time: seconds of measuring for each row, at least.
-        threads: of torch on the CPU.
-        cpus: of the machine.
         load: how many CPUs the machine kept busy in the minute before; None where it does not say.
         back_ends: which of them may have computed, on all devices.
     """
@@ -189,29 +183,30 @@ class Bench(SpecResult):
         base = self._at(self.baseline, timing.seq_len)
         if base is None or not timing.measured:
             return None
-        rounds = [
-            quantile(tuple(sorted(own)), 0.5) / quantile(tuple(sorted(its)), 0.5)
-            for own, its in zip(timing.rounds, base.rounds, strict=True)
-        ]
-        told = "slower" if timing.p25 > base.p75 else "faster" if timing.p75 < base.p25 else None
+        rounds = [median(own) / median(its) for own, its in zip(timing.rounds, base.rounds, strict=True)]
+        (low, _, high), (base_low, _, base_high) = timing.quartiles, base.quartiles
+        told = "slower" if low > base_high else "faster" if high < base_low else None
         return Ratio(timing.median / base.median, min(rounds), max(rounds), told, timing.noisy or base.noisy)
 
     def growth(self, timing: Timing) -> Growth | None:
         """From the length before; None of the shortest one, and where either was not measured."""
         index = self.seq_lens.index(timing.seq_len)
-        before = self._at(timing.typed, self.seq_lens[index - 1]) if index else None
-        return None if before is None or not timing.measured else _growth(before, timing)
+        return self._growth(timing.typed, self.seq_lens[index - 1], timing.seq_len) if index else None
 
     def growth_in_all(self, typed: str) -> Growth | None:
         """Of a subject from the shortest length to the longest; None where either was not measured."""
-        first, last = (self._at(typed, length) for length in (self.seq_lens[0], self.seq_lens[-1]))
-        return None if first is None or last is None or first is last else _growth(first, last)
+        return self._growth(typed, self.seq_lens[0], self.seq_lens[-1]) if len(self.seq_lens) > 1 else None
 
-    @property
-    def untold(self) -> tuple[Timing, ...]:
-        """The rows that are not the baseline's, and of which it does not show whether they are faster or slower."""
-        others = [(each, self.ratio(each)) for each in self.measured if each.typed != self.baseline]
-        return tuple(each for each, ratio in others if ratio is not None and ratio.told is None)
+    def _growth(self, typed: str, one: int, other: int) -> Growth | None:
+        first, last = self._at(typed, one), self._at(typed, other)
+        if first is None or last is None:
+            return None
+        return Growth(last.median / first.median, other / one, first.noisy or last.noisy)
+
+    def untold(self, noisy: bool) -> list[Timing]:
+        """The rows that show neither faster nor slower than the baseline, whose ratio is noisy or is not."""
+        ratios = [(each, self.ratio(each)) for each in self.measured if each.typed != self.baseline]
+        return [each for each, ratio in ratios if ratio and ratio.told is None and ratio.noisy is noisy]
 
     @property
     def verdict(self) -> str:
@@ -224,8 +219,7 @@ class Bench(SpecResult):
             return "failed"
         if not any(each.noisy for each in self.measured):
             return "steady"
-        ratios = [self.ratio(each) for each in self.untold]
-        return "undecided" if any(ratio and ratio.noisy for ratio in ratios) else "noisy"
+        return "undecided" if self.untold(noisy=True) else "noisy"
 
     @property
     def busy(self) -> bool:
@@ -235,20 +229,18 @@ class Bench(SpecResult):
     @property
     def exit_code(self) -> int:
         """2 where a subject that was named could not be timed, or none could; 0 otherwise: noise is no failure."""
-        named = self.subjects != SUBJECTS.default and len(self.measured) < len(self.timings)
+        named = self.subjects != BENCH_SUBJECTS.default and len(self.measured) < len(self.timings)
         return 2 if named or self.verdict == "failed" else 0
 
     @property
     def rerun(self) -> str:
         """The command line that measures the same again."""
-        several = len(self.seq_lens) > 1
-        spec = replace(self.spec, seq_len=SPEC_FLAGS["seq_len"].default) if several else self.spec
-        files = tuple(self.sources.given())
-        own: tuple[tuple[Flag, object], ...] = (
-            *((SUBJECTS, self.subjects), (SEQ_LENS, self.seq_lens if several else None)),
-            *((TIME_GRAD, self.grad), (MIN_TIME, self.min_time)),
-        )
-        return rerun(self.command, spec, *files, *own, with_files=bool(files))
+        own: list[tuple[Flag, object]] = [(BENCH_SUBJECTS, self.subjects)]
+        asked = self
+        if len(self.seq_lens) > 1:
+            asked = replace(self, spec=replace(self.spec, seq_len=SPEC_FLAGS["seq_len"].default))
+            own.append((SEQ_LENS, self.seq_lens))
+        return asked.line(*own, (TIME_GRAD, self.grad), (MIN_TIME, self.min_time))
 
     def _at(self, typed: str, seq_len: int) -> Timing | None:
         return next((each for each in self.measured if (each.typed, each.seq_len) == (typed, seq_len)), None)
@@ -272,16 +264,178 @@ class Bench(SpecResult):
         return (timing_record(self, each) for each in self.timings)
 
 
-def _growth(first: Timing, last: Timing) -> Growth:
-    return Growth(last.median / first.median, last.seq_len / first.seq_len, first.noisy or last.noisy)
+def bench(
+    spec: Spec,
+    subjects: tuple[str, ...] = BENCH_SUBJECTS.default,
+    seq_lens: tuple[int, ...] | None = None,
+    grad: bool = False,
+    min_time: float = 0.5,
+    *,
+    loaded: Loaded | None = None,
+) -> Bench:
+    """Time subjects on the weights and the input of a Spec's seed.
+
+    What keeps a subject from being timed is its row's message. Memory is not checked here: see `check_memory`.
+
+    Args:
+        subjects: written as for --subjects. torch's module is timed in any case, since ratios are to it.
+        seq_lens: lengths to time instead of the Spec's own.
+        grad: time forward and backward.
+        min_time: seconds of measuring for each row, at least.
+        loaded: what files gave.
+
+    Raises:
+        RnnscopeError: a value that is not allowed, nothing to time, or no such device.
+    """
+    TIME_GRAD.check(grad)
+    specs = bench_specs(spec, subjects, seq_lens, min_time)
+    load = _load()  # before the load is our own
+    subjects = tuple(dict.fromkeys(subjects))
+    loaded, baseline = loaded or Loaded(NO_FILES, spec), baseline_of(subjects)
+    names = subjects if baseline in subjects else (baseline, *subjects)
+    with running(specs[0], grad) as placed, progress(len(specs) * len(names) * ROUNDS, "rounds") as advance:
+        lengths = [[_Turns(name, each, grad) for name in names] for each in specs]
+        for every in lengths:
+            for turns in every:
+                turns.prepare(loaded)
+            for number in range(ROUNDS):
+                for turns in every[:: -1 if number % 2 else 1]:
+                    turns.take(min_time / ROUNDS)
+                    advance(1)
+            for turns in every:
+                turns.finish()
+        found = {turns.placed.device: turns.placed for every in lengths for turns in every if turns.placed}
+        places = list(found.values()) or [placed]
+        return Bench(
+            placed,
+            subjects,
+            tuple(each.seq_len for each in specs),
+            tuple(every[index].timing for index in range(len(names)) for every in lengths),
+            baseline,
+            grad,
+            min_time,
+            torch.get_num_threads(),
+            os.cpu_count() or 1,
+            load,
+            tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
+            " and ".join(map(device_name, places)),
+            str(torch.__version__),
+            loaded.sources,
+        )
 
 
-def quantile(values: tuple[float, ...], part: float) -> float:
-    """Of sorted values, interpolated as torch.quantile does."""
-    place = part * (len(values) - 1)
-    below = int(place)
-    above = min(below + 1, len(values) - 1)
-    return values[below] + (place - below) * (values[above] - values[below])
+def _load() -> float | None:
+    """How many CPUs the machine kept busy in the minute before; None on a system that does not say."""
+    try:
+        return os.getloadavg()[0]
+    except (OSError, AttributeError):
+        return None
+
+
+class _Turns:
+    """One subject at one length: prepared, timed in rounds in turns with the others, finished.
+
+    `timing` is what is known so far, and `placed` the Spec on the device where it runs; None until there is one.
+    """
+
+    def __init__(self, typed: str, spec: Spec, grad: bool) -> None:
+        subject, self._spec = side_spec(SUBJECT, typed, spec)
+        self.timing = Timing(typed, subject, self._spec.device, self._spec.dtype, spec.seq_len)
+        self.placed: Spec | None = None
+        self._grad = grad
+        self._timer: Timer | None = None
+        self._entered: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def prepare(self, loaded: Loaded) -> None:
+        """Call it once, and measure how much memory a call takes."""
+        with self._noting(), running(self._spec, self._grad) as placed:
+            self.placed, self.timing = placed, replace(self.timing, device=placed.device)
+            drawn = loaded.weights or draw_weights(placed)
+            weights = {name: each.to(placed.device, getattr(torch, placed.dtype)) for name, each in drawn.items()}
+            prepared = prepare(self.timing.subject, placed, weights, draw_input(placed)).with_input(leaf)
+            is_compiled = self.timing.subject == "compiled"
+            with prepared.entered():
+                graphs, started = compilations() if is_compiled else 0, perf_counter()
+                outputs = prepared.call()
+                _check_shapes(prepared.run_of(outputs), prepared.spec)
+                target = prepared.call
+                if self._grad:
+                    target = with_backward(prepared, outputs)
+                    target()
+                _wait_for(placed.device)
+                first = perf_counter() - started
+                del outputs
+                steps = placed.seq_len * placed.num_layers * placed.directions * (2 if self._grad else 1)
+                steps *= placed.batch_size if self.timing.subject == "items" else 1
+                peak = peak_bytes(target, placed.device, steps)
+                if is_compiled:  # for now all of the first call
+                    self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
+            self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
+            clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
+            threads = torch.get_num_threads()
+            self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+
+    def take(self, seconds: float) -> None:
+        """Time one round."""
+        if self._timer is not None and self.placed is not None:
+            with self._noting(), running(self.placed, self._grad), self._entered():
+                found = self._timer.blocked_autorange(min_run_time=seconds)
+                rounds = (*self.timing.rounds, tuple(found.times))
+                runs = self.timing.runs + found.number_per_run * len(found.times)
+                self.timing = replace(self.timing, rounds=rounds, runs=runs)
+
+    def finish(self) -> None:
+        """Let go of the network and its input, and tell the compiler's time from that of the first call."""
+        self._timer = None
+        if self.timing.compile_s is not None:
+            usual = (1.5 if self._grad else 1) * self.timing.median  # with a backward it went forward twice
+            self.timing = replace(self.timing, compile_s=max(self.timing.compile_s - usual, 0.0))
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Note what keeps the subject from being timed, so that the others go on."""
+        try:
+            yield
+        except RnnscopeError as error:
+            message, hint, subject, device = error.message, error.hint, self.timing.subject, self._spec.device
+            for name in (f"{subject}: ", f"{subject} "):  # the row or the sentence has it already
+                message = message.removeprefix(name)
+            if message.startswith(f"--device {device}: "):  # the subject's own device, which the Spec does not have
+                message, hint = message.partition(": ")[2], f"use {subject}@cpu"
+            message = message if hint is None or "--debug" in hint else f"{message}; {hint}"
+            spec = self.placed or self._spec
+            self.timing = Timing(self.timing.typed, subject, spec.device, spec.dtype, spec.seq_len, message=message)
+            self._timer = None
+
+
+def leaf(tensor: Tensor) -> Tensor:
+    """A copy whose gradient is taken where autograd records."""
+    return tensor.detach().clone().requires_grad_(torch.is_grad_enabled())
+
+
+def _check_shapes(run: Run, spec: Spec) -> None:
+    """Raise unless the outputs have the shapes that torch's have."""
+    outputs = run.outputs()
+    for each in tensor_shapes(spec):
+        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
+            raise RnnscopeError(f"returned {each.name} of shape {got}, and torch's is {each.shape}")
+
+
+def with_backward(prepared: Prepared, outputs: Any) -> Callable[[], None]:
+    """Forward and backward: the gradients of all leaves for one random cotangent of the outputs of an earlier call."""
+    found = list(tensors_of(outputs))
+    graded = [index for index, each in enumerate(found) if each.requires_grad]
+    if not graded:
+        raise RnnscopeError("what comes out has no gradient", "leave --grad out")
+    cotangents = [torch.randn_like(found[index]) for index in graded]
+    leaves = [each for each in prepared.leaves if each.requires_grad]  # a class of the user's may have frozen ones
+    call = prepared.call
+
+    def both() -> None:
+        found = list(tensors_of(call()))
+        torch.autograd.grad([found[index] for index in graded], leaves, cotangents, allow_unused=True)
+
+    return both
 
 
 class EventClock:
@@ -308,41 +462,25 @@ class EventClock:
         return mark
 
 
-def cpus_and_load() -> tuple[int, float | None]:
-    """How many CPUs the machine has, and how many it kept busy in the minute before."""
-    try:
-        return os.cpu_count() or 1, os.getloadavg()[0]
-    except (OSError, AttributeError):  # some systems do not say
-        return os.cpu_count() or 1, None
-
-
-def clock_of(device: str) -> Callable[[], float]:
-    """What tells seconds on a device."""
-    return EventClock(device) if device.startswith("cuda") else perf_counter
-
-
-def finish(device: str) -> None:
+def _wait_for(device: str) -> None:
     """Wait until a device has done all that it was given."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def peak_bytes(call: Callable[[], object], device: str, steps: int) -> int | None:
-    """The most bytes that a call has allocated at one time; None of more steps than can be looked at on the CPU.
-
-    Args:
-        steps: of a layer in a direction, that a call takes in all: the profiler keeps a record of each.
-    """
+    """The most bytes that a call has allocated at one time; None if a CPU takes more steps than can be recorded."""
     if device.startswith("cuda"):
-        finish(device)
+        _wait_for(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         call()
-        finish(device)
+        _wait_for(device)
         return torch.cuda.max_memory_allocated(device) - before
     if steps > MOST_WATCHED_STEPS:
         return None
-    with _silent(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+    silent = patch.dict(os.environ, KINETO_LOG_LEVEL="99")  # the profiler's library tells of itself on stderr
+    with silent, profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         call()
     results = getattr(profiled.profiler, "kineto_results", None)
     held = most = 0
@@ -351,188 +489,3 @@ def peak_bytes(call: Callable[[], object], device: str, steps: int) -> int | Non
             held += event.nbytes()  # negative where it is given back
             most = max(most, held)
     return most
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Without what the profiler's library says on stderr of its own beginning and end."""
-    name = "KINETO_LOG_LEVEL"
-    before = os.environ.get(name)
-    os.environ[name] = "99"
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-ROUNDS = 5
-"""So often every subject has its turn, forwards and backwards in the list by turns."""
-
-
-def bench(
-    spec: Spec,
-    subjects: tuple[str, ...] = SUBJECTS.default,
-    seq_lens: tuple[int, ...] | None = None,
-    grad: bool = False,
-    min_time: float = 0.5,
-    *,
-    loaded: Loaded | None = None,
-) -> Bench:
-    """Time subjects on the weights and the input of a Spec's seed.
-
-    Args:
-        subjects: written as for --subjects. torch's module is timed in any case, since ratios are to it.
-        seq_lens: lengths to time instead of the Spec's own.
-        grad: time forward and backward.
-        min_time: seconds of measuring for each row, at least.
-        loaded: what files gave.
-
-    What keeps a subject from being timed is its row's message. Memory is not checked here: see `check_memory`.
-
-    Raises:
-        RnnscopeError: a value that is not allowed, nothing to time, or no such device.
-    """
-    TIME_GRAD.check(grad)
-    specs = bench_specs(spec, subjects, seq_lens, min_time)
-    cpus, load = cpus_and_load()  # before it is our own
-    subjects = tuple(dict.fromkeys(subjects))
-    loaded, baseline = loaded or Loaded(NO_FILES, spec), baseline_of(subjects)
-    names = subjects if baseline in subjects else (baseline, *subjects)
-    with running(specs[0], grad) as placed, progress(len(specs) * len(names) * ROUNDS, "rounds") as advance:
-        lengths = [_at_length(each, names, grad, min_time, loaded, advance) for each in specs]
-        places = {turn.spec.device: turn.spec for turns in lengths for turn in turns if turn.placed}
-        places = places or {placed.device: placed}
-        return Bench(
-            placed,
-            subjects,
-            tuple(each.seq_len for each in specs),
-            tuple(turns[index].timing() for index in range(len(names)) for turns in lengths),
-            baseline,
-            grad,
-            min_time,
-            torch.get_num_threads(),
-            cpus,
-            load,
-            tuple({name: state for each in places.values() for name, state in back_ends(each).items()}.items()),
-            " and ".join(map(device_name, places.values())),
-            str(torch.__version__),
-            loaded.sources,
-        )
-
-
-def _at_length(
-    spec: Spec, names: tuple[str, ...], grad: bool, min_time: float, loaded: Loaded, advance: Advance
-) -> list["_Turns"]:
-    """All subjects at one length."""
-    every = [_Turns(name, spec, grad) for name in names]
-    for each in every:
-        each.prepare(loaded)
-    for number in range(ROUNDS):
-        for each in every[:: -1 if number % 2 else 1]:
-            each.take(min_time / ROUNDS)
-            advance(1)
-    for each in every:
-        each.release()
-    return every
-
-
-class _Turns:
-    """One subject at one length, from its preparation to its last round."""
-
-    def __init__(self, typed: str, spec: Spec, grad: bool) -> None:
-        self.placed = False
-        self._typed, self._grad = typed, grad
-        self._subject, self.spec = side_spec(SUBJECT, typed, spec)
-        self._rounds: list[tuple[float, ...]] = []
-        self._runs, self._first = 0, 0.0
-        self._message: str | None = None
-        self._peak: int | None = None
-        self._compiled = False
-        self._call: Call | None = None
-        self._timer: Timer | None = None
-
-    def prepare(self, loaded: Loaded) -> None:
-        """Call it once, and look how much memory a call takes."""
-        with self._noting(), running(self.spec, self._grad) as placed:
-            self.spec, self.placed = placed, True
-            dtype = getattr(torch, placed.dtype)
-            drawn = loaded.weights or draw_weights(placed)
-            weights = {name: each.to(placed.device, dtype) for name, each in drawn.items()}
-            self._call = call = prepared(self._subject, placed, weights, draw_input(placed))
-            with call.entered(), self._compiling():
-                started = perf_counter()
-                outputs = call.forward()
-                call.check(outputs)
-                target = with_backward(call, outputs) if self._grad else call.forward
-                if self._grad:
-                    target()
-                finish(placed.device)
-                self._first = perf_counter() - started
-                del outputs
-                self._peak = peak_bytes(target, placed.device, self._steps(placed))
-            clock, threads = clock_of(placed.device), torch.get_num_threads()
-            self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
-
-    def _steps(self, spec: Spec) -> int:
-        """Of a layer in a direction, in one call; backward takes each once more."""
-        items = spec.batch_size if self._subject == "items" else 1
-        return items * spec.seq_len * spec.num_layers * spec.directions * (2 if self._grad else 1)
-
-    def take(self, seconds: float) -> None:
-        """One round."""
-        if self._timer is not None and self._call is not None:
-            with self._noting(), running(self.spec, self._grad), self._call.entered():
-                found = self._timer.blocked_autorange(min_run_time=seconds)
-                self._rounds.append(tuple(found.times))
-                self._runs += found.number_per_run * len(found.times)
-
-    def release(self) -> None:
-        """Let go of network and input."""
-        self._call = self._timer = None
-
-    def timing(self) -> Timing:
-        """What was found."""
-        spec = self.spec
-        found = Timing(self._typed, self._subject, spec.device, spec.dtype, spec.seq_len, message=self._message)
-        if self._message is not None:
-            return found
-        found = replace(found, rounds=tuple(self._rounds), runs=self._runs, peak_bytes=self._peak)
-        if self._subject != "compiled":
-            return found
-        # The first call did the work of others too: forward once more where there is a backward.
-        waited = self._first - (1.5 if self._grad else 1) * found.median
-        return replace(found, compile_s=max(waited, 0.0) if self._compiled else 0.0)
-
-    @contextmanager
-    def _noting(self) -> Iterator[None]:
-        """What keeps it from being timed is noted, and the others go on."""
-        try:
-            yield
-        except RnnscopeError as error:
-            message, hint = error.message, error.hint
-            for name in (f"{self._subject}: ", f"{self._subject} "):  # which stands before it in any case
-                message = message.removeprefix(name)
-            if message.startswith(f"--device {self.spec.device}: "):  # of its own, which the Spec does not have
-                message, hint = message.partition(": ")[2], f"use {self._subject}@cpu"
-            self._message = message if hint is None or "--debug" in hint else f"{message}; {hint}"
-            self.release()
-
-    @contextmanager
-    def _compiling(self) -> Iterator[None]:
-        """Tell whether anything was compiled, and what is to be said where there is no compiler."""
-        if self._subject != "compiled":
-            yield
-            return
-        from rnnscope.network.cells import compilations, without_compiler
-
-        before = compilations()
-        try:
-            yield
-        except Exception as error:
-            explained = without_compiler(error)
-            if explained is None:
-                raise
-            raise explained from error
-        self._compiled = compilations() > before

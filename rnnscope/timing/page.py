@@ -1,20 +1,18 @@
 """What people are told of a benchmark: a row with a bar for each subject and length, how cost grows, the verdict."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
-from rnnscope.network.shapes import network_in_words as network
-from rnnscope.network.shapes import sizes_in_words
+from rnnscope.network.shapes import network_in_words, sizes_in_words
 from rnnscope.pages.page import Column, Grid, Page, Sentence, back_ends_in_words, counted, ended, thousands
 from rnnscope.timing.bench import NOISY, Bench, Growth, Timing
 
 MOST_LENGTHS = 8
 """So many lengths of a subject are shown: the first ones and the last."""
 
-
 BAR, BAR_OF_SEVERAL = 20, 10
 """The width of the longest bar; with several lengths there are more columns beside it."""
-
 
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
@@ -22,23 +20,24 @@ _EIGHTHS = "▏▎▍▌▋▊▉█"
 def page_of_bench(bench: Bench) -> Page:
     """The table and the sentences of `rnnscope bench`."""
     several = len(bench.seq_lens) > 1
-    titles = ("subject", *(["L"] if several else []), "median", "spread", "steps/s", "ratio")
-    titles += (*(["growth"] if several else []), "peak")
-    columns = tuple(Column(each, number=each != "subject") for each in titles)
-    rows = [row for typed in dict.fromkeys(each.typed for each in bench.timings) for row in _rows(bench, typed)]
+    titles = ["subject", "L", "median", "spread", "steps/s", "ratio", "growth", "peak"]
+    columns = [Column(each, number=each != "subject") for each in titles if several or each not in ("L", "growth")]
+    rows = [row for name in _names(bench.timings) for row in _rows(bench, name)]
     steps = f"{_in_words([thousands(each) for each in bench.seq_lens])} steps" if several else None
-    title = f"What {network(bench.spec)} costs, {'forward and backward' if bench.grad else 'forward'}"
+    title = f"What {network_in_words(bench.spec)} costs, {'forward and backward' if bench.grad else 'forward'}"
+    dtypes = " and ".join(dict.fromkeys(each.dtype for each in bench.timings))
+    run = f"on {bench.device_name} in {dtypes}, {counted(bench.threads, 'thread')}"
     return [
         Grid(title, (*columns, Column("time")), tuple(rows)),
         Sentence("Sizes", sizes_in_words(bench.spec, steps)),
-        *_meanings(bench),
+        _meanings(bench),
         *_growth(bench),
         *_compiling(bench),
         *_messages(bench),
         Sentence("Verdict", f"{_verdict(bench)}.", {"steady": "good", "noisy": None}.get(bench.verdict, "bad")),
         *_unseen(bench),
         *_busy(bench),
-        Sentence("Run", _run(bench)),
+        Sentence("Run", f"{run}, {back_ends_in_words(bench.back_ends)}, torch {bench.torch_version}."),
         Sentence("Rerun", bench.rerun, verbatim=True),
     ]
 
@@ -96,45 +95,39 @@ def _spread(timing: Timing) -> str:
     return f"{_figure(100 * timing.iqr / timing.median)} %"
 
 
-def _meanings(bench: Bench) -> Page:
-    several = len(bench.seq_lens) > 1
-    together = "" if bench.spec.unbatched else ", which all sequences of the batch take together"
-    at = " at the same L" if several else ""
-    ratio = f"Ratio: to {bench.baseline}{at}; ~ where noise makes it rough, or it cannot be told from 1."
-    if not any(bench.ratio(each) for each in bench.timings):
-        ratio = f"Ratio: none, since {bench.baseline} was not timed."
-    text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. {ratio}"
-    if several:
-        text += " Growth: to the row above."
-    text += " Peak: memory that a call takes on top of weights and input"
-    if any(each.peak_bytes is None for each in bench.measured):
-        text += f", of at most {thousands(MOST_WATCHED_STEPS)} steps in all layers and directions"
-    text += "."
-    return [Sentence("Median", text)]
-
-
-def _growth(bench: Bench) -> Page:
-    """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
-    names = dict.fromkeys(each.typed for each in bench.timings)
-    grown = [f"{name} {_times(growth)}" for name in names if (growth := bench.growth_in_all(name))]
-    if not grown:
-        return []
-    first, last = bench.seq_lens[0], bench.seq_lens[-1]
-    lengths = f"from L = {thousands(first)} to {thousands(last)}, x {_figure(last / first)} the steps"
-    return [Sentence("Growth", f"{lengths}: {', '.join(grown)}.")]
-
-
 def _times(growth: Growth) -> str:
     return f"{'~' if growth.noisy else ''}x {_figure(growth.times)}"
 
 
+def _meanings(bench: Bench) -> Sentence:
+    """What the columns mean."""
+    several = len(bench.seq_lens) > 1
+    together = "" if bench.spec.unbatched else ", which all sequences of the batch take together"
+    at = " at the same L" if several else ""
+    ratio = f"to {bench.baseline}{at}; ~ where noise makes it rough, or it cannot be told from 1"
+    if not any(bench.ratio(each) for each in bench.timings):
+        ratio = f"none, since {bench.baseline} was not timed"
+    text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. Ratio: {ratio}."
+    text += " Growth: to the row above." if several else ""
+    text += " Peak: memory that a call takes on top of weights and input"
+    if any(each.peak_bytes is None for each in bench.measured):
+        text += f", of at most {thousands(MOST_WATCHED_STEPS)} steps in all layers and directions"
+    return Sentence("Median", f"{text}.")
+
+
+def _growth(bench: Bench) -> Page:
+    """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
+    grown = [f"{name} {_times(each)}" for name in _names(bench.timings) if (each := bench.growth_in_all(name))]
+    first, last = bench.seq_lens[0], bench.seq_lens[-1]
+    lengths = f"from L = {thousands(first)} to {thousands(last)}, x {_figure(last / first)} the steps"
+    return [Sentence("Growth", f"{lengths}: {', '.join(grown)}.")] if grown else []
+
+
 def _compiling(bench: Bench) -> Page:
-    """What no median holds."""
+    """How long the compiler took, which no median holds."""
     found = [each for each in bench.measured if each.compile_s]
-    at = [f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found]
-    if not found:
-        return []
-    return [Sentence("Compiling", f"took the first call of {found[0].subject} {_in_words(at)}, which is in no median.")]
+    at = _in_words([f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found])
+    return [Sentence("Compiling", f"took the first call of compiled {at}, which is in no median.")] if found else []
 
 
 def _messages(bench: Bench) -> Page:
@@ -143,65 +136,62 @@ def _messages(bench: Bench) -> Page:
     for each in bench.timings:
         if each.message is not None:
             reasons.setdefault((each.typed, each.message), []).append(each)
-    return [
-        Sentence("Not timed", ended(f"{typed}{_where(bench, rows)}: {message}"), "bad")
-        for (typed, message), rows in reasons.items()
-    ]
+    texts = [f"{typed}{_where(bench, rows)}: {message}" for (typed, message), rows in reasons.items()]
+    return [Sentence("Not timed", ended(each), "bad") for each in texts]
 
 
 def _verdict(bench: Bench) -> str:
     """The verdict and why."""
-    untold = [each for each in bench.untold if (ratio := bench.ratio(each)) and ratio.noisy]
-    near = [each for each in bench.untold if each not in untold]
-    also = f"; as far as it shows, {_named(bench, near)} {_are(near)} as fast as {bench.baseline}" if near else ""
+    unsure, near = bench.untold(noisy=True), bench.untold(noisy=False)
+    also = f"; as far as it shows, {_named(bench, near)} as fast as {bench.baseline}" if near else ""
     if bench.verdict == "failed":
         return "failed: nothing was timed"
     if bench.verdict == "steady":
         return f"steady: every spread is below {100 * NOISY:.0f} %{also}"
     worst = max(bench.measured, key=lambda each: each.iqr / each.median)
-    spread = f"the spread of {_named(bench, [worst])} is {_spread(worst)}"
+    spread = f"the spread of {_named(bench, [worst])} {_spread(worst)}"
     mend = "leave the machine alone, or raise --min-time"
     if bench.verdict == "undecided":
-        which = f"whether {_named(bench, untold)} {_are(untold)} slower or faster than {bench.baseline}"
-        return f"too noisy to tell {which}: {spread}; {mend}{also}"
+        whether = f"whether {_named(bench, unsure)} slower or faster than {bench.baseline}"
+        return f"too noisy to tell {whether}: {spread}; {mend}{also}"
     if any(bench.ratio(each) for each in bench.measured if each.typed != bench.baseline):
         spread += ", so that ratios with ~ are rough, but which is faster shows"
     return f"noisy: {spread}; {mend}{also}"
 
 
 def _unseen(bench: Bench) -> Page:
-    """Of somebody's own class people might think that what it gives was looked at."""
-    own = [each for each in dict.fromkeys(each.typed for each in bench.measured) if ":" in each]
-    if not own:
-        return []
+    """Somebody's own class was only timed, which people might take for more."""
+    own = [each for each in _names(bench.measured) if ":" in each]
     compute = "computes" if len(own) == 1 else "compute"
-    return [Sentence("Not asked", f"whether {_in_words(own)} {compute} the same: see rnnscope compare.")]
+    text = f"whether {_in_words(own)} {compute} the same: see rnnscope compare."
+    return [Sentence("Not asked", text)] if own else []
 
 
 def _busy(bench: Bench) -> Page:
-    """What no spread shows: a machine that is as busy in every round."""
+    """A machine that is equally busy in every round shows in no spread."""
     if not bench.busy:
         return []
-    threads = f", and {bench.threads} threads wait for the slowest of them: --threads 1 waits for none"
-    text = f"the machine had {bench.load:.2g} CPUs' work before this began, on {counted(bench.cpus, 'CPU')}"
     slow = ", so that all figures may be too high"
-    return [Sentence("Busy", f"{text}{threads if bench.threads > 1 else slow}.")]
+    if bench.threads > 1:
+        slow = f", and {bench.threads} threads wait for the slowest of them: --threads 1 waits for none"
+    on = f"on {counted(bench.cpus, 'CPU')}{slow}"
+    return [Sentence("Busy", f"the machine had {bench.load:.2g} CPUs' work before this began, {on}.")]
+
+
+def _names(timings: Iterable[Timing]) -> list[str]:
+    """The subjects, each once."""
+    return list(dict.fromkeys(each.typed for each in timings))
 
 
 def _named(bench: Bench, timings: list[Timing]) -> str:
-    """Rows by their subjects, with their lengths where not all of a subject's are meant."""
-    by_name: dict[str, list[Timing]] = {}
-    for each in timings:
-        by_name.setdefault(each.typed, []).append(each)
-    return _in_words([f"{name}{_where(bench, rows)}" for name, rows in by_name.items()])
-
-
-def _are(timings: list[Timing]) -> str:
-    return "is" if len({each.typed for each in timings}) == 1 else "are"
+    """Rows by their subjects, with their lengths unless all are meant, and the verb: "cells at L = 3 is"."""
+    rows = {name: [each for each in timings if each.typed == name] for name in _names(timings)}
+    subjects = _in_words([f"{name}{_where(bench, every)}" for name, every in rows.items()])
+    return f"{subjects} {'is' if len(rows) == 1 else 'are'}"
 
 
 def _where(bench: Bench, timings: list[Timing]) -> str:
-    """At which lengths, where it is not at all of them."""
+    """At which lengths, unless it is at all of them."""
     if len(timings) == len(bench.seq_lens):
         return ""
     lengths = [thousands(each.seq_len) for each in timings]
@@ -210,18 +200,13 @@ def _where(bench: Bench, timings: list[Timing]) -> str:
     return f" at L = {_in_words(lengths)}"
 
 
-def _run(bench: Bench) -> str:
-    dtypes = " and ".join(dict.fromkeys(each.dtype for each in bench.timings))
-    on = back_ends_in_words(bench.back_ends)
-    threads = counted(bench.threads, "thread")
-    return f"on {bench.device_name} in {dtypes}, {threads}, {on}, torch {bench.torch_version}."
-
-
 def _in_words(words: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+    *first, last = words or [""]
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def document_of_bench(bench: Bench) -> dict[str, Any]:
+    """What programs get of a benchmark."""
     return {
         "rows": [timing_record(bench, each) for each in bench.timings],
         "seq_lens": list(bench.seq_lens),
@@ -237,17 +222,18 @@ def document_of_bench(bench: Bench) -> dict[str, Any]:
 
 
 def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:
-    """One row; null where it was not measured."""
+    """One row; figures are None if it was not measured."""
     measured, ratio, growth = timing.measured, bench.ratio(timing), bench.growth(timing)
+    p25, median, p75 = timing.quartiles if measured else (None, None, None)
     return {
         "subject": timing.subject,
         "device": timing.device,
         "dtype": timing.dtype,
         "seq_len": timing.seq_len,
-        "median_s": timing.median if measured else None,
+        "median_s": median,
         "iqr_s": timing.iqr if measured else None,
-        "p25_s": timing.p25 if measured else None,
-        "p75_s": timing.p75 if measured else None,
+        "p25_s": p25,
+        "p75_s": p75,
         "noisy": timing.noisy if measured else None,
         "blocks": len(timing.times),
         "runs": timing.runs,
