@@ -19,7 +19,7 @@ from rnnscope.files.tensors import read_file
 from rnnscope.network.cells import cell_name
 from rnnscope.network.costs import free_bytes, human_bytes, parameter_count
 from rnnscope.network.shapes import Shape, parameters
-from rnnscope.network.weights import Weights, dtype_name, first_nonfinite
+from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
 from rnnscope.spec.spec import DTYPES, Spec
 
 if TYPE_CHECKING:
@@ -449,6 +449,6 @@ def _check_numbers(group: Group, weights: Weights) -> str:
             f"its weights need {human_bytes(needed)} of memory, and {human_bytes(free)} is free", "free some"
         )
     for name, each in weights.items():
-        if (at := first_nonfinite(each)) is not None:
+        if (at := nonfinite_index(each)) is not None:
             raise RnnscopeError(f"{group.names[name]} holds NaN or infinity, first at {at}", "save finite weights")
     return dtype_name(weights[first])

@@ -17,7 +17,7 @@ from rnnscope.subjects.builtin import valid_region
 from rnnscope.verdict.bounds import Bound, greatest, index_of, walked
 from rnnscope.verdict.problem import Tensors
 
-PIECE = 2**20
+ELEMENTS_AT_ONCE = 2**20
 """Elements taken at a time, so that the figures of a large tensor need no more memory than those of a small one."""
 
 
@@ -68,10 +68,10 @@ def difference(
             flat_expected[places.to(flat_expected.device)],
             len(places),
         )
-    chunks = zip(torch.split(flat, PIECE), torch.split(flat_expected, PIECE), strict=True)
+    chunks = zip(torch.split(flat, ELEMENTS_AT_ONCE), torch.split(flat_expected, ELEMENTS_AT_ONCE), strict=True)
     parts = [_piece(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
     worst = max(range(len(parts)), key=lambda number: nan_last(parts[number].max_abs))
-    at = worst * PIECE + parts[worst].worst
+    at = worst * ELEMENTS_AT_ONCE + parts[worst].worst
     mismatched = sum(part.mismatched for part in parts)
     return Difference(
         name,

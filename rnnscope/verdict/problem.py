@@ -62,7 +62,7 @@ def draw_problem(
     """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
     state, blocks = (given.state, torch.split(given.x, BLOCK, time_of(exact))) if given else draw_blocks(exact)
-    x = joined((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
+    x = joined((rounded(each, dtypes) for each in blocks), exact, smallest_dtype(dtypes))
     return Problem(
         exact,
         rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
@@ -190,7 +190,7 @@ def rounded_weights(weights: Weights, dtypes: tuple[str, ...]) -> Weights:
     return {name: rounded(each, dtypes) for name, each in weights.items()}
 
 
-def smallest(dtypes: tuple[str, ...]) -> torch.dtype:
+def smallest_dtype(dtypes: tuple[str, ...]) -> torch.dtype:
     """The dtype in which numbers that all of these can say take the least memory."""
     dtype: torch.dtype = getattr(torch, min(dtypes, key=DTYPES.__getitem__))
     return dtype
