@@ -241,10 +241,15 @@ def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, B
     return found
 
 
-def all_within(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> bool:
-    """Whether every tensor is within one of ever wider bounds."""
+def distance_within(spec: Spec, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> float | None:
+    """The greatest difference of two runs, or None where shapes differ or a tensor is within none of the bounds."""
+    if any(actual[name].shape != each.shape for name, each in expected.items()):
+        return None
+    errors = distances(spec, actual, expected)
     figures = _figures(spec, errors)
-    return all(_holds(bound, name, figures[name]) for name, bound in settled(spec, errors, bounds).items())
+    if not all(_holds(bound, name, figures[name]) for name, bound in settled(spec, errors, bounds).items()):
+        return None
+    return max(each.max().item() for each in figures.values())
 
 
 def _figures(spec: Spec, errors: Tensors) -> Tensors:
