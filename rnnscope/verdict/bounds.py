@@ -159,9 +159,7 @@ def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     """A view of y, or of a layer's y, as it is walked: (L, D, N, H_out), or without N. Others: (1, 1, …)."""
     if not name.startswith("y"):
         return tensor[None, None]
-    time = time_of(spec)
-    split = tensor.view(*tensor.shape[:-1], spec.directions, -1)
-    return split.movedim((time, -2), (0, 1))
+    return tensor.view(*tensor.shape[:-1], spec.directions, -1).movedim((time_of(spec), -2), (0, 1))
 
 
 def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
@@ -191,8 +189,8 @@ class _RandomRounding(TorchFunctionMode):
     def __init__(self, unit: float, generator: torch.Generator) -> None:
         super().__init__()
         self._unit, self._generator = unit, generator
-        self._signs = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
-        self._signs.mul_(2).sub_(1)
+        coins = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
+        self._signs = 2 * coins - 1
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))

@@ -219,10 +219,6 @@ def layer_by_layer(take: Walker = walk, feed: Callable[[Tensor, State], Tensor] 
     return walker
 
 
-def one_step_late(y: Tensor, initial: State) -> Tensor:
-    return torch.cat((initial[0], y[:-1]))
-
-
 def not_flipped_back(layers: Layers, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
     y, last = walk(layers, x, initial, real)
     forward, backward = y.chunk(2, -1)
@@ -233,10 +229,6 @@ def fed_forward(layers: Layers, x: Tensor, initial: State, real: Tensor | None) 
     ways = [walk([[step]], x, tuple(each[d : d + 1] for each in initial), real) for d, step in enumerate(layers[0])]
     halves, last = zip(*ways, strict=True)
     return torch.cat(halves, -1), tuple(map(torch.cat, zip(*last, strict=True)))
-
-
-def lengths_ignored(layers: Layers, x: Tensor, initial: State, real: Tensor, between: None) -> tuple[Tensor, State]:
-    return walk(layers, x, initial, None, between)
 
 
 def batch_and_time_swapped(
@@ -307,7 +299,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
               formula=too_early),
     Deviation("layer fed by the previous step",
               "feeds each layer the h that the layer below had a step before; torch feeds it the h of the same step",
-              lambda spec: spec.num_layers > 1 and not spec.bidirectional, walker=layer_by_layer(feed=one_step_late)),
+              lambda spec: spec.num_layers > 1 and not spec.bidirectional,
+              walker=layer_by_layer(feed=lambda y, initial: torch.cat((initial[0], y[:-1])))),
     Deviation("backward outputs not flipped back",
               "leaves the backward half of y in the order in which it was walked; torch puts it in the order of time",
               is_bidirectional, walker=layer_by_layer(not_flipped_back)),
@@ -328,6 +321,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("batch and time swapped", "walks along N instead of L", can_swap_batch_and_time,
               walker=batch_and_time_swapped),
     Deviation("lengths ignored", "walks on through the padding; torch stops at each item's own end",
-              lambda spec: spec.lengths is not None and min(spec.lengths) < spec.seq_len, walker=lengths_ignored),
+              lambda spec: spec.lengths is not None and min(spec.lengths) < spec.seq_len,
+              walker=lambda layers, x, initial, real, between: walk(layers, x, initial, None, between)),
 )
 # fmt: on

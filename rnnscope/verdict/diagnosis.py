@@ -155,6 +155,6 @@ def _parts_at_once(start: Evidence) -> bool:
 def rich_probe(problem: Problem, spec: Spec) -> Problem:
     """The same network on an input that shows more: four steps of four items, and a random h0."""
     lengths = spec.lengths and (4, 2, 3, 1)
-    rich = replace(problem.spec, seq_len=4, batch_size=4, unbatched=False, lengths=lengths, h0="random")
+    rich = replace(problem.spec, seq_len=4, batch_size=4, lengths=lengths, unbatched=False, h0="random")
     rich = replace(rich, batch_first=spec.batch_first)
     return draw_problem(rich, problem.dtypes, problem.cotangents is not None, problem.weights)

@@ -282,9 +282,7 @@ def margin(spec: Spec, name: str, error: Tensor, bound: Tensor, wide: Tensor) ->
     view = walked(spec, name, error)
     figures = greatest(view)
     bound, wide = bound.expand_as(figures), wide.expand_as(figures)
-    ratio = shares(figures, bound)
-    if not wide.all():
-        ratio = torch.where(wide, -1.0, ratio)
+    ratio = torch.where(wide & ~wide.all(), -1.0, shares(figures, bound))
     step, direction = divmod(int(ratio.argmax()), ratio.shape[1])
     there = view[step, direction]
     place = flat_index(int(there.abs().argmax()), tuple(there.shape))

@@ -23,7 +23,7 @@ from rnnscope.network.equations import gates_of
 from rnnscope.network.shapes import Place, in_order
 from rnnscope.network.weights import Weights
 from rnnscope.spec.question import Tolerance
-from rnnscope.subjects.builtin import layer_weights, valid_region, valid_steps
+from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
@@ -116,15 +116,12 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
 
 
 def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], T]) -> T | None:
-    """What is seen where each layer is run by itself.
-
-    None in a network of one layer, and where a side cannot be built with one, as somebody's own class.
-    """
+    """What is seen where each layer is run by itself; None where there is one, or where a side cannot do that."""
     if problem.spec.num_layers == 1 or not (evidence.left.has_layers and evidence.right.has_layers):
         return None
     try:
         return look(Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers))
-    except RnnscopeError as error:
+    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
         if is_out_of_memory(error):
             raise
         return None
@@ -180,7 +177,7 @@ def _place(
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
-    """By what places are sorted in the order of cause, of single steps too."""
+    """A key that sorts places in the order of cause, of single steps too."""
     return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
 
 
@@ -209,10 +206,6 @@ class HeatMap:
     whole: bool
 
 
-ByLayer = dict[int, Tensor]
-"""What goes up from each layer that is seen: (L, N, D·H_out), laid out as y is, in float64."""
-
-
 def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     """Where two sides differ in their own arithmetic.
 
@@ -222,12 +215,13 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     problem, sides = evidence.problem, (evidence.left, evidence.right)
     layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.own, sides)))
     left, right = (
-        _by_layer(problem, evidence.own(side), own) for side, own in zip(sides, layers or ({}, {}), strict=True)
+        _going_up(problem, evidence.own(side), own) for side, own in zip(sides, layers or ({}, {}), strict=True)
     )
     whole, ends = len(left) == problem.spec.num_layers, _ends(evidence)
     apart: dict[tuple[int, str | None], Tensor] = {}
     for layer, each in left.items():
-        apart[layer, None] = torch.maximum(_by_step(problem, _apart(problem, right[layer], each)), ends[:, layer])
+        state = walked(problem.spec, "y", right[layer] - each)
+        apart[layer, None] = torch.maximum(_by_step(problem, state), ends[:, layer])
         if whole:
             expected, actual = (
                 _gates(problem, side.own_problem(problem).weights, layer, up)
@@ -244,19 +238,11 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     return HeatMap(tuple(rows), first, whole)
 
 
-def _by_layer(problem: Problem, outputs: Tensors, layers: Tensors) -> ByLayer:
-    """y of the whole run on top, and below it what each layer by itself gives, where that is there."""
+def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, Tensor]:
+    """What goes up from each layer that is seen, in float64: y of the whole run, and of a layer by itself below it."""
     top = problem.spec.num_layers - 1
     below = {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)} if layers else {}
     return below | {top: _exact(outputs["y"])}
-
-
-def _apart(problem: Problem, right: Tensor, left: Tensor) -> Tensor:
-    """A difference of y, or of what goes up, as it is walked: (L, D, N, H_out); 0 behind the ends of packed items."""
-    apart = right - left
-    if problem.spec.lengths is not None:
-        apart = torch.where(valid_region(problem.spec, apart), apart, 0.0)
-    return walked(problem.spec, "y", apart)
 
 
 def _ends(evidence: Evidence) -> Tensor:
@@ -270,13 +256,18 @@ def _ends(evidence: Evidence) -> Tensor:
         apart = (_exact(right[name]) - _exact(left[name])).abs()
         by_item = apart.reshape(spec.num_layers, spec.directions, spec.batch_size, -1).amax(-1)
         for way in range(spec.directions):
-            at = steps[way].expand(spec.num_layers, -1)
-            found[:, way].scatter_reduce_(1, at, by_item[:, way], "amax")
+            found[:, way].scatter_reduce_(1, steps[way].expand(spec.num_layers, -1), by_item[:, way], "amax")
     return found.permute(2, 0, 1)
 
 
 def _by_step(problem: Problem, view: Tensor) -> Tensor:
-    """(L, D): the greatest of each step, over all items; of single steps at their places."""
+    """(L, D): the greatest of each step, over all items; of single steps at their places.
+
+    Args:
+        view: (L, D, N, ·), or without N. What is computed of padding does not count.
+    """
+    if problem.spec.lengths is not None:
+        view = torch.where(valid_steps(problem.spec)[:, None, :, None], view, 0.0)
     if problem.places is None:
         return greatest(view)
     found = view[0].abs().amax(-1).T  # (M, D), the first steps of all items first
@@ -284,7 +275,7 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
-def _gates(problem: Problem, weights: Weights, layer: int, up: ByLayer) -> Tensors:
+def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
     x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
@@ -292,7 +283,7 @@ def _gates(problem: Problem, weights: Weights, layer: int, up: ByLayer) -> Tenso
     for way, half in enumerate(_time_first(problem, up[layer]).chunk(spec.directions, -1)):
         before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
-            found.setdefault(gate, []).append(_valid(problem, each))
+            found.setdefault(gate, []).append(each)
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
 
 
@@ -308,18 +299,12 @@ def _time_first(problem: Problem, tensor: Tensor) -> Tensor:
 
 
 def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
-    """The states before each step: (L, N, H_out), of the states after it."""
+    """The states before each step, from those after it: (L, N, H_out)."""
     first = h0.reshape(1, *y.shape[1:])
     if not way:
         return torch.cat((first, y[:-1]))
     later = torch.cat((y[1:], first))
     if problem.spec.lengths is None:
         return later
-    real = valid_steps(problem.spec)
-    has_later = torch.cat((real[1:], torch.zeros_like(real[:1]))).unsqueeze(-1)
+    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)  # the last row may say so: h0 stands there anyway
     return torch.where(has_later, later, first)
-
-
-def _valid(problem: Problem, gate: Tensor) -> Tensor:
-    """Without what is computed of padding."""
-    return gate if problem.spec.lengths is None else torch.where(valid_steps(problem.spec).unsqueeze(-1), gate, 0.0)
