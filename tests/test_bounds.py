@@ -93,8 +93,7 @@ def test_every_operation_of_a_step_is_rounded() -> None:
 
 
 def bounds(spec: Spec, arithmetic: str | None = None) -> list[dict[str, Tensor]]:
-    bounds = Bounds(problem(spec))
-    found = bounds.function() if arithmetic is None else bounds.precision(arithmetic)
+    found = Bounds(problem(spec)).precision(arithmetic or "float64")
     return [each.figures for each in found]
 
 

@@ -113,7 +113,7 @@ def test_nan_and_infinity_are_never_the_same(actual: float, expected: float) -> 
 
 
 def test_nan_is_the_greatest_difference_wherever_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(differences, "PIECE", 2)
+    monkeypatch.setattr(differences, "ELEMENTS_AT_ONCE", 2)
     for place in range(5):
         actual = [9.0] * 5
         actual[place] = NAN
@@ -128,7 +128,7 @@ def test_figures_do_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch, ch
     expected = torch.randn(2, 3, 4, generator=generator)
     actual = expected + 1e-3 * torch.randn(2, 3, 4, generator=generator)
     whole = difference("y", actual, expected, Tolerance(0.0, 1e-3, given=True))
-    monkeypatch.setattr(differences, "PIECE", chunk)
+    monkeypatch.setattr(differences, "ELEMENTS_AT_ONCE", chunk)
     assert difference("y", actual, expected, Tolerance(0.0, 1e-3, given=True)) == whole
     assert whole.max_abs == (actual.double() - expected.double()).abs().max().item()
 

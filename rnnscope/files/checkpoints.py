@@ -18,7 +18,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.tensors import read_file
 from rnnscope.network.costs import check_free, parameter_count
 from rnnscope.network.shapes import Shape, parameters
-from rnnscope.network.weights import Weights, dtype_name, first_nonfinite
+from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
 from rnnscope.spec.spec import DTYPES, Spec
 
 
@@ -324,7 +324,7 @@ def _check_numbers(group: Group, weights: Weights) -> None:
     # A small tensor may be stretched to any size.
     check_free(8 * sum(each.numel() for each in weights.values()), "its weights need", "free some")
     for name, each in weights.items():
-        if (at := first_nonfinite(each)) is not None:
+        if (at := nonfinite_index(each)) is not None:
             raise RnnscopeError(f"{group.names[name]} holds NaN or infinity, first at {at}", "save finite weights")
 
 

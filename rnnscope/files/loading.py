@@ -26,7 +26,7 @@ from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, has_own_numbers
 from rnnscope.files.tensors import ABOUT, read_file, writing
-from rnnscope.network.weights import Input, Weights, dtype_name, first_nonfinite, input_of, sizes_of
+from rnnscope.network.weights import Input, Weights, dtype_name, input_of, nonfinite_index, sizes_of
 from rnnscope.spec.flags import Switch
 from rnnscope.spec.options import RECORDED, Sources
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
@@ -82,7 +82,7 @@ def recording(file: str, content: Any) -> Recording:
                 raise RnnscopeError(f"{file}: lengths must be whole numbers in one dim, and is {dtype}")
         elif dtype not in DTYPES:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
-        elif name not in OUTPUTS and (at := first_nonfinite(each)) is not None:
+        elif name not in OUTPUTS and (at := nonfinite_index(each)) is not None:
             raise RnnscopeError(
                 f"{file}: {name} holds NaN or infinity, first at {at}", "record an input that is finite"
             )

@@ -38,7 +38,7 @@ def dtype_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def first_nonfinite(tensor: Tensor) -> list[int] | None:
+def nonfinite_index(tensor: Tensor) -> list[int] | None:
     """Where NaN or infinity first stands; None where all numbers are finite."""
     finite = tensor.isfinite()
     found: list[list[int]] = [] if bool(finite.all()) else (~finite).nonzero()[:1].tolist()

@@ -31,8 +31,8 @@ TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1
 
 
 def nan_last(value: float) -> tuple[bool, float]:
-    """A key under which NaN is greater than every number."""
-    return math.isnan(value), value
+    """A key under which every NaN is the same, and greater than every number."""
+    return (True, 0.0) if math.isnan(value) else (False, value)
 
 
 @dataclass(frozen=True)

@@ -1,35 +1,36 @@
 """How far rounding may move what a network gives, measured on this very network and input, tensor by tensor.
 
 Nothing is a guessed tolerance. R is the reference: the equations in float64. u is the greatest relative error of one
-rounding (UNITS). A figure of a tensor is its greatest element; of y, up to each step in the order in which it is
-walked, so that a late step that is large does not hide an early one.
+rounding (UNITS). The figure of a tensor is its greatest magnitude. y has one for each step: the greatest up to there,
+in the order in which it is walked. So a late step that is large does not hide an early one.
 
     same function?     32 · max(δ(2^-53), 2^-53 · max|R|)
     as well as u lets? 8 · max(δ(u), e(u), 2 · u · max|R|) + 4 · (smallest number above 0 of the dtype)
 
-δ(u) is how far R moves when every number is rounded at random: each entry of x, h0, c0, weights and biases, and the
-result of every operation of every step, is multiplied by 1 ± u. It is the greatest over a few such runs: small where
-the network contracts, and large where it is chaotic. Rounding what goes in alone would be too little: it misses the
-drift of a network that accumulates, and 1 - z where z is near 1. (Random rounding is D. S. Parker's Monte Carlo
-arithmetic, 1997.) e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each
-maximum, the floor, costs nothing: the others are computed only where it does not decide, the cheaper before the dearer.
+δ(u) is how far R moves when every number is rounded at random. Each entry of x, h0, c0, weights and biases, and the
+result of every operation of every step, is multiplied by 1 ± u. δ(u) is the greatest over a few such runs: small where
+the network contracts, large where it is chaotic. Rounding only what goes in would be too little: it misses the drift of
+a network that accumulates, and 1 - z where z is near 1. Random rounding is D. S. Parker's Monte Carlo arithmetic, 1997.
 
-The gradient of a parameter is a sum over all n steps of all items, in whichever order; as rounding adds up in a sum,
-its floor is √n · u · max|R| where that is more. (0.3 to 0.7 · √n · u · max|R| were measured, for n up to 32,000.)
+e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs
+nothing. The other terms are computed only where the floor does not decide, the cheaper one first.
+
+The gradient of a parameter is a sum over all n steps of all items, in any order. Rounding adds up in a sum, so that its
+floor is √n · u · max|R| where that is more. (0.3 to 0.7 · √n · u · max|R| were measured, for n up to 32,000.)
 
 In float64 the second question is the first one: the reference is no more exact than a side.
 
-A bound over a tenth of max|R| is too wide: chaos has set in, so that being within it says nothing, nor being a little
-over it, since runs that are one rounding apart come to it a few steps sooner or later.
+A bound over a tenth of max|R| is too wide, since chaos has set in. Being within it says nothing. Being a little over it
+says nothing either: runs that are one rounding apart come to it a few steps sooner or later.
 
-32 and 8 are what calibration needs, with room to spare: `tests/benchmarks/calibration.py` runs random correct pairs,
-none of which may be over, and random deviations, all of which must be; its figures stand in the README.
+32 and 8 are what calibration needs, with room to spare. `tests/benchmarks/calibration.py` runs random correct pairs, of
+which none may be over, and random deviations, which all must be. Its figures stand in the README.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property, partial, reduce
 from typing import Any
 
 import torch
@@ -51,27 +52,29 @@ UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 
 """Half the distance from 1 to the next number of each arithmetic."""
 
 SIGNS = 65_537
-"""Random signs that are drawn for a run, and taken from a random place on by each operation: drawing takes longer than
-computing. A prime, so that they fall out of step with every size."""
+"""Random signs that are drawn once for a run. Each operation takes them from a random place on, since drawing takes
+longer than computing. A prime number, so that they fall out of step with every size."""
 
 FUNCTION_FACTOR = 32.0
 PRECISION_FACTOR = 8.0
 TOO_WIDE = 0.1
 
 DRAWS = (2, 8)
-"""Randomly rounded runs: two, and where those do not decide, eight, since signs can cancel by chance."""
+"""Randomly rounded runs: two, and eight where two do not decide, since signs can cancel by chance."""
 
 
 @dataclass(frozen=True)
 class Bound:
     """How far each tensor may be off: (L, D) of y, (1, 1) of others.
 
-    plus: what is added for numbers near 0. measured: whether randomly rounded runs are in it.
+    plus: what is added for numbers near 0. is_floor: whether no run was needed for it. measured: whether randomly
+    rounded runs are in it.
     """
 
     figures: Tensors
     plus: float
-    measured: bool
+    is_floor: bool = False
+    measured: bool = False
 
     def of(self, name: str) -> Tensor:
         """The bound of one tensor; padding is 0 in the reference, and may be nothing else."""
@@ -97,38 +100,27 @@ class Bounds:
         """R: the equations in float64 on the CPU."""
         return self._solve(self._equations)
 
-    def function(self) -> Iterator[Bound]:
-        """Ever wider bounds under which two runs in float64 are the same function."""
-        unit = UNITS["float64"]
-        figures = self._floor(unit, 1.0)
-        yield _bound(figures, FUNCTION_FACTOR, measured=False)
-        for draws in DRAWS:
-            figures = _greatest(figures, *self._spread(unit, draws))
-            yield _bound(figures, FUNCTION_FACTOR, measured=True)
-
     def precision(self, arithmetic: str) -> Iterator[Bound]:
-        """Ever wider bounds within which a run in an arithmetic is from the reference."""
-        if arithmetic == "float64":
-            yield from self.function()
-            return
+        """Ever wider bounds for the distance of a run in an arithmetic from the reference.
+
+        Those of float64 are also the bounds under which two runs in float64 are the same function.
+        """
         unit, dtype = UNITS[arithmetic], "float32" if arithmetic == "tf32" else arithmetic
-        info = torch.finfo(getattr(torch, dtype))
-        smallest = 4 * info.smallest_normal * info.eps
-        figures = self._floor(unit, 2.0)
-        yield _bound(figures, PRECISION_FACTOR, measured=False, plus=smallest)
-        figures = _greatest(figures, self._error(dtype))
-        yield _bound(figures, PRECISION_FACTOR, measured=False, plus=smallest)
+        info, is_exact = torch.finfo(getattr(torch, dtype)), arithmetic == "float64"
+        factor, plus = (FUNCTION_FACTOR, 0.0) if is_exact else (PRECISION_FACTOR, 4 * info.smallest_normal * info.eps)
+        figures = self._floor(unit, 1.0 if is_exact else 2.0)
+        yield _bound(figures, factor, plus, is_floor=True)
+        if not is_exact:
+            figures = _greatest(figures, self._error(dtype))
+            yield _bound(figures, factor, plus)
         for draws in DRAWS:
             figures = _greatest(figures, *self._spread(unit, draws))
-            yield _bound(figures, PRECISION_FACTOR, measured=True, plus=smallest)
+            yield _bound(figures, factor, plus, measured=True)
 
     def too_wide(self, name: str, bound: Bound) -> Tensor:
-        """(L, D), or (1, 1): where the bound is too wide for being within it, or over it, to say anything."""
-        return bound.of(name) > TOO_WIDE * self.magnitude(name).max() + bound.plus
-
-    def magnitude(self, name: str) -> Tensor:
-        """The greatest magnitude of the reference: (L, D) of y, (1, 1) of others; 0 of the padding."""
-        return self._magnitudes.get(name, torch.zeros(1, 1, device="cpu"))
+        """(L, D), or (1, 1): where a bound is too wide to say anything. Chaos does not widen the floor."""
+        magnitude = self._magnitudes[name].max() if name in self._magnitudes else 0.0
+        return (bound.of(name) > TOO_WIDE * magnitude + bound.plus) & (not bound.is_floor)
 
     def _floor(self, unit: float, roundings: float) -> Tensors:
         summed = max(roundings, math.sqrt(real_steps(self.problem.spec)))
@@ -167,9 +159,7 @@ def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     """A view of y, or of a layer's y, as it is walked: (L, D, N, H_out), or without N. Others: (1, 1, …)."""
     if not name.startswith("y"):
         return tensor[None, None]
-    time = time_of(spec)
-    split = tensor.view(*tensor.shape[:-1], spec.directions, -1)
-    return split.movedim((time, -2), (0, 1))
+    return tensor.view(*tensor.shape[:-1], spec.directions, -1).movedim((time_of(spec), -2), (0, 1))
 
 
 def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
@@ -199,8 +189,8 @@ class _RandomRounding(TorchFunctionMode):
     def __init__(self, unit: float, generator: torch.Generator) -> None:
         super().__init__()
         self._unit, self._generator = unit, generator
-        self._signs = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
-        self._signs.mul_(2).sub_(1)
+        coins = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
+        self._signs = 2 * coins - 1
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -217,7 +207,7 @@ class _RandomRounding(TorchFunctionMode):
 
 
 _OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})
-"""Those that round, by the names under which torch hands them to a mode; the others move numbers about."""
+"""The operations that round, by the names that torch gives to a mode. All others only move numbers about."""
 
 
 def _randomly_rounded(
@@ -238,13 +228,11 @@ def _randomly_rounded(
     return equations(spec, weights, given, around=around)
 
 
-def _bound(figures: Tensors, factor: float, measured: bool, plus: float = 0.0) -> Bound:
-    # What overflows has no bound, and is not to be taken for a NaN that a side gave.
-    return Bound({name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}, plus, measured)
+def _bound(figures: Tensors, factor: float, plus: float, is_floor: bool = False, measured: bool = False) -> Bound:
+    # What overflows has no bound; a NaN here would look like one that a side gave.
+    widened = {name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}
+    return Bound(widened, plus, is_floor, measured)
 
 
-def _greatest(first: Tensors, *others: Tensors) -> Tensors:
-    found = first
-    for other in others:
-        found = {name: torch.maximum(each, other[name]) for name, each in found.items()}
-    return found
+def _greatest(*figures: Tensors) -> Tensors:
+    return {name: reduce(torch.maximum, (each[name] for each in figures)) for name in figures[0]}

@@ -22,7 +22,7 @@ from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.figures import OUTPUTS, Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
-from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest
+from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest_dtype
 from rnnscope.verdict.result import Figures
 
 
@@ -39,11 +39,13 @@ def draw_in_chunks(
     problem = Problem(
         exact,
         rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
-        Input(torch.empty(0, dtype=smallest(dtypes), device="cpu"), tuple(rounded(each, dtypes) for each in state)),
+        Input(
+            torch.empty(0, dtype=smallest_dtype(dtypes), device="cpu"), tuple(rounded(each, dtypes) for each in state)
+        ),
         None,
         dtypes,
     )
-    exact_blocks = (rounded(each, dtypes).to(smallest(dtypes)) for each in blocks)
+    exact_blocks = (rounded(each, dtypes).to(smallest_dtype(dtypes)) for each in blocks)
     return problem, cut(exact_blocks, time_of(exact), chunk)
 
 

@@ -1,6 +1,6 @@
 """Are two sides the same function, and does each compute as well as its arithmetic allows? The runs, and the answers.
 
-How far rounding may go is measured in bounds.py; what verdict follows from the figures is verdicts.py's business.
+No verdict is given here.
 """
 
 from collections.abc import Callable
@@ -27,11 +27,11 @@ class Side:
     Args:
         role: left or right.
         subject: its name.
-        spec: with the device and the dtype of its own.
+        spec: with its own device and dtype.
         run: what runs it.
         arithmetic: what its products are rounded to.
         weights: its own, by torch's names, in float64; None where they are the problem's.
-        recorded: whether it only has the outputs of a run, and cannot be run on anything else, nor in float64.
+        recorded: whether it has only the outputs of a run. It cannot run on anything else, nor in float64.
         is_own: whether it is somebody's own network.
         gets_weights: whether it is given weights, which somebody's own class may ignore.
         has_layers: whether each layer can be run by itself.
@@ -68,7 +68,7 @@ class Side:
 
 
 class Evidence:
-    """The runs of one problem, each made when it is first asked for, and the checks that they allow.
+    """The runs of one problem, each made when it is first asked for, and the questions that they answer.
 
     Args:
         solver: `solve`, or one that shows every layer.
@@ -81,7 +81,7 @@ class Evidence:
         self._runs: dict[tuple[Side, str], Tensors] = {}
 
     def against(self, right: Side) -> "Evidence":
-        """The same left side against another right one; what has been run is not run again."""
+        """The same left side against another right one. What has been run is not run again."""
         other = Evidence(self.problem, self.left, right, self._solver)
         other.bounds, other._own_bounds, other._runs = self.bounds, self._own_bounds, dict(self._runs)
         for name in self.__dict__.keys() & {"by_steps", "beginning"}:  # those that were asked for
@@ -93,7 +93,7 @@ class Evidence:
         return self._run(side, side.spec.dtype)
 
     def exact(self, side: Side) -> Tensors:
-        """What a side gives in float64, on its own device; what was recorded, where it was."""
+        """What a side gives in float64, on its own device; of a recorded side what was recorded."""
         return self._run(side, side.spec.dtype if side.recorded else "float64")
 
     def _run(self, side: Side, dtype: str) -> Tensors:
@@ -124,80 +124,65 @@ class Evidence:
 
     def same_function(self) -> Check:
         """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
-
-        def ask(of: "Evidence") -> Check:
-            used = function_arithmetic(of.left, of.right)
-            return of.check(used, of.exact(of.right), of.exact(of.left), of.bounds)
-
-        return self._decided(ask, loop=True)
+        used = function_arithmetic(self.left, self.right)
+        return self._answer(lambda of: of.check(used, of.exact(of.right), of.bounds, of.left))
 
     def torchs_function(self, side: Side) -> Check:
         """Does a side compute what the reference does with its weights? In float64."""
-
-        def ask(of: "Evidence") -> Check:
-            bounds = of.bounds_of(side)
-            return of.check(function_arithmetic(side), of.exact(side), bounds.reference, bounds)
-
-        return self._decided(ask, loop=True)
+        return self._answer(lambda of: of.check(function_arithmetic(side), of.exact(side), of.bounds_of(side)))
 
     def outputs_are_torchs(self, side: Side) -> bool:
-        """Whether only gradients differ, if anything does."""
+        """Whether nothing but gradients may differ from the reference."""
         return all(each.within for each in self.torchs_function(side).margins if each.name in (*OUTPUTS, PADDING))
 
     def precision(self, side: Side, expected: Side | None = None) -> Check:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
-
-        def ask(of: "Evidence") -> Check:
-            bounds = of.bounds_of(side)
-            right = bounds.reference if expected is None else of.exact(expected)
-            return of.check(side.arithmetic, of.own(side), right, bounds)
-
-        return self._decided(ask, loop=False)
+        return self._answer(
+            lambda of: of.check(side.arithmetic, of.own(side), of.bounds_of(side), expected), loop=False
+        )
 
     def about(self, arithmetic: str, side: Side) -> bool:
         """Is what a side gives in float64 as near the reference as another arithmetic would be, and is that near?"""
-
-        def ask(of: "Evidence") -> Check:
-            bounds = of.bounds_of(side)
-            return of.check(arithmetic, of.exact(side), bounds.reference, bounds)
-
-        check = self._decided(ask, loop=True)
+        check = self._answer(lambda of: of.check(arithmetic, of.exact(side), of.bounds_of(side)))
         return check.within and check.decided
 
-    def _decided(self, ask: Callable[["Evidence"], Check], loop: bool) -> Check:
-        """The answer of whole runs, or where rounding decides them, of the first steps and of every step by itself.
+    def _answer(self, ask: Callable[["Evidence"], Check], loop: bool = True) -> Check:
+        """Whole runs answer; where rounding decides them, the first steps and every step by itself.
 
         Args:
-            loop: whether to ask the first steps, which rounding does not yet decide and in which the loop shows.
+            loop: whether to ask the first steps, in which the loop shows and rounding does not yet decide.
         """
         check, part = ask(self), self
-        by_itself = self.problem.places is not None or self.problem.spec.seq_len == 1
-        if check.decided or by_itself or not (self.left.has_steps and self.right.has_steps):
+        single = self.problem.places is not None or self.problem.spec.seq_len == 1
+        if check.decided or single or not (self.left.has_steps and self.right.has_steps):
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
             part = part.beginning
             check = ask(part)
         count = part.problem.spec.seq_len if loop else 0
-        return replace(check if not check.within else ask(self.by_steps), whole_steps=count)
+        return replace(ask(self.by_steps) if check.within else check, whole_steps=count)
 
-    def check(self, used: str, actual: Tensors, expected: Tensors, bounds: Bounds) -> Check:
-        """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it."""
-        problem, errors = self.problem, distances(self.problem.spec, actual, expected)
-        margins = []
-        for name, found in settled(problem.spec, errors, bounds.precision(used)).items():
-            bound, wide = found.bound.of(name), bounds.too_wide(name, found.bound)
-            here = margin(problem.spec, name, errors[name], bound, wide & (not found.is_floor))
-            margins.append(replace(here, index=_index_in_whole(problem, name, here.index)))
+    def check(self, used: str, actual: Tensors, bounds: Bounds, by: Side | None = None) -> Check:
+        """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it.
+
+        Args:
+            by: the side whose run in float64 is expected; the reference when None.
+        """
+        problem, margins = self.problem, []
+        errors = distances(problem.spec, actual, bounds.reference if by is None else self.exact(by))
+        for name, bound in settled(problem.spec, errors, bounds.precision(used)).items():
+            found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
+            margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
         return Check(used, tuple(margins), single_steps=problem.places is not None)
 
 
 def function_arithmetic(*sides: Side) -> str:
-    """In what the function of sides is asked for: in float64, or as it was recorded."""
+    """The arithmetic in which the function of sides is asked for: float64, or that of a recording."""
     return next((side.arithmetic for side in sides if side.recorded), "float64")
 
 
 def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
-    """Where every step is taken by itself: (step, item, unit) in x and y, (step, row, item, unit) in states."""
+    """The index of a single step: (step, item, unit) in x and y, (step, row, item, unit) in states."""
     if problem.places is None or name not in ("x", "y", "h0", "c0", "h", "c"):
         return index
     row, place, unit = index

@@ -17,8 +17,19 @@ from rnnscope.subjects.builtin import valid_region
 from rnnscope.verdict.bounds import Bound, greatest, index_of, walked
 from rnnscope.verdict.problem import Tensors
 
-PIECE = 2**20
-"""Elements taken at a time, so that the figures of a large tensor need no more memory than those of a small one."""
+OUTPUTS = ("y", "h", "c")
+
+PADDING = "y padding"
+"""The part of a packed y behind the ends of its items."""
+
+ELEMENTS_AT_ONCE = 2**20
+"""The figures of a large tensor are taken in pieces, so that they need no more memory than those of a small one."""
+
+HOPELESS = 100.0
+"""An error that is so many times over a measured bound is over every wider one: no more runs are spent on it."""
+
+EARLY, HOPELESS_EARLY = 4, 1e10
+"""In so few steps no network carries a rounding so many times over the floor: not even the first run is spent on it."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +39,8 @@ class Difference:
     max_abs: greatest |right − left|. max_rel: greatest |right − left| / |left|; where both are 0 it is 0, and where
     only the expected value is 0 it is infinite. max_ulp: greatest distance in representable numbers of the dtype.
     worst_index: where |right − left| is greatest. mismatched: elements over the tolerance, out of `total`. nonfinite:
-    elements that are NaN or infinite on either side; they are never the same, not even as their like. Where there are
-    any, max_ulp is NaN, and max_abs and max_rel are NaN or infinite. All figures are None when `right_shape` differs
-    from `shape`.
+    elements that are NaN or infinite on either side, and never the same. Where there are any, max_ulp is NaN, and
+    max_abs and max_rel are NaN or infinite. All figures are None where `right_shape` differs from `shape`.
     """
 
     name: str
@@ -50,59 +60,43 @@ class Difference:
 def difference(
     name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance, where: Tensor | None = None
 ) -> Difference:
-    """The figures of one output; tensors of any shape and at least one element.
+    """The figures of one output: tensors of any shape with at least one element.
 
-    Where they have two dtypes they have no ULP in common: it is None, and they are never identical.
+    Tensors of two dtypes have no ULP in common: max_ulp is None, and they are never identical.
 
     Args:
-        where: in the shape of both, True at the elements that are compared, on the CPU; all of them when None.
+        where: in the shape of both, on the CPU: True at the elements that are compared; None compares all.
     """
-    shape, right_shape, total = tuple(expected.shape), tuple(actual.shape), expected.numel()
+    shape, right_shape, places = tuple(expected.shape), tuple(actual.shape), None
     if shape != right_shape:
-        return Difference(name, shape, right_shape, total)
-    flat, flat_expected, places = actual.detach().flatten(), expected.detach().flatten(), None
+        return Difference(name, shape, right_shape, expected.numel())
+    right, left = actual.detach().flatten(), expected.detach().flatten()
     if where is not None:
         places = where.flatten().nonzero().squeeze(1)
-        flat, flat_expected, total = (
-            flat[places.to(flat.device)],
-            flat_expected[places.to(flat_expected.device)],
-            len(places),
-        )
-    chunks = zip(torch.split(flat, PIECE), torch.split(flat_expected, PIECE), strict=True)
-    parts = [_piece(a.cpu(), e.cpu(), tolerance) for a, e in chunks]
-    worst = max(range(len(parts)), key=lambda number: nan_last(parts[number].max_abs))
-    at = worst * PIECE + parts[worst].worst
-    mismatched = sum(part.mismatched for part in parts)
-    return Difference(
-        name,
-        shape,
-        right_shape,
-        total,
-        max_abs=parts[worst].max_abs,
-        max_rel=max((part.max_rel for part in parts), key=nan_last),
-        max_ulp=max((part.max_ulp for part in parts), key=nan_last) if actual.dtype == expected.dtype else None,
-        worst_index=flat_index(at if places is None else int(places[at]), shape),
-        mismatched=mismatched,
-        nonfinite=sum(part.nonfinite for part in parts),
-        identical=all(part.identical for part in parts),
-        within_tolerance=mismatched == 0,
-    )
+        right, left = right[places.to(right.device)], left[places.to(left.device)]
+    pairs = zip(torch.split(right, ELEMENTS_AT_ONCE), torch.split(left, ELEMENTS_AT_ONCE), strict=True)
+    found, *others = (_piece(name, a.cpu(), e.cpu(), tolerance) for a, e in pairs)
+    for number, each in enumerate(others, 1):
+        found = with_piece(found, each, 0, number * ELEMENTS_AT_ONCE)
+    (worst,) = found.worst_index or (0,)
+    index = flat_index(worst if places is None else int(places[worst]), shape)
+    return replace(found, shape=shape, right_shape=shape, worst_index=index)
 
 
 def with_piece(found: Difference, piece: Difference, dim: int, start: int) -> Difference:
-    """The figures of what was seen so far and of the next piece of it, whose first index in a dim is `start`."""
-    if found.worst_index is None or piece.worst_index is None:  # there are none to add up
+    """The figures of what was seen so far together with the next piece, whose first index in a dim is `start`."""
+    if found.worst_index is None or piece.worst_index is None:  # shapes differ: there is nothing to add up
         return found
     index = tuple(at + start if number == dim else at for number, at in enumerate(piece.worst_index))
-    # As in one piece, the first of several that are greatest.
-    farther = _order(piece.max_abs) > _order(found.max_abs)
-    farther = farther or (_order(piece.max_abs) == _order(found.max_abs) and index < found.worst_index)
+    before, after = nan_last(found.max_abs or 0.0), nan_last(piece.max_abs or 0.0)
+    # The first of several that are greatest, as in one piece.
+    farther = after > before or (after == before and index < found.worst_index)
     return replace(
         found,
         total=found.total + piece.total,
         max_abs=piece.max_abs if farther else found.max_abs,
-        max_rel=max(found.max_rel, piece.max_rel, key=_order),
-        max_ulp=None if found.max_ulp is None else max(found.max_ulp, piece.max_ulp, key=_order),
+        max_rel=max(found.max_rel or 0.0, piece.max_rel or 0.0, key=nan_last),
+        max_ulp=None if found.max_ulp is None else max(found.max_ulp, piece.max_ulp or 0.0, key=nan_last),
         worst_index=index if farther else found.worst_index,
         mismatched=(found.mismatched or 0) + (piece.mismatched or 0),
         nonfinite=(found.nonfinite or 0) + (piece.nonfinite or 0),
@@ -111,41 +105,29 @@ def with_piece(found: Difference, piece: Difference, dim: int, start: int) -> Di
     )
 
 
-def _order(value: float | None) -> tuple[bool, float]:
-    """A key under which every NaN is the same, and greater than every number."""
-    return nan_last(0.0 if value is None else value) if value == value else (True, 0.0)
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """The figures of one chunk; `worst` counts from its first element."""
-
-    max_abs: float
-    max_rel: float
-    max_ulp: float
-    worst: int
-    mismatched: int
-    nonfinite: int
-    identical: bool
-
-
-def _piece(actual: Tensor, expected: Tensor, tolerance: Tolerance) -> _Piece:
+def _piece(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:
+    """The figures of two tensors (n,) on the CPU."""
     a, e = actual.double(), expected.double()
     absolute = (a - e).abs()
     relative = torch.where(absolute == 0, absolute, absolute / e.abs())
     finite = a.isfinite() & e.isfinite()
-    all_finite = bool(finite.all())
+    all_finite, alike = bool(finite.all()), actual.dtype == expected.dtype
     # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
-    mismatched = ~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite
-    alike = actual.dtype == expected.dtype
-    return _Piece(
+    mismatched = int((~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite).sum())
+    ulp = _ulp(actual, expected).max().item() if alike and all_finite else math.nan
+    return Difference(
+        name,
+        shape=tuple(expected.shape),
+        right_shape=tuple(expected.shape),
+        total=len(expected),
         max_abs=absolute.max().item(),
         max_rel=relative.max().item(),
-        max_ulp=_ulp(actual, expected).max().item() if alike and all_finite else math.nan,
-        worst=int(absolute.argmax()),
-        mismatched=int(mismatched.sum()),
+        max_ulp=ulp if alike else None,
+        worst_index=(int(absolute.argmax()),),
+        mismatched=mismatched,
         nonfinite=int((~finite).sum()),
         identical=alike and all_finite and torch.equal(_bits(actual), _bits(expected)),
+        within_tolerance=mismatched == 0,
     )
 
 
@@ -175,26 +157,12 @@ def _ulp(a: Tensor, b: Tensor) -> Tensor:
     return torch.where((first < 0) == (second < 0), (first - second).abs().double(), apart)
 
 
-HOPELESS = 100.0
-"""An error that is so many times over a measured bound is over every wider one: no more runs are spent on it."""
-
-
-OUTPUTS = ("y", "h", "c")
-
-
-PADDING = "y padding"
-"""The part of a packed y behind the ends of its items."""
-
-
-EARLY, HOPELESS_EARLY = 4, 1e10
-"""In so few steps no network carries a rounding so many times over the floor: not even the first run is spent on it."""
-
-
 @dataclass(frozen=True)
 class Margin:
     """One tensor: its greatest error, and the error and the bound at `index`, where they are nearest to each other.
 
-    `within`: it is nowhere over, places apart where the bound is too wide to say anything. `decided`: there are none.
+    within: the error is nowhere over the bound, but for places where the bound is too wide to say anything. decided:
+    there are no such places.
     """
 
     name: str
@@ -207,20 +175,18 @@ class Margin:
 
     @property
     def nearness(self) -> tuple[bool, float]:
-        """How near to its bound it is, NaN above all."""
-        if self.error == 0:
-            return nan_last(0.0)
-        return nan_last(self.error / self.bound if self.bound else math.inf)
+        """How near the error is to its bound; NaN is above all."""
+        return nan_last(0.0 if self.error == 0 else self.error / self.bound if self.bound else math.inf)
 
 
 @dataclass(frozen=True)
 class Check:
     """One question asked of every tensor, and the arithmetic whose rounding was allowed for.
 
-    `whole_steps`: None where whole runs decide. Where rounding moves them too far, so many first steps were compared as
-    a whole (0 where that was not asked), and every step by itself from the reference's state: the margins are those of
-    the part that is over, or of the single steps. `single_steps`: whether they are of steps by themselves, so that an
-    index tells the step: (step, item, unit), or (step, row, item, unit).
+    whole_steps: None where whole runs decide. Where rounding moves them too far, so many first steps were compared as a
+    whole (0 where that was not asked), and every step by itself from the reference's state. Then the margins are those
+    of the part that is over, or of the single steps. single_steps: whether they are of single steps, in which an index
+    tells the step: (step, item, unit), or (step, row, item, unit).
     """
 
     arithmetic: str
@@ -250,50 +216,48 @@ class Check:
 
 
 def distances(spec: Spec, actual: Tensors, expected: Tensors) -> Tensors:
-    """actual - expected of each tensor that both have, in float64 on the CPU; of a packed y the padding by itself."""
+    """actual - expected of each tensor that both have, in float64 on the CPU; the padding of a packed y by itself."""
     errors = {
         name: actual[name].cpu().double() - each.cpu().double() for name, each in expected.items() if name in actual
     }
     if spec.lengths is not None:
-        for name in [name for name in errors if name.startswith("y")]:
-            valid, each = valid_region(spec, errors[name]), errors[name]
+        for name, each in [(name, each) for name, each in errors.items() if name.startswith("y")]:
+            valid = valid_region(spec, each)
             errors[name] = torch.where(valid, each, 0.0)
             if name == "y" and not valid.all():
                 errors[PADDING] = torch.where(valid, 0.0, each)
     return errors
 
 
-@dataclass(frozen=True)
-class Settled:
-    """The first bound that holds an error, or the last one; and whether it is the floor, which needs no run."""
-
-    bound: Bound
-    is_floor: bool
-
-
-def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, Settled]:
-    """The bound of each tensor, by its name."""
-    figures = {name: greatest(walked(spec, name, each)) for name, each in errors.items()}
-    found: dict[str, Settled] = {}
-    for number, bound in enumerate(bounds):
-        open_ones = [name for name in figures if name not in found or not _holds(found[name].bound, name, figures)]
-        found |= {name: Settled(bound, number == 0) for name in open_ones}
-        over = [
-            shares(figures[name], bound.of(name)).max().item() for name in open_ones if not _holds(bound, name, figures)
-        ]
-        if not over or (bound.measured and not max(over, key=nan_last) < HOPELESS) or _over_early(spec, figures, bound):
+def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, Bound]:
+    """For each tensor the first of ever wider bounds that holds its error, or the last one."""
+    figures = _figures(spec, errors)
+    over, found = figures, dict[str, Bound]()
+    for bound in bounds:
+        found |= dict.fromkeys(over, bound)
+        over = {name: each for name, each in over.items() if not _holds(bound, name, each)}
+        if not over or _is_hopeless(spec, over, bound):
             break
     return found
 
 
-def all_within(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> bool:
-    """Whether every tensor is within one of ever wider bounds."""
-    figures = {name: greatest(walked(spec, name, each)) for name, each in errors.items()}
-    return all(_holds(each.bound, name, figures) for name, each in settled(spec, errors, bounds).items())
+def distance_within(spec: Spec, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> float | None:
+    """The greatest difference of two runs, or None where shapes differ or a tensor is within none of the bounds."""
+    if any(actual[name].shape != each.shape for name, each in expected.items()):
+        return None
+    errors = distances(spec, actual, expected)
+    figures = _figures(spec, errors)
+    if not all(_holds(bound, name, figures[name]) for name, bound in settled(spec, errors, bounds).items()):
+        return None
+    return max(each.max().item() for each in figures.values())
 
 
-def _holds(bound: Bound, name: str, figures: Tensors) -> bool:
-    return bool((figures[name] <= bound.of(name)).all())
+def _figures(spec: Spec, errors: Tensors) -> Tensors:
+    return {name: greatest(walked(spec, name, each)) for name, each in errors.items()}
+
+
+def _holds(bound: Bound, name: str, figures: Tensor) -> bool:
+    return bool((figures <= bound.of(name)).all())
 
 
 def shares(figures: Tensor, bound: Tensor) -> Tensor:
@@ -301,12 +265,16 @@ def shares(figures: Tensor, bound: Tensor) -> Tensor:
     return torch.where(figures == 0, 0.0, figures / bound)
 
 
-def _over_early(spec: Spec, figures: Tensors, floor: Bound) -> bool:
-    """Whether y is hopelessly over in its first steps; with both directions a second layer has none that are early."""
-    if "y" not in figures or (spec.bidirectional and spec.num_layers > 1):
+def _is_hopeless(spec: Spec, over: Tensors, bound: Bound) -> bool:
+    """Whether no wider bound would hold the tensors that are over this one."""
+    worst = max((shares(each, bound.of(name)).max().item() for name, each in over.items()), key=nan_last)
+    if bound.measured and not worst < HOPELESS:
+        return True
+    # With both directions a second layer has no early steps: each of them has seen all steps of the layer below.
+    if "y" not in over or (spec.bidirectional and spec.num_layers > 1):
         return False
-    over = figures["y"] > HOPELESS_EARLY * floor.of("y")
-    return bool(over[:EARLY, 0].any() or over[-EARLY:, 1:].any())
+    early = over["y"] > HOPELESS_EARLY * bound.of("y")
+    return bool(early[:EARLY, 0].any() or early[-EARLY:, 1:].any())
 
 
 def margin(spec: Spec, name: str, error: Tensor, bound: Tensor, wide: Tensor) -> Margin:
@@ -314,9 +282,7 @@ def margin(spec: Spec, name: str, error: Tensor, bound: Tensor, wide: Tensor) ->
     view = walked(spec, name, error)
     figures = greatest(view)
     bound, wide = bound.expand_as(figures), wide.expand_as(figures)
-    ratio = shares(figures, bound)
-    if not wide.all():
-        ratio = torch.where(wide, -1.0, ratio)
+    ratio = torch.where(wide & ~wide.all(), -1.0, shares(figures, bound))
     step, direction = divmod(int(ratio.argmax()), ratio.shape[1])
     there = view[step, direction]
     place = flat_index(int(there.abs().argmax()), tuple(there.shape))

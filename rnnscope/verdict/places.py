@@ -12,6 +12,8 @@ and a step that is another formula shows in its state first.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -21,14 +23,16 @@ from rnnscope.network.equations import gates_of
 from rnnscope.network.shapes import Place, in_order
 from rnnscope.network.weights import Weights
 from rnnscope.spec.question import Tolerance
-from rnnscope.subjects.builtin import layer_weights, valid_region, valid_steps
+from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import OUTPUTS, PADDING, distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
 
-Found = Callable[[Evidence], tuple[Tensors, Tensors]]
+T = TypeVar("T")
+
+Found = tuple[Tensors, Tensors]
 """The errors of some runs, and the bounds that they must not be over."""
 
 
@@ -39,22 +43,32 @@ def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
         step_by_step: whether rounding decides the whole runs.
     """
 
-    def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        used = function_arithmetic(seen.left, seen.right)
-        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), seen.bounds.precision(used))
+    def find(seen: Evidence) -> Found:
+        bounds = seen.bounds.precision(function_arithmetic(seen.left, seen.right))
+        return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), bounds)
 
     parts = _parts(evidence) if step_by_step else (evidence,)
-    return next(filter(None, (_first_of(part, found) for part in parts)), None)
+    return next(filter(None, (_first_of(part, find) for part in parts)), None)
 
 
 def precision_parts(evidence: Evidence, side: Side) -> Place | None:
     """Where a side parts from the reference in its own dtype."""
 
-    def found(seen: Evidence) -> tuple[Tensors, Tensors]:
+    def find(seen: Evidence) -> Found:
         bounds = seen.bounds_of(side)
         return _errors(seen, seen.own(side), bounds.reference, bounds.precision(side.arithmetic))
 
-    return _first_of(evidence, found)
+    return _first_of(evidence, find)
+
+
+def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
+    """Where a side first gives NaN or infinity in its own dtype."""
+
+    def find(seen: Evidence) -> Found:
+        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.own(side).items()}
+        return wrong, {name: torch.zeros(1, 1, device="cpu") for name in wrong}
+
+    return _first_of(evidence, find)
 
 
 def tolerance_parts(evidence: Evidence, tolerance: Tolerance) -> Place | None:
@@ -78,43 +92,39 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
         yield evidence.by_steps
 
 
-def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
-    """Where a side first gives NaN or infinity in its own dtype."""
-
-    def found(seen: Evidence) -> tuple[Tensors, Tensors]:
-        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.own(side).items()}
-        return wrong, {name: torch.zeros(1, 1, device="cpu") for name in wrong}
-
-    return _first_of(evidence, found)
-
-
-def _errors(seen: Evidence, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> tuple[Tensors, Tensors]:
-    """The errors, and a measured bound: the floor would be passed first by what is rounding."""
+def _errors(seen: Evidence, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> Found:
+    """The errors, and a measured bound: rounding alone would be over the floor first."""
     measured = next(bound for bound in bounds if bound.measured)
     errors = distances(seen.problem.spec, actual, expected)
     return errors, {name: measured.of(name) for name in errors}
 
 
-def _first_of(evidence: Evidence, found: Found) -> Place | None:
+def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | None:
     """The first place in y, h and c, or an earlier one below, where running each layer by itself shows it.
 
     How layers are wired shows in whole runs alone.
     """
-    place = _first(evidence.problem, *found(evidence))
-    single = evidence.problem.spec.num_layers == 1 or evidence.problem.places is not None
-    if place is None or single or not (evidence.left.has_layers and evidence.right.has_layers):
+    problem = evidence.problem
+    place = _first(problem, *find(evidence))
+    if place is None or problem.places is not None:
         return place
-    problem = replace(evidence.problem, cotangents=None)
     if not problem.spec.bidirectional:  # what comes later is no cause
         problem = first_steps(problem, place.step + 1)
-    layers = Evidence(problem, evidence.left, evidence.right, solver=solve_by_layers)
+    found = _by_layers(evidence, problem, find)
+    below = None if found is None else _first(problem, *found)
+    return place if below is None else min(place, below, key=partial(_order, evidence.problem))
+
+
+def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], T]) -> T | None:
+    """What is seen where each layer is run by itself; None where there is one, or where a side cannot do that."""
+    if problem.spec.num_layers == 1 or not (evidence.left.has_layers and evidence.right.has_layers):
+        return None
     try:
-        below = _first(problem, *found(layers))
+        return look(Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers))
     except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
         if is_out_of_memory(error):
             raise
-        return place
-    return place if below is None else min(place, below, key=lambda each: _order(evidence.problem, each))
+        return None
 
 
 def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:
@@ -124,58 +134,56 @@ def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:
         if name in (*OUTPUTS, PADDING) or name.startswith("y of layer")
         for place in _candidates(problem, name, walked(problem.spec, name, each.abs()), bounds[name])
     ]
-    return min(places, key=lambda place: _order(problem, place), default=None)
+    return min(places, key=partial(_order, problem), default=None)
 
 
 def _candidates(problem: Problem, name: str, view: Tensor, bound: Tensor) -> Iterator[Place]:
     """The first element over its bound in each direction of y, and in each row of h and c."""
     over = ~(view <= bound[(...,) + (None,) * (view.dim() - 2)])  # NaN is over, too
-    directions = problem.spec.directions
+    spec, top = problem.spec, problem.spec.num_layers - 1
     if name in ("h", "c"):
-        for row in range(view.shape[2]):
-            if over[0, 0, row].any():
-                layer, direction = divmod(row, directions)
-                item, unit = _element(view[0, 0, row], over[0, 0, row], problem, direction)
-                yield _place(problem, name, _end(problem, direction, item), layer, direction, item, unit)
+        for row, (values, is_over) in enumerate(zip(view[0, 0], over[0, 0], strict=True)):
+            if is_over.any():
+                yield _place(problem, name, None, *divmod(row, spec.directions), values, is_over)
         return
-    top = problem.spec.num_layers - 1
     layer = top if name in ("y", PADDING) else int(name.rpartition(" ")[2])
-    for direction in range(directions):
+    for direction in range(spec.directions):
         steps = over[:, direction].flatten(1).any(1).nonzero().flatten().tolist()
         if steps:
             step = steps[-1] if direction else steps[0]
-            item, unit = _element(view[step, direction], over[step, direction], problem, direction)
-            yield _place(problem, "y" if layer == top else "h", step, layer, direction, item, unit)
+            at = (step, direction)
+            yield _place(problem, "y" if layer == top else "h", step, layer, direction, view[at], over[at])
 
 
-def _element(values: Tensor, over: Tensor, problem: Problem, direction: int) -> tuple[int, int]:
-    """The first item with an element over its bound, and its worst unit; of steps by themselves the first walked."""
-    if problem.spec.unbatched:
+def _place(
+    problem: Problem, tensor: str, step: int | None, layer: int, direction: int, values: Tensor, over: Tensor
+) -> Place:
+    """The first item with an element over its bound, and its worst unit; of single steps the first that is walked.
+
+    Args:
+        step: None for the last step of the item.
+        values, over: (N, ·), or without N.
+    """
+    spec, places = problem.spec, problem.places
+    if spec.unbatched:
         values, over = values[None], over[None]
-    item = int(over.any(1).nonzero()[-1 if direction and problem.places is not None else 0])
-    return item, int(torch.where(over[item], values[item].nan_to_num(torch.inf), -1.0).argmax())
-
-
-def _place(problem: Problem, tensor: str, step: int, layer: int, direction: int, item: int, unit: int) -> Place:
-    if problem.places is not None:
-        step, item = problem.places[item].tolist()
-    return Place(tensor, step, layer, direction, unit, None if problem.spec.unbatched else item)
-
-
-def _end(problem: Problem, direction: int, item: int) -> int:
-    """The step after which the last state of an item is taken."""
-    lengths = problem.spec.lengths
-    return 0 if direction else (lengths[item] if lengths else problem.spec.seq_len) - 1
+    item = int(over.any(1).nonzero()[-1 if direction and places is not None else 0])
+    unit = int(torch.where(over[item], values[item].nan_to_num(torch.inf), -1.0).argmax())
+    if step is None:
+        step = 0 if direction else spec.length_of(item) - 1
+    if places is not None:
+        step, item = places[item].tolist()
+    return Place(tensor, step, layer, direction, unit, None if spec.unbatched else item)
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
-    """By what places are sorted in the order of cause, of steps by themselves too."""
+    """A key that sorts places in the order of cause, of single steps too."""
     return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
 
 
 @dataclass(frozen=True)
 class HeatRow:
-    """One layer in one direction: of its state, or of one of its gates, the greatest difference at each step.
+    """One layer in one direction: the greatest difference of its state, or of one of its gates, at each step.
 
     gate: its letter, or None for the state, which is y in the top layer and what goes up in the others.
     """
@@ -204,54 +212,36 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     Args:
         place: the first element over its bound or its tolerance, where there is one.
     """
-    problem, layers = evidence.problem, _layer_by_layer(evidence)
-    whole = layers is not None or problem.spec.num_layers == 1
+    problem, sides = evidence.problem, (evidence.left, evidence.right)
+    layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.own, sides)))
     left, right = (
-        _by_layer(problem, evidence.own(side), layers.own(side) if layers is not None else None)
-        for side in _sides(evidence)
+        _going_up(problem, evidence.own(side), own) for side, own in zip(sides, layers or ({}, {}), strict=True)
     )
-    ends, rows = _ends(evidence), list[HeatRow]()
+    whole, ends = len(left) == problem.spec.num_layers, _ends(evidence)
+    apart: dict[tuple[int, str | None], Tensor] = {}
     for layer, each in left.items():
-        rows += _rows(
-            layer, None, torch.maximum(_by_step(problem, _apart(problem, right[layer], each)), ends[:, layer])
-        )
-    if whole and problem.spec.kind != "rnn":
-        rows += _gate_rows(evidence, left, right)
+        state = walked(problem.spec, "y", right[layer] - each)
+        apart[layer, None] = torch.maximum(_by_step(problem, state), ends[:, layer])
+        if whole:
+            expected, actual = (
+                _gates(problem, side.own_problem(problem).weights, layer, up)
+                for side, up in zip(sides, (left, right), strict=True)
+            )
+            apart |= {(layer, gate): _by_step(problem, actual[gate] - each) for gate, each in expected.items()}
+    rows = [
+        HeatRow(layer, way, gate, tuple(steps[:, way].tolist()))
+        for (layer, gate), steps in apart.items()
+        for way in range(problem.spec.directions)
+    ]
+    rows.sort(key=lambda row: (-row.layer, row.direction))
     first = None if place is None else (place.step, place.layer, place.direction)
-    return HeatMap(tuple(sorted(rows, key=lambda row: (-row.layer, row.direction, row.gate is not None))), first, whole)
+    return HeatMap(tuple(rows), first, whole)
 
 
-def _sides(evidence: Evidence) -> tuple[Side, Side]:
-    return evidence.left, evidence.right
-
-
-def _layer_by_layer(evidence: Evidence) -> Evidence | None:
-    """The same sides, showing every layer, each run by itself; None where one of them cannot."""
-    if evidence.problem.spec.num_layers == 1 or not all(side.has_layers for side in _sides(evidence)):
-        return None
-    layers = Evidence(replace(evidence.problem, cotangents=None), evidence.left, evidence.right, solver=solve_by_layers)
-    try:
-        for side in _sides(layers):
-            layers.own(side)
-    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
-        if is_out_of_memory(error):
-            raise
-        return None
-    return layers
-
-
-def _apart(problem: Problem, right: Tensor, left: Tensor) -> Tensor:
-    """A difference of y, or of what goes up, as it is walked: (L, D, N, H_out); 0 behind the ends of packed items."""
-    apart = right - left
-    if problem.spec.lengths is not None:
-        apart = torch.where(valid_region(problem.spec, apart), apart, 0.0)
-    return walked(problem.spec, "y", apart)
-
-
-def _by_layer(problem: Problem, outputs: Tensors, layers: Tensors | None) -> dict[int, Tensor]:
+def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, Tensor]:
     """What goes up from each layer that is seen, in float64: y of the whole run, and of a layer by itself below it."""
     top = problem.spec.num_layers - 1
-    below = {} if layers is None else {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)}
+    below = {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)} if layers else {}
     return below | {top: _exact(outputs["y"])}
 
 
@@ -266,18 +256,18 @@ def _ends(evidence: Evidence) -> Tensor:
         apart = (_exact(right[name]) - _exact(left[name])).abs()
         by_item = apart.reshape(spec.num_layers, spec.directions, spec.batch_size, -1).amax(-1)
         for way in range(spec.directions):
-            at = steps[way].expand(spec.num_layers, -1)
-            found[:, way].scatter_reduce_(1, at, by_item[:, way], "amax")
+            found[:, way].scatter_reduce_(1, steps[way].expand(spec.num_layers, -1), by_item[:, way], "amax")
     return found.permute(2, 0, 1)
 
 
-def _rows(layer: int, gate: str | None, steps: Tensor) -> list[HeatRow]:
-    """One row a direction of (L, D)."""
-    return [HeatRow(layer, way, gate, tuple(steps[:, way].tolist())) for way in range(steps.shape[1])]
-
-
 def _by_step(problem: Problem, view: Tensor) -> Tensor:
-    """(L, D): the greatest of each step, over all items; of steps by themselves at their places."""
+    """(L, D): the greatest of each step, over all items; of single steps at their places.
+
+    Args:
+        view: (L, D, N, ·), or without N. What is computed of padding does not count.
+    """
+    if problem.spec.lengths is not None:
+        view = torch.where(valid_steps(problem.spec)[:, None, :, None], view, 0.0)
     if problem.places is None:
         return greatest(view)
     found = view[0].abs().amax(-1).T  # (M, D), the first steps of all items first
@@ -285,33 +275,15 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
-def _gate_rows(evidence: Evidence, left: dict[int, Tensor], right: dict[int, Tensor]) -> list[HeatRow]:
-    """The gates of both sides, compared.
-
-    Args:
-        left, right: what goes up from each layer.
-    """
-    problem, rows = evidence.problem, list[HeatRow]()
-    for layer in range(problem.spec.num_layers):
-        expected, actual = (
-            _gates(problem, side.own_problem(problem).weights, layer, up)
-            for side, up in zip(_sides(evidence), (left, right), strict=True)
-        )
-        for gate, each in expected.items():
-            rows += _rows(layer, gate, _by_step(problem, actual[gate] - each))
-    return rows
-
-
 def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
     x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
-    halves = _time_first(problem, up[layer]).chunk(spec.directions, -1)
     found: dict[str, list[Tensor]] = {}
-    for way, half in enumerate(halves):
+    for way, half in enumerate(_time_first(problem, up[layer]).chunk(spec.directions, -1)):
         before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
-            found.setdefault(gate, []).append(_valid(problem, each))
+            found.setdefault(gate, []).append(each)
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
 
 
@@ -327,18 +299,12 @@ def _time_first(problem: Problem, tensor: Tensor) -> Tensor:
 
 
 def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
-    """The states before each step: (L, N, H_out), of the states after it."""
+    """The states before each step, from those after it: (L, N, H_out)."""
     first = h0.reshape(1, *y.shape[1:])
     if not way:
         return torch.cat((first, y[:-1]))
     later = torch.cat((y[1:], first))
     if problem.spec.lengths is None:
         return later
-    real = valid_steps(problem.spec)
-    has_later = torch.cat((real[1:], torch.zeros_like(real[:1]))).unsqueeze(-1)
+    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)  # the last row may say so: h0 stands there anyway
     return torch.where(has_later, later, first)
-
-
-def _valid(problem: Problem, gate: Tensor) -> Tensor:
-    """Without what is computed of padding."""
-    return gate if problem.spec.lengths is None else torch.where(valid_steps(problem.spec).unsqueeze(-1), gate, 0.0)

@@ -1,10 +1,11 @@
 """What both sides of a comparison get: weights, input and cotangents, the same numbers in every dtype that computes.
 
-They are kept on the CPU, rounded to what each side's dtype can say, so that giving them to a side changes nothing: in
-float64, and x, which may be long, in the smallest of these dtypes. From one problem others are made: its first steps,
-one layer, or every step by itself. Nothing is judged here.
+They are rounded to what each side's dtype can say, so that giving them to a side changes nothing. They are kept on the
+CPU in float64; x, which may be long, in the smallest of these dtypes. From one problem others are made: its first
+steps, one layer, or every step by itself. Nothing is judged here.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -55,19 +56,19 @@ def draw_problem(
     given: Input | None = None,
     dtypes_of_weights: tuple[str, ...] | None = None,
 ) -> Problem:
-    """The problem of a Spec and its seed; with other weights and another input where they are given.
+    """The problem of a Spec and its seed, or of weights and an input that are given.
 
     Args:
-        dtypes_of_weights: where they need not be numbers of all the dtypes, since the other side has its own.
+        dtypes_of_weights: those that must be able to say the weights; fewer where the other side has its own.
     """
     exact, dtypes = replace(spec, device="cpu", dtype="float64"), tuple(dtypes)
     state, blocks = (given.state, torch.split(given.x, BLOCK, time_of(exact))) if given else draw_blocks(exact)
-    x = x_of_blocks((rounded(each, dtypes) for each in blocks), exact, smallest(dtypes))
+    x = x_of_blocks((rounded(each, dtypes) for each in blocks), exact, smallest_dtype(dtypes))
     return Problem(
         exact,
         rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
         Input(x, tuple(rounded(each, dtypes) for each in state)),
-        {name: rounded(each, dtypes) for name, each in draw_cotangents(exact).items()} if grad else None,
+        _rounded_cotangents(exact, dtypes) if grad else None,
         dtypes,
     )
 
@@ -89,13 +90,11 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     plain = {name: each.detach() for name, each in outputs.items()}
     if any(problem.cotangents[name].shape != each.shape for name, each in outputs.items()):
         return plain
-    recorded = [name for name, each in outputs.items() if each.requires_grad]
-    if not recorded:  # what comes out does not depend on what goes in
+    roots = {name: each for name, each in outputs.items() if each.requires_grad}
+    if not roots:  # what comes out does not depend on what goes in
         return plain | {name: torch.zeros_like(each) for name, each in leaves.items()}
-    cotangents = [problem.cotangents[name].to(outputs[name]) for name in recorded]
-    found = torch.autograd.grad(
-        [outputs[name] for name in recorded], list(leaves.values()), cotangents, materialize_grads=True
-    )
+    cotangents = [problem.cotangents[name].to(each) for name, each in roots.items()]
+    found = torch.autograd.grad([*roots.values()], [*leaves.values()], cotangents, materialize_grads=True)
     return plain | dict(zip(leaves, found, strict=True))
 
 
@@ -115,15 +114,11 @@ def first_steps(problem: Problem, count: int) -> Problem:
     """The same network on the first steps of the same input."""
     spec, x = problem.spec, problem.given.x
     time = time_of(spec)
-    # As ragged as before, or what happens at the ends would not show.
+    # As ragged as before: otherwise what happens at the ends would not show.
     lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
-    cotangents = problem.cotangents
-    if cotangents is not None:
-        cotangents = cotangents | {"y": cotangents["y"].narrow(time, 0, count)}
-    shorter = replace(spec, seq_len=count, lengths=lengths)
-    return replace(
-        problem, spec=shorter, given=Input(x.narrow(time, 0, count), problem.given.state), cotangents=cotangents
-    )
+    cotangents = problem.cotangents and problem.cotangents | {"y": problem.cotangents["y"].narrow(time, 0, count)}
+    shorter, given = replace(spec, seq_len=count, lengths=lengths), Input(x.narrow(time, 0, count), problem.given.state)
+    return replace(problem, spec=shorter, given=given, cotangents=cotangents)
 
 
 def step_by_step(problem: Problem) -> Problem:
@@ -132,24 +127,18 @@ def step_by_step(problem: Problem) -> Problem:
     Nothing accumulates over time in it: a fault of the step itself shows, and an error carried on does not.
     M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
     """
-    spec, given = problem.spec, problem.given
-    states = _states_before(problem)
-    x = given.x.unsqueeze(1) if spec.unbatched else given.x.transpose(0, 1) if spec.batch_first else given.x
+    spec, x = problem.spec, problem.given.x
+    x = x.unsqueeze(1) if spec.unbatched else x.transpose(0, 1) if spec.batch_first else x
     real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
     places = real.nonzero()
     steps, items = places.unbind(1)
+    states = (each[:, steps, items].contiguous() for each in _states_before(problem))
+    given = Input(x[steps, items].unsqueeze(0), tuple(rounded(each, problem.dtypes) for each in states))
     alone = replace(
         spec, seq_len=1, batch_size=len(places), lengths=None, unbatched=False, batch_first=False, h0="random"
     )
-    state = tuple(rounded(each[:, steps, items].contiguous(), problem.dtypes) for each in states)
-    cotangents = None if problem.cotangents is None else draw_cotangents(alone)
-    return replace(
-        problem,
-        spec=alone,
-        given=Input(x[steps, items].unsqueeze(0), state),
-        cotangents=cotangents and {name: rounded(each, problem.dtypes) for name, each in cotangents.items()},
-        places=places,
-    )
+    cotangents = problem.cotangents and _rounded_cotangents(alone, problem.dtypes)
+    return replace(problem, spec=alone, given=given, cotangents=cotangents, places=places)
 
 
 def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
@@ -164,33 +153,36 @@ def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
 
 def _states_before(problem: Problem) -> State:
     """h: (D·K, L, N, H_out), and c: (D·K, L, N, H), in which the reference came to each step in each direction."""
-    given, seen = problem.given, dict[tuple[int, int], list[State]]()
+    walked: list[deque[State]] = []
 
     def around(layer: int, direction: int, step: Step) -> Step:
-        states = seen.setdefault((layer, direction), [])
+        states = deque[State]()
+        walked.append(states)
+        note = states.appendleft if direction else states.append
 
         def noting(x: Tensor, state: State) -> State:
-            states.append(state)
+            note(state)
             return step(x, state)
 
         return noting
 
+    given = Input(problem.given.x.double(), problem.given.state)
     with torch.no_grad():
-        run_equations(problem.spec, problem.weights, Input(given.x.double(), given.state), around=around)
-    rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in seen.values()]
-    in_time = [
-        tuple(each.flip(0) if direction else each for each in row)
-        for (_, direction), row in zip(seen, rows, strict=True)
-    ]
-    return tuple(map(torch.stack, zip(*in_time, strict=True)))
+        run_equations(problem.spec, problem.weights, given, around=around)
+    rows = [tuple(map(torch.stack, zip(*states, strict=True))) for states in walked]
+    return tuple(map(torch.stack, zip(*rows, strict=True)))
+
+
+def _rounded_cotangents(spec: Spec, dtypes: tuple[str, ...]) -> Tensors:
+    return {name: rounded(each, dtypes) for name, each in draw_cotangents(spec).items()}
 
 
 def rounded_weights(weights: Weights, dtypes: tuple[str, ...]) -> Weights:
-    """Weights as a problem has them."""
+    """Weights as a problem keeps them."""
     return {name: rounded(each, dtypes) for name, each in weights.items()}
 
 
-def smallest(dtypes: tuple[str, ...]) -> torch.dtype:
+def smallest_dtype(dtypes: tuple[str, ...]) -> torch.dtype:
     """The dtype in which numbers that all of these can say take the least memory."""
     dtype: torch.dtype = getattr(torch, min(dtypes, key=DTYPES.__getitem__))
     return dtype
