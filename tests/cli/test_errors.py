@@ -7,14 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Answer, Cli
 
 from rnnscope import Spec, compare, observed_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.network import costs as memory
 from rnnscope.network.cells import StackedCells
-
-Cli = Callable[..., Answer]
 
 WRONG_VALUES = {
     "--layers 0": "--layers is 0, but it must be a whole number of at least 1; try --layers 2",

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support import OWN
 
 from rnnscope import Spec, compare, convert
 from rnnscope.cli.shell import run
 
-GRU, RUN, OWN = "gru.pt", "run.safetensors", f"{Path(__file__).parent / 'own_networks.py'}"
+GRU, RUN = "gru.pt", "run.safetensors"
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -56,7 +57,7 @@ VALUES = st.one_of(
     ),
     st.sampled_from(["json", "tsv", "markdown", "module", "cells", "both"]),
     st.sampled_from(
-        [GRU, RUN, f"recorded:{RUN}", f"recorded:{GRU}", f"{OWN}:Lstm", f"{OWN}:Raises", f"{OWN}:Nobody", OWN]
+        [GRU, RUN, f"recorded:{RUN}", f"recorded:{GRU}", f"{OWN}:Lstm", f"{OWN}:Raises", f"{OWN}:Nobody", f"{OWN}"]
     ),
     st.text(max_size=5),
 )

@@ -10,19 +10,18 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import typer.main
-from conftest import Answer
+from support import Answer, Cli
 from torch import nn
 
 from rnnscope.cli.commands import main
 from rnnscope.cli.parser import COMMANDS, app_of
 
-Bash = Callable[..., Answer]
+Bash = Cli
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 
 
@@ -226,9 +225,7 @@ def test_the_examples_run(bash: Bash, cli: Bash, tmp_path: Path, command: str, n
 
 @pytest.mark.parametrize("columns", ["80", "120"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_names_every_flag(
-    cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch, command: str, columns: str
-) -> None:
+def test_the_help_names_every_flag(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     answer = cli(command, "--help")
     options = [each.opts[0] for each in typer.main.get_command(app_of(None, main)).commands[command].params]  # type: ignore[attr-defined]

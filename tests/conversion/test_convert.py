@@ -7,22 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Answer, Cli
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, StackedCells, convert
 from rnnscope.files.tensors import read_file
-
-Cli = Callable[..., Answer]
-FOLDER = Path(__file__).parent
 
 
 def bits(state: dict[str, Tensor]) -> dict[str, tuple[torch.dtype, list[int]]]:

@@ -13,13 +13,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 from torch import nn
 
 from rnnscope import RnnscopeError, StackedCells, checkpoint
 from rnnscope.files.checkpoints import Rnn
-
-Cli = Callable[..., Answer]
 
 
 @pytest.fixture(autouse=True)

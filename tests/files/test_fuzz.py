@@ -1,13 +1,12 @@
 """Valid files with bytes flipped and ends cut off: never a traceback, never code run, never wrong weights unnoticed."""
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 from torch import nn
 
 from rnnscope import Spec, compare
@@ -15,7 +14,6 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import find_rnn
 from rnnscope.files.tensors import read_file
 
-Cli = Callable[..., Answer]
 TIMES = 250
 
 CHECKED = {".pt", ".npz"}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from conftest import Answer
+from support import OWN, Cli
 from torch import nn
 
 from rnnscope import Comparison, Spec, StackedCells, compare, load
@@ -16,8 +16,6 @@ from rnnscope.files.loading import recording
 from rnnscope.files.tensors import read_file
 from rnnscope.spec.options import Sources
 from rnnscope.verdict.page import verdict_in_words
-
-Cli = Callable[..., Answer]
 
 
 def compared(
@@ -142,7 +140,7 @@ def test_weights_that_differ_without_consequence_are_still_said(tmp_path: Path) 
 def test_a_convention_is_found_with_weights_of_ones_own(gru: tuple[nn.GRU, str], tmp_path: Path) -> None:
     other = str(tmp_path / "other.pt")
     torch.save(nn.GRU(3, 4, num_layers=2).state_dict(), other)
-    own = f"{Path(__file__).parent / 'own_networks.py'}:ResetBefore"
+    own = f"{OWN}:ResetBefore"
     found = compared(Sources(weights=gru[1], right_weights=other), {}, right=own)
     assert found.side == "right"
     assert [each.convention for each in found.explanations] == ["reset before the matmul"]
@@ -391,7 +389,7 @@ def test_a_state_that_was_not_recorded_is_said_not_to_be(tmp_path: Path, cli: Cl
     assert "use --h0 random" not in out
 
 
-def test_what_is_read_is_not_written_over(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_what_is_read_is_not_written_over(cli: Cli, tmp_path: Path) -> None:
     run = str(tmp_path / "run.pt")
     cli("compare", "--record", run, "-q")
     before = Path(run).read_bytes()

@@ -4,16 +4,18 @@ The grid is that of torch's own suite; torch's module is the witness, in float64
 """
 
 import copy
+import shutil
 from itertools import product
 from typing import Any
 
 import pytest
 import torch
+from support import Cli
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
-from rnnscope import RnnscopeError, StackedCells
-from rnnscope.network.cells import MODULES, cell_name
+from rnnscope import RnnscopeError, Spec, StackedCells, compare
+from rnnscope.network.cells import MODULES, CompiledCells, cell_name
 
 H_IN, H, L = 3, 4, 5
 KINDS = {"tanh": ("rnn", "tanh"), "relu": ("rnn", "relu"), "lstm": ("lstm", "tanh"), "gru": ("gru", "tanh")}
@@ -307,3 +309,44 @@ def test_what_it_cannot_be_is_said(make: Any, sentence: str) -> None:
     with pytest.raises(RnnscopeError) as caught:
         make()
     assert str(caught.value) == sentence
+
+
+needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
+
+
+@needs_compiler
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_the_compiled_step_is_the_same_function(kind: str) -> None:
+    found = compare(Spec(kind=kind, seq_len=4), right="compiled", grad=True)
+    assert found.exit_code == 0
+    assert found.cause in (None, "rounding")
+
+
+@needs_compiler
+def test_it_is_compiled_once_for_each_shape_and_not_for_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._dynamo.utils as dynamo
+
+    dynamo.counters.clear()
+    cells = CompiledCells("gru", 3, 5, 2)
+    with torch.no_grad():
+        cells(torch.randn(40, 2, 3))
+    assert dynamo.counters["stats"]["unique_graphs"] == 2  # one for each layer's input size
+
+
+@needs_compiler
+def test_more_shapes_than_torchs_own_limit_stay_compiled() -> None:
+    import torch._dynamo.utils as dynamo
+
+    dynamo.counters.clear()
+    with torch.no_grad():
+        for size in range(2, 13):
+            CompiledCells("rnn", size, 4, 1)(torch.randn(2, 1, size))
+    assert dynamo.counters["stats"]["unique_graphs"] == 11
+
+
+def test_without_a_compiler_it_is_trouble_and_says_so(bash: Cli, tmp_path: object) -> None:
+    answer = bash("rnnscope compare --right compiled", CXX="/nowhere/g++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert answer.code == 2
+    assert answer.out == ""
+    assert answer.err.startswith("rnnscope: the subject compiled needs a compiler, and torch.compile finds none (")
+    assert answer.err.endswith("); install g++ (on a GPU Triton too), or use cells\n")

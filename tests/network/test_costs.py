@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Answer
+from support import Cli
 
 from rnnscope import Spec
 from rnnscope.network import costs as memory
@@ -122,7 +121,7 @@ print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1
     ],
 )
 def test_a_comparison_stays_within_the_estimate_and_not_far(
-    words: str, cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+    words: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     estimates: list[int] = []
     monkeypatch.setattr(memory, "free_bytes", lambda: 0)

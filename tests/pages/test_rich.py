@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
 from rich.console import Console
+from support import Cli
 from torch import nn
 
 from rnnscope import Spec, checkpoint, code, compare, convert, shapes_of, trace
@@ -43,9 +43,7 @@ def printed(result: object, width: int) -> str:
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_rich_prints_what_the_command_prints(
-    name: str, cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rich_prints_what_the_command_prints(name: str, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "150")
     line, made = RESULTS[name]
     words = printed(made(), 150).split()

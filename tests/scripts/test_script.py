@@ -16,7 +16,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec, StackedCells, compare, load, shapes_of
@@ -498,7 +498,7 @@ def test_a_file_of_another_network_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("in_folder")
-def test_a_file_is_read_once(cli: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_once(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(module_of().state_dict(), "model.pt")
     counted = Mock(side_effect=torch.load)
     monkeypatch.setattr(torch, "load", counted)

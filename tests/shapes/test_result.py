@@ -7,27 +7,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from support import PLAIN_SPECS
 
 from rnnscope import Spec, observed_shapes, shapes_of
 from rnnscope.network.shapes import parameters
 from rnnscope.shapes.result import Mismatch
 from rnnscope.spec.options import PATHS
 from rnnscope.subjects import builtin as subjects
-
-SPECS = st.builds(
-    Spec,
-    input_size=st.integers(1, 6),
-    hidden_size=st.integers(1, 6),
-    num_layers=st.integers(1, 4),
-    nonlinearity=st.sampled_from(["tanh", "relu"]),
-    bias=st.booleans(),
-    batch_first=st.booleans(),
-    seq_len=st.integers(1, 5),
-    batch_size=st.integers(0, 4),
-    h0=st.sampled_from(["random", "zeros"]),
-    seed=st.integers(0, 2**30 - 1),
-    dtype=st.sampled_from(["float32", "float64"]),
-)
 
 
 def test_the_worked_example_by_hand() -> None:
@@ -79,7 +65,7 @@ def test_counts_by_hand(spec: Spec, count: int, macs: int) -> None:
     assert (shapes.parameter_count, shapes.macs) == (count, macs)
 
 
-@given(SPECS)
+@given(PLAIN_SPECS)
 def test_every_shape_comes_out_as_its_formula_says(spec: Spec) -> None:
     shapes = observed_shapes(spec)
     assert (shapes.mismatches, shapes.exit_code) == ((), 0)
@@ -87,13 +73,13 @@ def test_every_shape_comes_out_as_its_formula_says(spec: Spec) -> None:
     assert shapes.actual == {path: outputs for path in PATHS}
 
 
-@given(SPECS)
+@given(PLAIN_SPECS)
 def test_the_count_is_that_of_torch(spec: Spec) -> None:
     module = torch.nn.RNN(spec.input_size, spec.hidden_size, spec.num_layers, bias=spec.bias)
     assert shapes_of(spec).parameter_count == sum(each.numel() for each in module.parameters())
 
 
-@given(SPECS)
+@given(PLAIN_SPECS)
 def test_a_formula_that_torch_does_not_follow_is_found(spec: Spec) -> None:
     wrong = tuple(
         replace(each, shape=(*each.shape, 1)) if each.name == "h" else each for each in shapes_of(spec).tensors

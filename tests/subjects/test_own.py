@@ -3,24 +3,21 @@
 import json
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import OWN, Answer, Cli
 
 from rnnscope import Comparison, Spec, compare, load
 from rnnscope.spec.options import Sources
 
-Cli = Callable[..., Answer]
-FILE = str(Path(__file__).parent / "own_networks.py")
 LSTM = Spec(kind="lstm")
 
 
 def judged(name: str, spec: Spec = LSTM, **question: Any) -> Comparison:
-    return compare(spec, "module", f"{FILE}:{name}", **question)
+    return compare(spec, "module", f"{OWN}:{name}", **question)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +47,7 @@ def test_a_right_class_is_the_same(name: str, spec: Spec, question: dict[str, An
 
 
 def test_a_class_by_its_module_and_the_left_side(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parent)
+    monkeypatch.chdir(OWN.parent)
     assert compare(LSTM, "own_networks:Lstm", "cells").verdict in ("equivalent", "identical")
     assert compare(LSTM, "torch.nn:LSTM", "module").verdict == "identical"
 
@@ -79,7 +76,7 @@ def test_only_gradients_may_be_wrong() -> None:
 def test_weights_that_are_ignored_are_named(cli: Cli) -> None:
     found = judged("IgnoresRecurrent")
     assert [(each.side, each.ignores) for each in found.dependences] == [("right", ("weight_hh_l0", "weight_hh_l1"))]
-    out = cli("compare", "--kind", "lstm", "--right", f"{FILE}:IgnoresRecurrent").out
+    out = cli("compare", "--kind", "lstm", "--right", f"{OWN}:IgnoresRecurrent").out
     assert "its output does not depend on weight_hh_l0, weight_hh_l1." in " ".join(out.split())
 
 
@@ -93,7 +90,7 @@ def test_gradients_that_cannot_be_told_are_a_blind_spot(cli: Cli) -> None:
     found = judged("OwnGradients", grad=True)
     assert found.exit_code == 0
     assert [(role, len(names)) for role, names in found.ungraded] == [("right", 8)]
-    out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{FILE}:OwnGradients").out.split())
+    out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{OWN}:OwnGradients").out.split())
     assert "gives no gradient of weight_ih_l0, weight_hh_l0, bias_ih_l0" in out
 
 
@@ -127,14 +124,14 @@ def test_a_class_that_remembers_its_last_call_is_another_function() -> None:
 
 
 def test_a_buffer_that_both_sides_write_into_hides_nothing() -> None:
-    found = compare(LSTM, f"{FILE}:SharesItsOutput", f"{FILE}:SharesWrongOutput")
+    found = compare(LSTM, f"{OWN}:SharesItsOutput", f"{OWN}:SharesWrongOutput")
     assert (found.cause, found.side) == ("function", "right")
 
 
 def test_what_cannot_run_in_float64_is_told_why_it_must(cli: Cli) -> None:
-    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:OnlyFloat32")
+    answer = cli("compare", "--kind", "lstm", "--right", f"{OWN}:OnlyFloat32")
     assert "the verdict needs it in float64 too" in answer.err
-    assert cli("compare", "--kind", "lstm", "--right", f"{FILE}:OnlyFloat32", "--no-reference", "-q").code == 0
+    assert cli("compare", "--kind", "lstm", "--right", f"{OWN}:OnlyFloat32", "--no-reference", "-q").code == 0
 
 
 def test_two_versions_of_a_project_are_two(tmp_path: Path) -> None:
@@ -170,7 +167,7 @@ def test_another_dtype_that_comes_back_is_told(cli: Cli) -> None:
     found = judged("ReturnsFloat32", Spec(kind="lstm", dtype="bfloat16", onednn=False))
     assert found.returned == (("right", "float32"),)
     assert found.verdict != "identical"
-    out = cli("compare", "--kind", "lstm", "--dtype", "bfloat16", "--right", f"{FILE}:ReturnsFloat32").out
+    out = cli("compare", "--kind", "lstm", "--dtype", "bfloat16", "--right", f"{OWN}:ReturnsFloat32").out
     assert "returned float32 where bfloat16 was asked for." in " ".join(out.split())
 
 
@@ -211,26 +208,26 @@ WRONG: dict[str, tuple[str, str]] = {
     "make_two_layers": ("--hidden-size 7", "cells.0.weight_ih has shape (80, 10), but weight_ih_l0 is (28, 10)"),
     "make_two_layers ": ("--layers 3", "its parameters are not named as torch's"),
     "NeedsMore": ("", "needs vocabulary, which rnnscope does not know; give it a default, or name a function"),
-    "Raises": ("", "raised ValueError: the flux (" + FILE + ", line "),
+    "Raises": ("", f"raised ValueError: the flux ({OWN}, line "),
     "RaisesLate": ("--grad", "one of the variables needed for gradient computation has been modified"),
     "Exits": ("", "raised SystemExit: 0"),
     "OnlyOutput": ("", "returned Tensor, but nn.LSTM returns (output, (h_n, c_n))"),
     "number": ("", "is a int, but it must be a class or a function"),
-    "Lstn": ("", "has no Lstn; did you mean " + FILE + ":Lstm?"),
+    "Lstn": ("", f"has no Lstn; did you mean {OWN}:Lstm?"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_with_a_class_is_trouble_in_one_line(name: str, cli: Cli) -> None:
     flags, sentence = WRONG[name]
-    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:{name.strip()}", *flags.split())
+    answer = cli("compare", "--kind", "lstm", "--right", f"{OWN}:{name.strip()}", *flags.split())
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.count("\n") == 1
     assert sentence in answer.err
 
 
 def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
-    assert cli("compare", "--right", f"{FILE}:NoState").err.endswith(
+    assert cli("compare", "--right", f"{OWN}:NoState").err.endswith(
         "its forward takes no hx; name an argument hx, or leave hx out (--h0 zeros, and no --resync)\n"
     )
 
@@ -243,12 +240,12 @@ def test_a_class_without_a_state_in_chaos_is_undecided(tmp_path: Path) -> None:
         each.data *= 30
     torch.save(module.state_dict(), weights)
     loaded = load(Sources(weights=weights), {"seq_len": 300, "h0": "zeros"})
-    assert compare(loaded.spec, right=f"{FILE}:NoState", loaded=loaded).verdict == "undecided"
+    assert compare(loaded.spec, right=f"{OWN}:NoState", loaded=loaded).verdict == "undecided"
     assert compare(loaded.spec, right="cells", loaded=loaded).verdict == "equivalent"
 
 
 def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:
-    answer = cli("compare", "--right", f"{FILE}:BatchFirst")
+    answer = cli("compare", "--right", f"{OWN}:BatchFirst")
     assert answer.err.endswith("has batch_first=True and takes no other; use --batch-first\n")
 
 
@@ -285,32 +282,32 @@ def test_a_class_that_is_not_there(side: str, sentence: str, cli: Cli) -> None:
     assert cli("compare", "--right", side).err.startswith(f"rnnscope: {sentence}")
 
 
-def test_prints_never_reach_stdout(bash: Callable[..., Answer]) -> None:
-    answer = bash(f"rnnscope compare --kind lstm --right {FILE}:Prints --json")
+def test_prints_never_reach_stdout(bash: Cli) -> None:
+    answer = bash(f"rnnscope compare --kind lstm --right {OWN}:Prints --json")
     assert json.loads(answer.out)["verdict"] in ("identical", "equivalent")
     assert "from print\n" in answer.err
     assert "from the file descriptor\n" in answer.err
 
 
 def test_prints_are_nowhere_where_nothing_is_to_be_printed(cli: Cli) -> None:
-    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:Prints", "-q")
+    answer = cli("compare", "--kind", "lstm", "--right", f"{OWN}:Prints", "-q")
     assert answer == Answer(0, "", "")
 
 
 def test_global_state_is_as_it_was_after_an_error(cli: Cli) -> None:
     before = torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
-    assert cli("compare", "--kind", "lstm", "--right", f"{FILE}:Raises", "--dtype", "float64").code == 2
+    assert cli("compare", "--kind", "lstm", "--right", f"{OWN}:Raises", "--dtype", "float64").code == 2
     after = torch.get_default_dtype(), torch.get_rng_state(), torch.is_grad_enabled()
     assert (before[0], before[2]) == (after[0], after[2])
     assert torch.equal(before[1], after[1])
 
 
 def test_the_traceback_is_there_when_asked_for(cli: Cli) -> None:
-    answer = cli("compare", "--kind", "lstm", "--right", f"{FILE}:Raises", "--debug")
+    answer = cli("compare", "--kind", "lstm", "--right", f"{OWN}:Raises", "--debug")
     assert re.search(r"Traceback .*own_networks\.py.*ValueError", answer.err, re.DOTALL)
 
 
 def test_device_and_dtype_of_a_class() -> None:
-    found = compare(LSTM, "module", f"{FILE}:Lstm@cpu/float64")
+    found = compare(LSTM, "module", f"{OWN}:Lstm@cpu/float64")
     assert found.dtypes == ("float32", "float64")
     assert found.exit_code == 0

@@ -1,13 +1,12 @@
 """Configurations and plans: known by one command line each, listed, drawn, and read from lines of JSON."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
+from support import Cli
 
 from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.spec.spec import SPEC_FLAGS
@@ -52,7 +51,7 @@ def test_two_ways_to_say_the_same_have_one_line() -> None:
     assert one.rerun == other.rerun == "rnnscope compare --seq-len 4 --batch 2 --lengths 4,2"
 
 
-def test_a_size_that_contradicts_is_said_though_it_is_the_default(cli: Callable[..., Answer]) -> None:
+def test_a_size_that_contradicts_is_said_though_it_is_the_default(cli: Cli) -> None:
     line = Configuration({"lengths": (3, 2, 2), "batch_size": 5}).rerun
     assert line == "rnnscope compare --batch 5 --lengths 3,2,2"
     assert cli(*line.split()[1:]).err == "rnnscope: --batch is 5, but --lengths has 3 sequences; leave --batch out\n"

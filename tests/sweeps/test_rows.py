@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Answer
+from support import Answer, Cli
 
 from rnnscope import RnnscopeError
 from rnnscope.sweeps.rows import line_of, read_rows, rows_added_to
@@ -131,7 +131,7 @@ def test_a_whole_last_row_of_another_hand_gets_its_end(tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == other + b"\n" + line_of(row(2))
 
 
-def test_what_is_printed_does_not_write_over_rows(bash: Callable[..., Answer], tmp_path: Path) -> None:
+def test_what_is_printed_does_not_write_over_rows(bash: Cli, tmp_path: Path) -> None:
     answer = bash(f"cd {tmp_path} && rnnscope sweep --out f > f")
     assert answer == Answer(2, "", "rnnscope: f is where the summary goes, too; send one of the two elsewhere\n")
 
@@ -145,16 +145,14 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 
 LIMITED = """
-import resource, sys
+import json, resource, sys
 from rnnscope.sweeps.rows import rows_added_to
 from rnnscope.errors import RnnscopeError
-sys.path.insert(0, sys.argv[2])
-from test_row_files import row
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     with rows_added_to(sys.argv[1], False, False, print) as file:
-        for number in range(100):
-            file.append(row(number))
+        for row in json.loads(sys.argv[2]):
+            file.append(row)
 except RnnscopeError as error:
     print(error.message, error.hint, sep="; ")
 """
@@ -164,7 +162,7 @@ except RnnscopeError as error:
 def test_where_there_is_no_more_room_the_file_ends_with_a_whole_row(tmp_path: Path) -> None:
     """A limit on the size of files stands for a full disk: a part of the line still fits."""
     path = tmp_path / "f"
-    words = [sys.executable, "-c", LIMITED, str(path), str(Path(__file__).parent)]
+    words = [sys.executable, "-c", LIMITED, str(path), json.dumps([row(number) for number in range(100)])]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120)
     room = "the rows in it are whole: make room, and add --resume"
     assert done.stdout == f"cannot write {path} (File too large); {room}\n"
@@ -174,13 +172,13 @@ def test_where_there_is_no_more_room_the_file_ends_with_a_whole_row(tmp_path: Pa
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no such device")
-def test_a_full_disk_is_told_and_ends_the_sweep(cli: Callable[..., Answer]) -> None:
+def test_a_full_disk_is_told_and_ends_the_sweep(cli: Cli) -> None:
     answer = cli("sweep", "--layers", "1..1000", "--out", "/dev/full")
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith("rnnscope: cannot write /dev/full (No space left on device); ")
 
 
-def test_rows_can_be_sent_on(bash: Callable[..., Answer]) -> None:
+def test_rows_can_be_sent_on(bash: Cli) -> None:
     assert bash("rnnscope sweep --layers 1,2 --out /dev/stdout -q | wc -l").out.strip() == "2"
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
-from conftest import Answer
+from support import Cli
 
 from rnnscope import RnnscopeError, Spec
 from rnnscope.network.weights import Input, Weights
@@ -113,7 +113,7 @@ def test_nothing_that_is_a_step_simpler_will_do(holds: Callable[[Spec], bool]) -
     assert not any(map(holds, simpler_specs(found)))
 
 
-def test_a_sweep_tells_the_smallest_command(monkeypatch: pytest.MonkeyPatch, cli: Callable[..., Answer]) -> None:
+def test_a_sweep_tells_the_smallest_command(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     """The command shows what the sweep found, on one line to copy."""
     deviation = next(each for each in DEVIATIONS if each.name == "W_hh transposed")
     monkeypatch.setitem(subjects.SUBJECTS, "equations", deviation.run)

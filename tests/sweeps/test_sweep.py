@@ -8,14 +8,13 @@ import re
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 
 import rnnscope
 from rnnscope import Spec
@@ -26,8 +25,6 @@ from rnnscope.sweeps.result import OUTCOMES, finding
 from rnnscope.sweeps.rows import line_of
 from rnnscope.sweeps.sweep import TOO_LARGE, row_of
 from rnnscope.verdict.deviations import DEVIATIONS
-
-Cli = Callable[..., Answer]
 
 SWEEP = [
     "sweep",
@@ -183,7 +180,7 @@ def test_rows_of_other_sweeps_stay_and_are_not_counted(cli: Cli, tmp_path: Path)
     assert json.loads(cli("sweep", "--report", out, "--json").out)["counts"]["identical"] == 2
 
 
-def test_lines_come_from_stdin(bash: Callable[..., Answer]) -> None:
+def test_lines_come_from_stdin(bash: Cli) -> None:
     lines = r'{"kind": "lstm"}\n\n{"kind": "gru", "lengths": [3, 1]}\n'
     answer = bash(f"printf '{lines}' | rnnscope sweep --configs - --bias both --format tsv | cut -f 4")
     assert answer.out.splitlines() == [

@@ -3,12 +3,11 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch.distributed
-from conftest import Answer
+from support import Answer, Cli
 
 import rnnscope
 from rnnscope import Spec
@@ -51,7 +50,7 @@ def lines_in(path: Path) -> list[bytes]:
     return sorted(path.read_bytes().splitlines(keepends=True))
 
 
-def test_two_ranks_give_the_rows_of_one_process(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_two_ranks_give_the_rows_of_one_process(cli: Cli, tmp_path: Path) -> None:
     alone = cli(*SWEEP, "--out", str(tmp_path / "alone"))
     together = ranks(*SWEEP, "--out", str(tmp_path / "together"))
     assert lines_in(tmp_path / "together") == lines_in(tmp_path / "alone")
@@ -59,9 +58,7 @@ def test_two_ranks_give_the_rows_of_one_process(cli: Callable[..., Answer], tmp_
     assert together.code == 0
 
 
-def test_a_finding_stands_in_the_file_and_the_exit_code_of_the_report(
-    cli: Callable[..., Answer], tmp_path: Path
-) -> None:
+def test_a_finding_stands_in_the_file_and_the_exit_code_of_the_report(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(CLASS)
     lines = "\n".join(json.dumps({"hidden_size": size, "num_layers": 1}) for size in (2, 1))
     own = f"{tmp_path / 'own.py'}:Differs"
@@ -71,7 +68,7 @@ def test_a_finding_stands_in_the_file_and_the_exit_code_of_the_report(
     assert cli("sweep", "--report", str(tmp_path / "f")).code == 1
 
 
-def test_what_was_done_when_a_rank_dies_is_kept(cli: Callable[..., Answer], tmp_path: Path) -> None:
+def test_what_was_done_when_a_rank_dies_is_kept(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(CLASS)
     words = ["sweep", "--seq-len", "1..40", "--layers", "1", "--right", f"{tmp_path / 'own.py'}:Dies"]
     answer = ranks(*words, "--out", str(tmp_path / "f"))

@@ -7,14 +7,13 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
 from rich.console import Console
+from support import Answer, Cli
 from torch import nn
 from torch.utils.benchmark import Measurement
 from torch.utils.benchmark.utils.common import TaskSpec
@@ -31,7 +30,6 @@ from rnnscope.timing import bench as timing
 from rnnscope.timing.bench import Bench, EventClock, Timing, peak_bytes, quantile
 from rnnscope.timing.page import MOST_LENGTHS, bar, duration
 
-Cli = Callable[..., Answer]
 OWN = "tests/own_networks.py"
 
 

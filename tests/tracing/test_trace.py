@@ -2,14 +2,13 @@
 
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec, trace
@@ -19,8 +18,6 @@ from rnnscope.pages.render import render
 from rnnscope.subjects.builtin import Run, build_module, call, run_module
 from rnnscope.subjects.devices import running
 from rnnscope.tracing.page import unrolled
-
-Cli = Callable[..., Answer]
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "time first": {"seq_len": 4, "batch_size": 3},

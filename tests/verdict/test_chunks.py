@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
 from hypothesis import given
 from hypothesis import strategies as st
+from support import OWN, Answer, Cli
 
 from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, compare
 from rnnscope.network.costs import needed_bytes
@@ -28,10 +28,8 @@ from rnnscope.verdict.chunks import carried, cut, draw_in_chunks
 from rnnscope.verdict.deviations import DEVIATIONS
 from rnnscope.verdict.problem import draw_problem, solve
 
-Cli = Callable[..., Answer]
 Patch = pytest.MonkeyPatch
 
-OWN = Path(__file__).parent / "own_networks.py"
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 FORMS = [

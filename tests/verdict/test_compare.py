@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Answer, Cli
 from torch import Tensor
 
 from rnnscope import Comparison, Spec, compare
@@ -21,7 +21,6 @@ from rnnscope.verdict import compare as comparison
 from rnnscope.verdict import evidence as judgement
 from rnnscope.verdict import problem as problems
 
-Cli = Callable[..., Answer]
 Patch = pytest.MonkeyPatch
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 from torch import Tensor, nn
 
 from rnnscope import Spec, compare
@@ -17,8 +17,6 @@ from rnnscope.spec.question import blind_spots
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run, run_cells
 from rnnscope.verdict.deviations import DEVIATIONS, Deviation, deviations
-
-Cli = Callable[..., Answer]
 
 SPECS = {
     "rnn": Spec(),

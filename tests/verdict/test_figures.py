@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import given
-from test_shapes import SPECS
+from support import PLAIN_SPECS
 from torch.testing._comparison import default_tolerances
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, compare
@@ -228,7 +228,7 @@ def test_a_given_tolerance_binds() -> None:
     assert compare(Spec(), rtol=0, atol=1).verdict == "equivalent"
 
 
-@given(SPECS.filter(lambda spec: spec.batch_size > 0))
+@given(PLAIN_SPECS.filter(lambda spec: spec.batch_size > 0))
 def test_module_and_cells_are_the_same_network(spec: Spec) -> None:
     comparison = compare(
         spec, rtol=1e-5 if spec.dtype == "float32" else 1e-13, atol=1e-5 if spec.dtype == "float32" else 1e-13

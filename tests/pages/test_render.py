@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Answer
+from support import Answer, Cli
 from torch import nn
-
-Cli = Callable[..., Answer]
 
 SHAPES = ("shapes", "--dry-run", "--kind", "lstm", "--bidirectional")
 
