@@ -45,14 +45,34 @@ Cli = Callable[..., Answer]
 """Answers the words of a command line, or a line of shell."""
 
 
+FIGURE = r"\d[\d.]*(e[-+]\d+)?"
+
+CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of )?\w+\[[\d, ]+\]|\w+: step [\w, ]+|-)"
+"""A row of the table of a comparison that says how far each side is from the reference."""
+
+
 def masked(text: str) -> str:
     """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
     text = re.sub(r"torch \d[\w.+]*", "torch V", text)
     text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
-    figure = r"\d[\d.]*(e[-+]\d+)?"
     text = re.sub(
-        rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{figure}$", r"\1 N N - \2 F", text, flags=re.M
+        rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{FIGURE}$", r"\1 N N - \2 F", text, flags=re.M
     )
-    text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure}\n", ") F [I] F F\n", text)
-    text = re.sub(rf"((?:float|bfloat)\d\d) +{figure} +{figure} +((?:grad of )?\w+\[[\d, ]+\]|-)", r"\1 F F [I]", text)
-    return re.sub(r"[ ─]+", " ", text)
+    text = re.sub(rf"\) +{FIGURE} +([yhc]?\[[\d, ]+\]|-) +{FIGURE} +{FIGURE}\n", ") F [I] F F\n", text)
+    return re.sub(r"[ ─]+", " ", re.sub(CHECKS, r"\1 F F [I]", text))
+
+
+def without_rounding(text: str) -> str:
+    """The text without the figures of rounding and the bounds, each sentence on one line, and without wide spaces.
+
+    What a planted fault gives stays: its figures are the same everywhere.
+    """
+    text = re.sub(
+        r"^[A-Z][\w ]*: .*(?:\n(?![A-Z][\w ]*: ).+)*", lambda found: found[0].replace("\n", " "), text, flags=re.M
+    )
+    text = re.sub(CHECKS, r"\1 F F [I]", text)
+    text = re.sub(rf"\) +{FIGURE} +(\[[\d, ]+\]|-) +{FIGURE} +{FIGURE}\n", ") F [I] F F\n", text)  # of a gradient
+    text = re.sub(rf"(move \w+ by|explains|at most) {FIGURE}", r"\1 F", text)
+    text = re.sub(r'("(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+,\s+"error"))[\d.e+-]+', r"\1F", text)
+    text = re.sub(r'("index": )(?:\[[^]]*\]|null)', r"\1[I]", text)
+    return re.sub(r"[ ─]+", " ", re.sub(r"\d+\.\d{5,}(e-?\d+)?|\d[\d.]*e-(0[7-9]|[1-9]\d)", "F", text))

@@ -231,7 +231,7 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: torch.save(nn.LSTM(2, 3), path),
         "{file} holds a whole pickled module (torch.nn.modules.rnn.LSTM)",
     ),
-    "own-module": (lambda path: torch.save(Net(), path), "{file} holds a pickled object (test_checkpoints.Net)"),
+    "own-module": (lambda path: torch.save(Net(), path), f"{{file}} holds a pickled object ({__name__}.Net)"),
     "plain-pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), "{file} is damaged, cut short"),
     "torchscript": (torchscript, "{file} is a TorchScript archive, which holds code; save the module's state_dict()"),
     "no-rnn": (lambda path: torch.save(nn.Linear(2, 2).state_dict(), path), "{file} has no RNN inside"),
