@@ -10,6 +10,7 @@ replaced.
 
 import io
 import json
+import os
 import platform
 import re
 import shutil
@@ -216,7 +217,8 @@ def stand_in(name: str, patch: pytest.MonkeyPatch) -> None:
             return SimpleNamespace(times=[seconds * (1 + spread * next(self.places))], number_per_run=100)
 
     patch.setattr("rnnscope.timing.bench.Timer", Timer)
-    patch.setattr("rnnscope.timing.bench.cpus_and_load", lambda: (2, 1.7 if name == "bench-lengths" else 0.0))
+    patch.setattr(os, "cpu_count", lambda: 2)
+    patch.setattr(os, "getloadavg", lambda: (1.7 if name == "bench-lengths" else 0.0,) * 3)
     patch.setattr("rnnscope.timing.bench.peak_bytes", lambda call, device, steps: 800 * steps)
 
 
