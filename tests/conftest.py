@@ -7,11 +7,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 from hypothesis import settings
+from support import Answer, Cli
 
 # The same examples on every run, and no limit of time on any.
 settings.register_profile("same", derandomize=True, deadline=None)
@@ -31,17 +30,8 @@ def plain_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a command line gave."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """Answer a command line in this process."""
     from rnnscope.cli.shell import run
 
@@ -53,7 +43,7 @@ def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def bash() -> Callable[..., Answer]:
+def bash() -> Cli:
     """Run a line of shell in which `rnnscope` is this very package, with the environment of the tests."""
 
     def answer(line: str, **environment: str) -> Answer:

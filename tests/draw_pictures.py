@@ -5,9 +5,9 @@ Each is what `--export` writes of a command, in the root of a checkout.
 
 from pathlib import Path
 
-from rnnscope.cli.shell import run
+from support import ROOT
 
-ROOT = Path(__file__).parents[1]
+from rnnscope.cli.shell import run
 
 PICTURES = {
     "trace.svg": "trace --kind lstm --bidirectional --layers 1 --seq-len 50",

@@ -1,12 +1,11 @@
 """What only a machine with a GPU can show: both paths run there, and the caption says which device it was."""
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from conftest import Answer
+from support import Cli
 
 from rnnscope import Spec, bench, compare, observed_shapes, trace
 from rnnscope.network.weights import draw_input, draw_weights
@@ -15,8 +14,6 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
 ]
-
-Cli = Callable[..., Answer]
 
 
 @pytest.mark.parametrize("nonlinearity", ["tanh", "relu"])

@@ -1,4 +1,7 @@
-"""The house: which folders there are, what each may import, and how large it is. Every import of every file is read."""
+"""The house: which folders there are, what each may import, and how large it is. Every import of every file is read.
+
+And its tests: they have the same folders, and none imports another.
+"""
 
 import ast
 import re
@@ -6,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import rnnscope
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnnscope"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -137,3 +140,21 @@ def imports_torch(module: str) -> bool:
 def test_the_readme_says_which_folders_import_torch(folder: str) -> None:
     says = re.search(rf"^\| `{folder}` \| .* \| yes \|$", README, re.MULTILINE) is not None
     assert any(imports_torch(module) for module in MODULES if module.startswith(f"{folder}.")) is says
+
+
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+
+APART = {"golden", "pictures", "benchmarks"}
+"""Folders of tests that hold no tests of one folder."""
+
+
+def test_each_folder_of_tests_is_a_folder_of_the_package() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert folders - APART <= set(FOLDERS)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT / "tests")))
+def test_no_file_imports_a_file_of_tests(path: Path) -> None:
+    """What two files share stands in support.py. Scripts that a test runs, as strings, are read too."""
+    imports = re.findall(r"^ *(?:from|import) +(.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    assert [each for each in imports if re.search(r"\btest_|\bconftest\b", each)] == []

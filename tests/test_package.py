@@ -2,13 +2,11 @@
 
 import importlib.metadata
 import re
-from pathlib import Path
 
 import pytest
+from support import ROOT
 
 import rnnscope
-
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", rnnscope.__all__)

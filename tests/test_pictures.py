@@ -5,7 +5,8 @@ import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
-from draw_pictures import PICTURES, ROOT, draw
+from draw_pictures import PICTURES, draw
+from support import ROOT
 
 FOLDER = ROOT / "tests" / "pictures"
 

@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 import torch
 import typer.main
-from conftest import Answer
+from support import ROOT, Answer, masked
 
 from rnnscope.cli.commands import main
 from rnnscope.cli.parser import COMMANDS, app_of
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS: list[tuple[str, str]] = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 CONSOLE = [text.removeprefix("$ ").split("\n", 1) for kind, text in BLOCKS if kind == "console"]
@@ -32,19 +31,6 @@ def followed_by_output(kind: str) -> list[tuple[str, str]]:
     pairs = [(this, following) for this, following in pairwise(BLOCKS) if this[0] == kind]
     assert all(following[0] == "text" for _, following in pairs)
     return [(this[1], following[1]) for this, following in pairs]
-
-
-def masked(text: str) -> str:
-    """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
-    text = re.sub(r"torch \d[\w.+]*", "torch V", text)
-    text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
-    figure = r"\d[\d.]*(e[-+]\d+)?"
-    text = re.sub(
-        rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{figure}$", r"\1 N N - \2 F", text, flags=re.M
-    )
-    text = re.sub(rf"\) +{figure} +([yhc]?\[[\d, ]+\]|-) +{figure} +{figure}\n", ") F [I] F F\n", text)
-    text = re.sub(rf"((?:float|bfloat)\d\d) +{figure} +{figure} +((?:grad of )?\w+\[[\d, ]+\]|-)", r"\1 F F [I]", text)
-    return re.sub(r"[ ─]+", " ", text)
 
 
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])

@@ -1,14 +1,11 @@
 """How an answer is wanted is read from the parse: in a cluster, before the command, never off another flag's value."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Answer
-
-Cli = Callable[..., Answer]
+from support import Answer, Cli
 
 
 @pytest.fixture

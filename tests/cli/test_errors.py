@@ -1,0 +1,324 @@
+"""Every sentence that a user sees when something is wrong: word for word, on one line of stderr, with exit code 2."""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from support import Answer, Cli
+
+from rnnscope import Spec, compare, observed_shapes
+from rnnscope.errors import RnnscopeError
+from rnnscope.network import costs as memory
+from rnnscope.network.cells import StackedCells
+
+WRONG_VALUES = {
+    "--layers 0": "--layers is 0, but it must be a whole number of at least 1; try --layers 2",
+    "--num-layers -3": "--layers is -3, but it must be a whole number of at least 1; try --layers 2",
+    "--input-size 2.5": "--input-size is '2.5', but it must be a whole number of at least 1; try --input-size 10",
+    "--hidden-size many": "--hidden-size is 'many', but it must be a whole number of at least 1; try --hidden-size 20",
+    "--seq-len=": "--seq-len is '', but it must be a whole number of at least 1; try --seq-len 3",
+    "--batch -1": "--batch is -1, but it must be a whole number of at least 0; try --batch 5",
+    "--seed -1": "--seed is -1, but it must be a whole number of at least 0; try --seed 0",
+    "--seed 1073741824": "--seed is 1073741824, but it must be at most 1073741823; try --seed 0",
+    "--dropout 1.5": "--dropout is 1.5, but it must be a number from 0 to 1; try --dropout 0.0",
+    "--lengths 3,0,1": (
+        "--lengths is '3,0,1', but it must be whole numbers of at least 1 with commas between them; try --lengths 3,2,2"
+    ),
+    "--lengths 3;2": (
+        "--lengths is '3;2', but it must be whole numbers of at least 1 with commas between them; try --lengths 3,2,2"
+    ),
+    "--lengths 3,2 --batch 4": "--batch is 4, but --lengths has 2 sequences; leave --batch out",
+    "--lengths 3,2 --seq-len 9": "--seq-len is 9, but --lengths has a longest of 3; leave --seq-len out",
+    "--lengths 9,8 --seq-len 3": "--seq-len is 3, but --lengths has a longest of 9; leave --seq-len out",
+    "--unbatched --batch 5": "--batch is 5, but --unbatched is 1 sequence; leave --batch out",
+    "--unbatched --batch 4": "--batch is 4, but --unbatched is 1 sequence; leave --batch out",
+    "--unbatched --lengths 3": "--unbatched is one sequence, and --lengths packs several; give one of the two",
+    "--kind gru --nonlinearity relu": "--nonlinearity is relu, but nn.GRU has none to choose; use --kind rnn",
+    "--proj-size 3": "--proj-size is 3, but nn.RNN has no projection; use --kind lstm",
+    "--kind gru --proj-size 3": "--proj-size is 3, but nn.GRU has no projection; use --kind lstm",
+    "--kind lstm --proj-size 20": (
+        "--proj-size is 20, but it must be smaller than --hidden-size 20; try --proj-size 10"
+    ),
+    "--layers 9223372036854775808": (
+        "--layers is 9223372036854775808, but it must be at most 9223372036854775807; try --layers 2"
+    ),
+    "--threads 0": "--threads is 0, but it must be a whole number of at least 1; try --threads 1",
+    "--threads 1025": "--threads is 1025, but it must be at most 1024; try --threads 1",
+    "--dtype float23": (
+        "--dtype is 'float23', but it must be one of float32, float64, bfloat16, float16; did you mean --dtype float32?"
+    ),
+    "--dtype int": "--dtype is 'int', but it must be one of float32, float64, bfloat16, float16; try --dtype float32",
+    "--nonlinearity tan": (
+        "--nonlinearity is 'tan', but it must be one of tanh, relu; did you mean --nonlinearity tanh?"
+    ),
+    "--h0 ones": "--h0 is 'ones', but it must be one of random, zeros; try --h0 random",
+    "--device gpu": "--device is 'gpu', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--device cuda:x": "--device is 'cuda:x', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--kind LSTM": "--kind is 'LSTM', but it must be one of rnn, lstm, gru; did you mean --kind lstm?",
+    "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
+    "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
+    "--layres 3": "no such flag: --layres; did you mean --layers?",
+    "--layers": "Option '--layers' requires an argument; see rnnscope {command} --help",
+    "--quiet=1": "Option '--quiet' does not take a value; see rnnscope {command} --help",
+    "3": "unexpected argument: 3; see rnnscope {command} --help",
+    "--zzzz": "no such flag: --zzzz; see rnnscope {command} --help",
+}
+
+
+def is_refused(answer: Answer, sentence: str) -> None:
+    assert answer == Answer(2, "", f"rnnscope: {sentence}\n")
+
+
+@pytest.mark.parametrize("command", ["shapes", "compare"])
+@pytest.mark.parametrize("typed", WRONG_VALUES)
+def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed: str) -> None:
+    is_refused(cli(command, *typed.split(" ")), WRONG_VALUES[typed].format(command=command))
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, or --help"),
+        ("compair", "no such command: compair; did you mean compare?"),
+        ("sing", "no such command: sing; see rnnscope --help"),
+        ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
+        ("compare --zq\nb", r"no such flag: --zq\nb; see rnnscope compare --help"),
+        ("--versoin", "no such flag: --versoin; did you mean --version?"),
+        (
+            "shapes --path cell",
+            "--path is 'cell', but it must be one of both, module, cells; did you mean --path cells?",
+        ),
+        (
+            "compare --left modul",
+            "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
+            "package.module:Class, recorded:FILE; did you mean --left module?",
+        ),
+        (
+            "compare --right gru",
+            "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
+            "package.module:Class, recorded:FILE; try --right cells",
+        ),
+        (
+            "compare --left module@gpu",
+            "--left is 'module@gpu', but it must be module@DEVICE with one of cpu, cuda, cuda:N, auto; "
+            "try --left module@cpu/float32",
+        ),
+        (
+            "compare --right cells@cpu/int8",
+            "--right is 'cells@cpu/int8', but it must be cells@cpu/DTYPE with one of float32, float64, bfloat16, "
+            "float16; try --right cells@cpu/float32",
+        ),
+        (
+            "compare --kind lstm --proj-size 3 --left compiled",
+            "--left compiled cannot do --proj-size 3, since nn.LSTMCell knows no projection; use --left equations",
+        ),
+        (
+            "compare --resync --no-reference",
+            "--resync feeds every step the reference's state, and --no-reference leaves it out; give one of the two",
+        ),
+        ("compare --rtol 1e-3", "--rtol 0.001 is given without --atol; give both, for example --atol 0"),
+        ("compare --atol 1e-3", "--atol 0.001 is given without --rtol; give both, for example --rtol 0"),
+        (
+            "compare --rtol x --atol 0",
+            "--rtol is 'x', but it must be a finite number of at least 0; try --rtol 1e-05",
+        ),
+        (
+            "compare --rtol 0 --atol -1",
+            "--atol is -1.0, but it must be a finite number of at least 0; try --atol 1e-05",
+        ),
+        (
+            "compare --rtol 1_0 --atol 0",
+            "--rtol is '1_0', but it must be a finite number of at least 0; try --rtol 1e-05",
+        ),
+        (
+            "compare --rtol inf --atol 0",
+            "--rtol is inf, but it must be a finite number of at least 0; try --rtol 1e-05",
+        ),
+        (
+            "compare --rtol nan --atol 0",
+            "--rtol is nan, but it must be a finite number of at least 0; try --rtol 1e-05",
+        ),
+        (
+            "compare --batch 0",
+            "--batch is 0, so y and h have no elements and there is nothing to see; try --batch 1 or more",
+        ),
+    ],
+)
+def test_each_command_says_what_it_cannot_do(cli: Cli, typed: str, sentence: str) -> None:
+    is_refused(cli(*typed.split(" ") if typed else ()), sentence)
+
+
+def test_contradicting_formats_are_refused(cli: Cli) -> None:
+    answer = cli("shapes", "--json", "--format", "tsv")
+    assert (answer.code, answer.err) == (
+        2,
+        "rnnscope: --json means --format json, but --format is tsv; give one of the two\n",
+    )
+
+
+@pytest.mark.parametrize("form", ["json", "tsv"])
+def test_a_document_of_too_many_rows_is_refused(cli: Cli, form: str) -> None:
+    answer = cli("shapes", "--dry-run", "--layers", "250001", "--format", form)
+    assert answer.code == 2
+    assert answer.err == (
+        "rnnscope: --layers is 250001: its 1,000,004 parameters are over the limit of 1,000,000 rows; "
+        "use --format table, which leaves out the layers in the middle\n"
+    )
+
+
+def test_what_memory_cannot_hold_is_refused_with_both_figures(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda: 2**30)
+    # Three matrices of 100,000 × 100,000 (the first weight_ih is narrow) at 3·8 bytes: drawn, rounded, and in the
+    # network that runs in float64. 720e9 = 670.6·2^30, and 0.4·2^30 for torch itself.
+    is_refused(
+        cli("compare", "--hidden-size", "100000"),
+        "these sizes need about 671 GiB of memory, and 1 GiB is free; "
+        "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
+    )
+
+
+def test_no_memory_check_runs_where_memory_looks_too_small(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1)
+    assert cli("compare", "-q").code == 2
+    assert cli("compare", "-q", "--no-memory-check").code == 0
+
+
+def test_a_dry_run_needs_no_memory(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1)
+    assert cli("shapes", "-q", "--dry-run").code == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what a machine without CUDA says")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:7"])
+@pytest.mark.parametrize(
+    ("built_for", "why"), [(None, "is a build without CUDA"), ("13.0", "finds no CUDA device on this machine")]
+)
+def test_without_cuda(cli: Cli, monkeypatch: pytest.MonkeyPatch, device: str, built_for: str | None, why: str) -> None:
+    monkeypatch.setattr(torch.version, "cuda", built_for)
+    is_refused(
+        cli("compare", "--device", device), f"--device {device}: torch {torch.__version__} {why}; use --device cpu"
+    )
+
+
+@pytest.mark.parametrize(("count", "there"), [(1, "1 CUDA device, cuda:0"), (3, "3 CUDA devices, cuda:0 to cuda:2")])
+def test_a_cuda_device_that_is_not_there(cli: Cli, monkeypatch: pytest.MonkeyPatch, count: int, there: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    is_refused(cli("compare", "--device", "cuda:7"), f"--device cuda:7: this machine has {there}; use --device cuda")
+
+
+def raising(error: Exception) -> Callable[..., Any]:
+    def forward(*_: object) -> None:
+        raise error
+
+    return forward
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Half'"),
+            f"--dtype float16: torch {torch.__version__} cannot compute nn.RNN in float16 on cpu "
+            "(\"addmm_impl_cpu_\" not implemented for 'Half'); use --dtype float32",
+        ),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.\nat frame 0"),
+            "out of memory on cpu ([enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.); "
+            "make --seq-len, --batch, --hidden-size or --layers smaller",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB."),
+            "out of memory on cpu (CUDA out of memory. Tried to allocate 9 GiB.); "
+            "make --seq-len, --batch, --hidden-size or --layers smaller",
+        ),
+        (
+            MemoryError(),
+            "out of memory on cpu; make --seq-len, --batch, --hidden-size or --layers smaller",
+        ),
+        (
+            RuntimeError("something else\non two lines"),
+            "unexpected RuntimeError: something else; add --debug for the traceback",
+        ),
+        (ZeroDivisionError(), "unexpected ZeroDivisionError; add --debug for the traceback"),
+    ],
+    ids=["dtype", "cpu-memory", "cuda-memory", "python-memory", "runtime-error", "other"],
+)
+def test_what_torch_raises(cli: Cli, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str) -> None:
+    monkeypatch.setattr(StackedCells, "forward", raising(error))
+    is_refused(cli("compare", "--dtype", "float16"), sentence)
+
+
+def test_a_traceback_is_shown_under_debug_alone(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StackedCells, "forward", raising(ZeroDivisionError("deep down")))
+    assert "Traceback" not in cli("compare").err
+    assert "ZeroDivisionError: deep down" in cli("compare", "--debug").err
+    assert cli("compare", "--debug", "-q") == Answer(2, "", "")
+
+
+def test_an_error_under_json_is_a_document(cli: Cli) -> None:
+    answer = cli("compare", "--json", "--layers", "0")
+    assert json.loads(answer.out) == {
+        "schema": 1,
+        "command": "compare",
+        "error": {
+            "message": "--layers is 0, but it must be a whole number of at least 1",
+            "hint": "try --layers 2",
+        },
+    }
+
+
+@pytest.mark.parametrize("words", [("--json",), ("--format", "json"), ("--format=json",)], ids=" ".join)
+def test_a_parse_error_under_json_is_a_document_too(cli: Cli, words: tuple[str, ...]) -> None:
+    assert json.loads(cli("compare", "--layres", "2", *words).out)["error"]["message"] == "no such flag: --layres"
+
+
+def test_nothing_is_printed_of_an_error_under_quiet(cli: Cli) -> None:
+    assert cli("compare", "-q", "--json", "--layers", "0") == Answer(2, "", "")
+
+
+def test_a_closed_stdout_is_trouble(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnnscope.cli.shell import run
+
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run(["shapes", "--dry-run"]) == 2
+    assert capsys.readouterr().err == "rnnscope: cannot write to standard output (it is closed)\n"
+
+
+def test_ctrl_c_is_130_and_says_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StackedCells, "forward", interrupted)
+    assert cli("compare") == Answer(130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        ({"bias": 1}, "--bias is 1, but it must be True or False"),
+        ({"num_layers": True}, "--layers is True, but it must be a whole number of at least 1; try --layers 2"),
+        ({"seed": None}, "--seed is None, but it must be a whole number of at least 0; try --seed 0"),
+        ({"device": 3}, "--device is 3, but it must be one of cpu, cuda, cuda:N, auto; try --device cpu"),
+        ({"h0": "x" * 99}, f"--h0 is '{'x' * 19}...{'x' * 9}', but it must be one of random, zeros; try --h0 random"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_the_library_refuses_the_same(facts: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(RnnscopeError) as caught:
+        Spec(**facts)
+    assert str(caught.value) == sentence
+
+
+@pytest.mark.parametrize("paths", [(), ("equations",), ("module", "torch"), "cells"])
+def test_the_library_knows_its_paths(paths: Any) -> None:
+    with pytest.raises(RnnscopeError, match="but it must be some of "):
+        observed_shapes(Spec(), paths)
+
+
+def test_the_library_knows_its_subjects() -> None:
+    with pytest.raises(RnnscopeError, match="--left is 'torch', but it must be one of module, cells, equations"):
+        compare(Spec(), left="torch")

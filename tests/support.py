@@ -1,0 +1,82 @@
+"""What several test files share: the answer of a command line, where things stand, and texts without their figures."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import strategies as st
+
+from rnnscope import Spec
+
+ROOT = Path(__file__).parents[1]
+
+OWN = Path(__file__).with_name("own_networks.py")
+"""The classes that stand for those of users; tests name them as a user does, FILE.py:Class."""
+
+
+PLAIN_SPECS = st.builds(
+    Spec,
+    input_size=st.integers(1, 6),
+    hidden_size=st.integers(1, 6),
+    num_layers=st.integers(1, 4),
+    nonlinearity=st.sampled_from(["tanh", "relu"]),
+    bias=st.booleans(),
+    batch_first=st.booleans(),
+    seq_len=st.integers(1, 5),
+    batch_size=st.integers(0, 4),
+    h0=st.sampled_from(["random", "zeros"]),
+    seed=st.integers(0, 2**30 - 1),
+    dtype=st.sampled_from(["float32", "float64"]),
+)
+"""Specs of nn.RNN in every layout and size that is tried quickly."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Answer]
+"""Answers the words of a command line, or a line of shell."""
+
+
+FIGURE = r"\d[\d.]*(e[-+]\d+)?"
+
+CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of )?\w+\[[\d, ]+\]|-)"
+"""A row of the table of a comparison that says how far each side is from the reference."""
+
+
+def masked(text: str) -> str:
+    """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
+    text = re.sub(r"torch \d[\w.+]*", "torch V", text)
+    text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
+    text = re.sub(
+        rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{FIGURE}$", r"\1 N N - \2 F", text, flags=re.M
+    )
+    text = re.sub(rf"\) +{FIGURE} +([yhc]?\[[\d, ]+\]|-) +{FIGURE} +{FIGURE}\n", ") F [I] F F\n", text)
+    return re.sub(r"[ ─]+", " ", re.sub(CHECKS, r"\1 F F [I]", text))
+
+
+def without_rounding(text: str) -> str:
+    """The text without the figures of rounding and the bounds, each sentence on one line, and without wide spaces.
+
+    What a planted fault gives stays: its figures are the same everywhere.
+    """
+    sentence = r"^[A-Z][\w ]*: .*(?:\n(?![A-Z][\w ]*: ).+)*"
+    text = re.sub(sentence, lambda found: found[0].replace("\n", " "), text, flags=re.MULTILINE)
+    text = re.sub(r"\b([yhc]): step \d+(?:, \w+ \d+)+", r"\1[0]", text)  # the place in a comparison step by step
+    text = re.sub(CHECKS, r"\1 F F [I]", text)
+    row = rf"((?:float|bfloat)\d\d) \| {FIGURE} \| {FIGURE} \| .* \|\n"  # the same in Markdown
+    text = re.sub(row, r"\1 | F | F | [I] |\n", text)
+    text = re.sub(rf"(move \w+ by|explains|at most) {FIGURE}", r"\1 F", text)
+    of_rounding = (
+        r'"(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+(?:,\s+"error"|\s+\}))'  # or of an explanation
+    )
+    text = re.sub(rf"({of_rounding})[\d.e+-]+", r"\1F", text)
+    text = re.sub(r'("index": )(?:\[[^]]*\]|null)', r"\1[I]", text)
+    return re.sub(r"[ ─]+", " ", re.sub(r"\d+\.\d{5,}(e-?\d+)?|\d{4,}\.0|\d[\d.]*e-(0[7-9]|[1-9]\d)", "F", text))
