@@ -33,7 +33,7 @@ from rnnscope.network.shapes import Place
 from rnnscope.pages.page import Grid
 from rnnscope.pages.render import plain, render
 from rnnscope.shapes.result import Mismatch
-from rnnscope.tracing.trace import Walked
+from rnnscope.tracing.result import Walked
 
 FOLDER = Path(__file__).parent / "golden"
 

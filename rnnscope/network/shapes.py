@@ -19,7 +19,6 @@ GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 BLOCK = 256
 """Steps of x that are drawn at a time, so that every length and every chunk sees the same ones."""
 
-
 _DIRECTIONS = ("forward", "backward")
 
 

@@ -1,13 +1,18 @@
-"""All shapes of a Spec in one result: by formula, and as they came out of a run. Values are not looked at."""
+"""All shapes of a Spec in one result: by formula, and as they came out of a run; and the page that tells them.
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+Values are not looked at.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.costs import macs, parameter_count
+from rnnscope.network import shapes as network
+from rnnscope.network.costs import check_rows, human_bytes, mac_formula, macs, parameter_count, parameter_formula
 from rnnscope.network.shapes import Shape, TensorShape, parameters, tensor_shapes
-from rnnscope.pages.page import Page
+from rnnscope.pages.page import Column, Grid, Page, Sentence, as_tuple, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DRY_RUN, NO_FILES, PATH, PATHS, Sources
 from rnnscope.spec.spec import Spec
@@ -64,18 +69,15 @@ class Shapes(SpecResult):
         return self.line(*((PATH, path), (DRY_RUN, self.actual is None)))
 
     def page(self) -> Page:
-        from rnnscope.shapes.page import page_of_shapes
 
         return page_of_shapes(self)
 
     def facts(self) -> dict[str, Any]:
-        from rnnscope.shapes.page import document_of_shapes
 
         return document_of_shapes(self)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record for each tensor and parameter."""
-        from rnnscope.shapes.page import records_of_shapes
 
         return records_of_shapes(self)
 
@@ -147,3 +149,132 @@ def _shapes(tensors: "Weights") -> dict[str, Shape]:
 def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape]) -> list[Mismatch]:
     found = [Mismatch(path, name, expected.get(name), actual.get(name)) for name in sorted({*expected, *actual})]
     return [each for each in found if each.expected != each.actual]
+
+
+Row = tuple[str, ...]
+
+
+def page_of_shapes(shapes: Shapes) -> Page:
+    """The tables and sentences of `rnnscope shapes`."""
+    spec = shapes.spec
+    return [
+        _tensor_grid(shapes),
+        Sentence("Sizes", network.sizes_in_words(spec)),
+        Sentence("Look for", f"{network.look_for(spec)}."),
+        *(Sentence("Note", f"{note}.") for note in network.notes(spec)),
+        *_findings(shapes),
+        _part_grid(spec),
+        _parameter_grid(shapes),
+        _count_grid(shapes),
+        Sentence("Run", where_it_ran(shapes.device_name, spec.dtype, shapes.torch_version)),
+        Sentence("Rerun", shapes.rerun, verbatim=True),
+    ]
+
+
+def _tensor_grid(shapes: Shapes) -> Grid:
+    came_out = shapes.actual or {}
+    rows = []
+    for each in shapes.tensors:
+        is_output = each.role == "output"
+        found = (as_tuple(actual[each.name]) if is_output else "goes in" for actual in came_out.values())
+        rows.append((each.name, ", ".join(each.dims), as_tuple(each.shape), *found, each.meaning))
+    columns = (*map(Column, ("tensor", "dims", "formula", *came_out)), Column("what it holds", prose=True))
+    return Grid(f"What goes into {network.network_in_words(shapes.spec)} and comes out", columns, tuple(rows))
+
+
+def _findings(shapes: Shapes) -> list[Sentence]:
+    if shapes.actual is None:
+        return [Sentence("Verdict", "formulas only, nothing was run.")]
+    if not shapes.mismatches:
+        return [Sentence("Verdict", "every shape came out as its formula says.", "good")]
+    return [Sentence("Finding", _finding(each), "bad") for each in shapes.mismatches]
+
+
+def _finding(each: Mismatch) -> str:
+    gave = f"no {each.name}" if each.actual is None else f"{each.name} {as_tuple(each.actual)}"
+    formula = "no formula names it" if each.expected is None else f"the formula says {as_tuple(each.expected)}"
+    return f"{each.path} gave {gave}; {formula}."
+
+
+def _part_grid(spec: Spec) -> Grid:
+    def rows_of(parts: Iterable[network.Slice]) -> list[Row]:
+        return [(each.name, as_tuple(each.shape), each.meaning) for each in parts]
+
+    columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
+    title = "Which part is which" + (": c has the rows of h" if spec.kind == "lstm" else "")
+    of_h = _by_layer(spec, lambda layer: rows_of(network.rows(spec, layer)), ("", ""))
+    return Grid(title, columns, (*rows_of(network.halves(spec)), *of_h))
+
+
+def _parameter_grid(shapes: Shapes) -> Grid:
+    spec = shapes.spec
+
+    def rows_of(layer: int) -> Iterator[Row]:
+        for each in network.layer_parameters(spec, layer):
+            names = (each.names[path] or "" for path in shapes.paths)
+            yield *names, ", ".join(each.dims), as_tuple(each.shape), thousands(each.count)
+
+    columns = [*(f"name in {path}" for path in shapes.paths), "dims", "shape"]
+    skipped = max(spec.num_layers - 3, 0) * sum(each.count for each in network.layer_parameters(spec, 1))
+    of_layers = _by_layer(spec, rows_of, (*[""] * (len(columns) - 1), thousands(skipped)))
+    return Grid("Parameters", (*map(Column, columns), Column("count", number=True)), of_layers)
+
+
+def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Row]], skipped: Row) -> tuple[Row, ...]:
+    """The rows of every layer on the page, and one row for the layers that are left out."""
+    between = [(network.left_out(spec), *skipped)]
+    return tuple(row for layer in network.shown_layers(spec) for row in (between if layer is None else rows_of(layer)))
+
+
+def _count_grid(shapes: Shapes) -> Grid:
+    rows = []
+    for each in shapes.tensors:
+        count = prod(each.shape)
+        rows.append((each.name, "·".join(map(str, each.shape)), thousands(count), human_bytes(each.bytes)))
+    count, size = shapes.parameter_count, shapes.parameter_bytes
+    rows.append(("parameters", parameter_formula(shapes.spec), thousands(count), human_bytes(size)))
+    count += sum(prod(each.shape) for each in shapes.tensors)
+    size += sum(each.bytes for each in shapes.tensors)
+    rows.append(("in all", "", thousands(count), human_bytes(size)))
+    rows.append(("multiply-accumulates", mac_formula(shapes.spec), thousands(shapes.macs), ""))
+    numbers = (Column("count", number=True), Column("bytes", number=True))
+    return Grid("Counts", (Column("what"), Column("formula", prose=True), *numbers), tuple(rows))
+
+
+def document_of_shapes(shapes: Shapes) -> dict[str, Any]:
+    """The tensors, parameters and parts, and what came out of a run."""
+    check_rows(shapes.spec)
+    facts: dict[str, Any] = {
+        "tensors": [asdict(each) for each in shapes.tensors],
+        "parameters": [asdict(each) for each in network.parameters(shapes.spec)],
+        "parts": [asdict(each) for each in network.slices(shapes.spec)],
+        "notes": list(network.notes(shapes.spec)),
+        "parameter_count": shapes.parameter_count,
+        "parameter_bytes": shapes.parameter_bytes,
+        "macs": shapes.macs,
+    }
+    if shapes.actual is not None:
+        facts |= {"actual": shapes.actual, "mismatches": [asdict(each) for each in shapes.mismatches]}
+    return facts
+
+
+def records_of_shapes(shapes: Shapes) -> Iterator[dict[str, Any]]:
+    """One record for each tensor and parameter, with its shape on each path; empty where nothing came out."""
+    check_rows(shapes.spec)
+    paths = shapes.paths
+    found = {(each.path, each.name): each.actual for each in shapes.mismatches}
+
+    def came_out(shape: network.Shape | None, names: dict[str, str | None]) -> dict[str, network.Shape | None]:
+        if shapes.actual is None:
+            return dict.fromkeys(paths)
+        return {path: found.pop((path, names[path] or ""), shape) for path in paths}
+
+    for each in shapes.tensors:
+        columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(paths, each.name))
+        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
+    for parameter in network.parameters(shapes.spec):
+        facts = {"role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
+        yield {"name": parameter.names[paths[0]], **facts, **came_out(parameter.shape, parameter.names)}
+    for (path, name), shape in list(found.items()):  # no formula names these
+        columns = dict.fromkeys(paths) | {path: shape}
+        yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}

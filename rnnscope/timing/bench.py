@@ -10,11 +10,9 @@ oneDNN and Python objects take elsewhere is not seen.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property
-from statistics import median
+from dataclasses import replace
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -29,239 +27,24 @@ from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
 from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import draw_input, draw_weights
-from rnnscope.pages.page import Page
-from rnnscope.pages.render import SpecResult
 from rnnscope.pages.rich import progress
-from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import (
     BENCH_SUBJECTS,
-    MIN_TIME,
     NO_FILES,
-    SEQ_LENS,
     SUBJECT,
     TIME_GRAD,
-    Sources,
     baseline_of,
     bench_specs,
     side_spec,
 )
-from rnnscope.spec.spec import SPEC_FLAGS, Spec
+from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Prepared, Run, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
 from rnnscope.subjects.own import prepare
-
-NOISY = 0.1
-"""An interquartile range of this part of the median, or more, is noise; torch.utils.benchmark warns of it as well."""
+from rnnscope.timing.result import Bench, Timing
 
 ROUNDS = 5
 """Each subject has so many turns; every other round goes through the list backwards."""
-
-
-@dataclass(frozen=True, eq=False)
-class Timing:
-    """One subject at one length.
-
-    Args:
-        typed: as it was named, with its own device and dtype where it has them.
-        rounds: seconds a call, in each block of calls of each round; empty if it was not measured.
-        runs: calls that were timed, in all rounds.
-        peak_bytes: what one call allocates at most at one time, on top of weights and input; None if not measured.
-        compile_s: how long the first call waited for a compiler; None for a subject that needs none.
-        message: why it was not measured.
-    """
-
-    typed: str
-    subject: str
-    device: str
-    dtype: str
-    seq_len: int
-    rounds: tuple[tuple[float, ...], ...] = ()
-    runs: int = 0
-    peak_bytes: int | None = None
-    compile_s: float | None = None
-    message: str | None = None
-
-    @property
-    def measured(self) -> bool:
-        """Whether it has figures, and not only a message."""
-        return self.message is None
-
-    @property
-    def times(self) -> tuple[float, ...]:
-        """Seconds a call, of all blocks of all rounds."""
-        return tuple(each for times in self.rounds for each in times)
-
-    @cached_property
-    def quartiles(self) -> tuple[float, ...]:
-        """Seconds a call: the lower quartile, the median and the upper quartile of all blocks."""
-        places = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64, device="cpu")
-        return tuple(torch.tensor(self.times, dtype=torch.float64, device="cpu").quantile(places).tolist())
-
-    @property
-    def median(self) -> float:
-        """Seconds a call."""
-        return self.quartiles[1]
-
-    @property
-    def iqr(self) -> float:
-        """The interquartile range: the middle half of all blocks is within it."""
-        return self.quartiles[2] - self.quartiles[0]
-
-    @property
-    def noisy(self) -> bool:
-        """Whether the interquartile range is a tenth of the median or more."""
-        return self.iqr >= NOISY * self.median
-
-    @property
-    def steps_per_s(self) -> float:
-        """Time steps of the sequence a second: L / median. All sequences of a batch take a step together."""
-        return self.seq_len / self.median
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as long as the baseline something takes.
-
-    `value` is that of the medians, `least` and `greatest` those of the medians of one round. `told` is faster or
-    slower; None if the interquartile ranges overlap. `noisy` says whether either of the two is.
-    """
-
-    value: float
-    least: float
-    greatest: float
-    told: str | None
-    noisy: bool
-
-
-@dataclass(frozen=True)
-class Growth:
-    """How many times as long a subject takes at one length as at another; `noisy` says whether either of the two is."""
-
-    times: float
-    steps: float
-    noisy: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Bench(SpecResult):
-    """Subjects of one Spec, timed at one length or several.
-
-    Args:
-        spec: at the shortest length, with its device made definite.
-        subjects: as they were asked for.
-        seq_lens: from short to long.
-        timings: all lengths of the first subject, then of the next.
-        baseline: the subject that ratios are to.
-        load: how many CPUs the machine kept busy in the minute before; None where it does not say.
-        back_ends: which of them may have computed, on all devices.
-    """
-
-    spec: Spec
-    subjects: tuple[str, ...]
-    seq_lens: tuple[int, ...]
-    timings: tuple[Timing, ...]
-    baseline: str
-    grad: bool
-    min_time: float
-    threads: int
-    cpus: int
-    load: float | None
-    back_ends: tuple[tuple[str, bool], ...]
-    device_name: str
-    torch_version: str
-    sources: Sources = NO_FILES
-
-    command: ClassVar[str] = "bench"
-
-    @property
-    def measured(self) -> tuple[Timing, ...]:
-        """The rows that have figures."""
-        return tuple(each for each in self.timings if each.measured)
-
-    def ratio(self, timing: Timing) -> Ratio | None:
-        """To the baseline at the same length; None where either was not measured."""
-        base = self._at(self.baseline, timing.seq_len)
-        if base is None or not timing.measured:
-            return None
-        rounds = [median(own) / median(its) for own, its in zip(timing.rounds, base.rounds, strict=True)]
-        (low, _, high), (base_low, _, base_high) = timing.quartiles, base.quartiles
-        told = "slower" if low > base_high else "faster" if high < base_low else None
-        return Ratio(timing.median / base.median, min(rounds), max(rounds), told, timing.noisy or base.noisy)
-
-    def growth(self, timing: Timing) -> Growth | None:
-        """From the length before; None of the shortest one, and where either was not measured."""
-        index = self.seq_lens.index(timing.seq_len)
-        return self._growth(timing.typed, self.seq_lens[index - 1], timing.seq_len) if index else None
-
-    def growth_in_all(self, typed: str) -> Growth | None:
-        """Of a subject from the shortest length to the longest; None where either was not measured."""
-        return self._growth(typed, self.seq_lens[0], self.seq_lens[-1]) if len(self.seq_lens) > 1 else None
-
-    def _growth(self, typed: str, one: int, other: int) -> Growth | None:
-        first, last = self._at(typed, one), self._at(typed, other)
-        if first is None or last is None:
-            return None
-        return Growth(last.median / first.median, other / one, first.noisy or last.noisy)
-
-    def untold(self, noisy: bool) -> list[Timing]:
-        """The rows that show neither faster nor slower than the baseline, whose ratio is noisy or is not."""
-        ratios = [(each, self.ratio(each)) for each in self.measured if each.typed != self.baseline]
-        return [each for each, ratio in ratios if ratio and ratio.told is None and ratio.noisy is noisy]
-
-    @property
-    def verdict(self) -> str:
-        """How far the figures can be trusted.
-
-        failed: nothing was measured. undecided: of a row that is noisy, or whose baseline is, it does not show whether
-        it is faster or slower. noisy: rows are, and it shows nevertheless. steady: no row is noisy.
-        """
-        if not self.measured:
-            return "failed"
-        if not any(each.noisy for each in self.measured):
-            return "steady"
-        return "undecided" if self.untold(noisy=True) else "noisy"
-
-    @property
-    def busy(self) -> bool:
-        """Whether other programs, by half a CPU or more, took time from the threads: then all rounds are slow alike."""
-        return self.load is not None and self.load >= 0.5 and self.load + self.threads > self.cpus + 0.5
-
-    @property
-    def exit_code(self) -> int:
-        """2 where a subject that was named could not be timed, or none could; 0 otherwise: noise is no failure."""
-        named = self.subjects != BENCH_SUBJECTS.default and len(self.measured) < len(self.timings)
-        return 2 if named or self.verdict == "failed" else 0
-
-    @property
-    def rerun(self) -> str:
-        """The command line that measures the same again."""
-        own: list[tuple[Flag, object]] = [(BENCH_SUBJECTS, self.subjects)]
-        asked = self
-        if len(self.seq_lens) > 1:
-            asked = replace(self, spec=replace(self.spec, seq_len=SPEC_FLAGS["seq_len"].default))
-            own.append((SEQ_LENS, self.seq_lens))
-        return asked.line(*own, (TIME_GRAD, self.grad), (MIN_TIME, self.min_time))
-
-    def _at(self, typed: str, seq_len: int) -> Timing | None:
-        return next((each for each in self.measured if (each.typed, each.seq_len) == (typed, seq_len)), None)
-
-    def page(self) -> Page:
-        """The tables and sentences of `rnnscope bench`."""
-        from rnnscope.timing.page import page_of_bench
-
-        return page_of_bench(self)
-
-    def facts(self) -> dict[str, Any]:
-        """What programs get of it."""
-        from rnnscope.timing.page import document_of_bench
-
-        return document_of_bench(self)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One record a row."""
-        from rnnscope.timing.page import timing_record
-
-        return (timing_record(self, each) for each in self.timings)
 
 
 def bench(

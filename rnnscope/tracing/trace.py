@@ -6,9 +6,7 @@ Source: "Outputs" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LST
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from math import isfinite
-from typing import Any, ClassVar
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,118 +16,12 @@ from rnnscope.files.loading import Loaded
 from rnnscope.network.equations import State, Step, gates_of
 from rnnscope.network.shapes import Place, in_order
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
-from rnnscope.pages.page import Page
-from rnnscope.pages.render import SpecResult
-from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES, Sources
+from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES
 from rnnscope.spec.question import check_comparable
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, layer_weights, run_equations, run_module, valid_steps
 from rnnscope.subjects.devices import device_name, running
-
-SATURATED = 0.01
-"""A gate this near to an end of its range is saturated: its slope is 4 % of the greatest (sigmoid), or 2 % (tanh)."""
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Equality:
-    """Two slices of what came out, written as in Python, and whether all their numbers are equal; NaN equals NaN.
-
-    expected: whether torch's documentation says that they are. max_abs: how far they are apart; None where their shapes
-    differ. meaning: why they are equal, or why not.
-    """
-
-    left: str
-    right: str
-    equal: bool
-    expected: bool
-    max_abs: float | None
-    meaning: str
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Walked:
-    """One item in one layer and direction, in the order of time.
-
-    states: h: (L, H_out), and c: (L, H) for an LSTM. gates: (L, H) each, by their letters. L is the item's own length.
-    """
-
-    states: Mapping[str, Tensor]
-    gates: Mapping[str, Tensor]
-
-    def saturated(self, gate: str) -> list[int]:
-        """How many units of a gate are within SATURATED of an end of its range, at each step."""
-        values = self.gates[gate].double()
-        least, greatest = (-1.0, 1.0) if gate in "gn" else (0.0, 1.0)
-        counts: list[int] = ((values - least < SATURATED) | (greatest - values < SATURATED)).sum(-1).tolist()
-        return counts
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Trace(SpecResult):
-    """One run of a network, step by step.
-
-    Args:
-        spec: with its device made definite.
-        item: whose steps these are.
-        step: whose gates the page has.
-        values: whether numbers were asked for.
-        equalities: the pairs that are equal, and pairs that are easily taken for it.
-        by_chance: how many are equal though no rule says so; the first ones are among the equalities.
-        given: x: (L, H_in), and h0: (D·K, H_out) and c0: (D·K, H), of the item.
-        walked: what the equations gave, by (layer, direction).
-        distance: how far y of the equations is from the module's at most, where they are not equal.
-        first_nonfinite: where NaN or infinity first came out of the equations, over all items.
-    """
-
-    spec: Spec
-    item: int
-    step: int
-    values: bool
-    equalities: tuple[Equality, ...]
-    by_chance: int
-    given: Mapping[str, Tensor]
-    walked: Mapping[tuple[int, int], Walked]
-    distance: float
-    first_nonfinite: Place | None
-    device_name: str
-    torch_version: str
-    sources: Sources = NO_FILES
-
-    command: ClassVar[str] = "trace"
-
-    @property
-    def length(self) -> int:
-        """Steps of the item."""
-        return self.spec.length_of(self.item)
-
-    @property
-    def broken(self) -> tuple[Equality, ...]:
-        """The pairs that torch's documentation says are equal, and that are not."""
-        return tuple(each for each in self.equalities if each.expected and not each.equal)
-
-    @property
-    def exit_code(self) -> int:
-        """1 when NaN or infinity came out, or a pair is not equal that should be; 0 otherwise."""
-        return 1 if self.first_nonfinite or self.broken or not isfinite(self.distance) else 0
-
-    @property
-    def rerun(self) -> str:
-        step = None if self.step == self.length - 1 else self.step
-        return self.line((VALUES, self.values), (ITEM, self.item), (STEP, step))
-
-    def page(self) -> Page:
-        from rnnscope.tracing.page import page_of_trace
-
-        return page_of_trace(self)
-
-    def facts(self) -> dict[str, Any]:
-        from rnnscope.tracing.page import document_of_trace
-
-        return document_of_trace(self)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One record for each pair of slices."""
-        return (asdict(each) for each in self.equalities)
+from rnnscope.tracing.result import Equality, Trace, Walked
 
 
 def trace(

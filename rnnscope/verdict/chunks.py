@@ -136,7 +136,6 @@ _WALKED = ("cells", "equations", "compiled")
 _Walk = Iterator[tuple[Problem, Tensors]]
 """Steps and the state before them, as a problem, and what a side gives for them: its y, and the state after them."""
 
-
 Rows = tuple[Difference, ...]
 
 

@@ -27,8 +27,8 @@ from rnnscope.subjects.builtin import SUBJECTS, Prepared, tensors_of
 from rnnscope.subjects.devices import running
 from rnnscope.subjects.own import prepare
 from rnnscope.timing import bench as timing
-from rnnscope.timing.bench import Bench, EventClock, Timing, leaf, peak_bytes, with_backward
-from rnnscope.timing.page import MOST_LENGTHS, bar, duration
+from rnnscope.timing.bench import EventClock, leaf, peak_bytes, with_backward
+from rnnscope.timing.result import MOST_LENGTHS, Bench, Timing, bar, duration
 
 OWN = "tests/own_networks.py"
 

@@ -17,7 +17,7 @@ from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.pages.render import render
 from rnnscope.subjects.builtin import Run, as_module, build_module, run_module
 from rnnscope.subjects.devices import running
-from rnnscope.tracing.page import unrolled
+from rnnscope.tracing.result import unrolled
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "time first": {"seq_len": 4, "batch_size": 3},

@@ -1,17 +1,126 @@
-"""What people and programs are told of a trace: the network unrolled, which slices are equal, numbers of an item."""
+"""What a trace found: which slices are equal, what every step gave, where the first NaN is; and the page that tells it.
 
-from collections.abc import Callable, Iterator
+The page has the network unrolled, which slices are equal, and the numbers of one item.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from math import isfinite
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from rnnscope.network import shapes as network
+from rnnscope.network.shapes import Place
 from rnnscope.pages.page import Column, Drawing, Grid, Line, Page, Sentence, counted, thousands, where_it_ran
+from rnnscope.pages.render import SpecResult
+from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES, Sources
 from rnnscope.spec.spec import Spec
-from rnnscope.tracing.trace import SATURATED, Equality, Trace
+
+SATURATED = 0.01
+"""A gate this near to an end of its range is saturated: its slope is 4 % of the greatest (sigmoid), or 2 % (tanh)."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Equality:
+    """Two slices of what came out, written as in Python, and whether all their numbers are equal; NaN equals NaN.
+
+    expected: whether torch's documentation says that they are. max_abs: how far they are apart; None where their shapes
+    differ. meaning: why they are equal, or why not.
+    """
+
+    left: str
+    right: str
+    equal: bool
+    expected: bool
+    max_abs: float | None
+    meaning: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Walked:
+    """One item in one layer and direction, in the order of time.
+
+    states: h: (L, H_out), and c: (L, H) for an LSTM. gates: (L, H) each, by their letters. L is the item's own length.
+    """
+
+    states: Mapping[str, Tensor]
+    gates: Mapping[str, Tensor]
+
+    def saturated(self, gate: str) -> list[int]:
+        """How many units of a gate are within SATURATED of an end of its range, at each step."""
+        values = self.gates[gate].double()
+        least, greatest = (-1.0, 1.0) if gate in "gn" else (0.0, 1.0)
+        counts: list[int] = ((values - least < SATURATED) | (greatest - values < SATURATED)).sum(-1).tolist()
+        return counts
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Trace(SpecResult):
+    """One run of a network, step by step.
+
+    Args:
+        spec: with its device made definite.
+        item: whose steps these are.
+        step: whose gates the page has.
+        values: whether numbers were asked for.
+        equalities: the pairs that are equal, and pairs that are easily taken for it.
+        by_chance: how many are equal though no rule says so; the first ones are among the equalities.
+        given: x: (L, H_in), and h0: (D·K, H_out) and c0: (D·K, H), of the item.
+        walked: what the equations gave, by (layer, direction).
+        distance: how far y of the equations is from the module's at most, where they are not equal.
+        first_nonfinite: where NaN or infinity first came out of the equations, over all items.
+    """
+
+    spec: Spec
+    item: int
+    step: int
+    values: bool
+    equalities: tuple[Equality, ...]
+    by_chance: int
+    given: Mapping[str, Tensor]
+    walked: Mapping[tuple[int, int], Walked]
+    distance: float
+    first_nonfinite: Place | None
+    device_name: str
+    torch_version: str
+    sources: Sources = NO_FILES
+
+    command: ClassVar[str] = "trace"
+
+    @property
+    def length(self) -> int:
+        """Steps of the item."""
+        return self.spec.length_of(self.item)
+
+    @property
+    def broken(self) -> tuple[Equality, ...]:
+        """The pairs that torch's documentation says are equal, and that are not."""
+        return tuple(each for each in self.equalities if each.expected and not each.equal)
+
+    @property
+    def exit_code(self) -> int:
+        """1 when NaN or infinity came out, or a pair is not equal that should be; 0 otherwise."""
+        return 1 if self.first_nonfinite or self.broken or not isfinite(self.distance) else 0
+
+    @property
+    def rerun(self) -> str:
+        step = None if self.step == self.length - 1 else self.step
+        return self.line((VALUES, self.values), (ITEM, self.item), (STEP, step))
+
+    def page(self) -> Page:
+
+        return page_of_trace(self)
+
+    def facts(self) -> dict[str, Any]:
+
+        return document_of_trace(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record for each pair of slices."""
+        return (asdict(each) for each in self.equalities)
+
 
 MOST_UNITS = 6
 """A vector of more numbers is cut short."""
@@ -40,7 +149,7 @@ def page_of_trace(trace: Trace) -> Page:
     if spec.lengths is not None:  # the drawing is of the longest item
         starts = ", and each backward direction starts," if spec.bidirectional else ""
         page.append(Sentence("Items", f"so many have the step; each h leaves{starts} at its own last one."))
-    page += [Sentence("Sizes", network.sizes_in_words(spec)), *_equalities(trace)]
+    page += [Sentence("Sizes", network.sizes_in_words(spec)), *_pairs_of_slices(trace)]
     if trace.values:
         told = f"of the equations; y of the module is at most {trace.distance:.3g} from them."
         page += [_values(trace), Sentence("Numbers", told), *_gates(trace)]
@@ -52,7 +161,7 @@ def page_of_trace(trace: Trace) -> Page:
     ]
 
 
-def _equalities(trace: Trace) -> Page:
+def _pairs_of_slices(trace: Trace) -> Page:
     rules = [each for each in trace.equalities if each.expected]
     others = [each for each in trace.equalities if each.equal and not each.expected]
     false_friends = [each for each in trace.equalities if not each.equal and not each.expected]
