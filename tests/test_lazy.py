@@ -129,5 +129,5 @@ def test_rich_is_imported_when_something_is_drawn(line: str, expected: bool) -> 
 
 def test_formulas_load_no_other_commands() -> None:
     found = modules_after("from rnnscope.cli.shell import run; run(['shapes', '--dry-run'])")
-    assert "rnnscope.shapes.page" in found
+    assert "rnnscope.shapes.result" in found
     assert [each for each in found if each.startswith(("rnnscope.sweeps", "rnnscope.tracing", "rnnscope.timing"))] == []

@@ -15,7 +15,7 @@ from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.figures import Check, Difference, Margin
 from rnnscope.verdict.places import HeatMap, HeatRow
-from rnnscope.verdict.result import Comparison, Reference
+from rnnscope.verdict.result import Reference, Verdict
 
 _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
@@ -30,7 +30,28 @@ _BY_TOLERANCE = {
 """Why a verdict without a reference is what it is."""
 
 
-def page_of_comparison(comparison: Comparison) -> Page:
+class Comparison(Verdict):
+    """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
+
+    >>> found = compare(Spec(kind="gru"), "module", "module")
+    >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
+    ('identical', 0, None, ['y', 'h'])
+    """
+
+    def page(self) -> Page:
+        """The tables and sentences of `rnnscope compare`."""
+        return _page(self)
+
+    def facts(self) -> dict[str, Any]:
+        """Every figure, for programs."""
+        return _facts(self)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record an output or gradient."""
+        return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
+
+
+def _page(comparison: Verdict) -> Page:
     """The tables and sentences of `rnnscope compare`."""
     left, right, tolerance = comparison.left, comparison.right, comparison.tolerance
     title = f"{right} against {left}, {network_in_words(comparison.spec)}"
@@ -63,7 +84,7 @@ def page_of_comparison(comparison: Comparison) -> Page:
     return page + ([Sentence("Rerun", comparison.rerun, verbatim=True)] if comparison.rerun else [])
 
 
-def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
+def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Verdict) -> Grid:
     binds = comparison.question.binds
     names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
     columns = tuple(Column(name, number=name not in (first, "shape", "at")) for name in names)
@@ -71,7 +92,7 @@ def _differences_grid(title: str, first: str, differences: tuple[Difference, ...
     return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
 
 
-def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
+def _differences_row(each: Difference, comparison: Verdict) -> tuple[str, ...]:
     """The cells of a row, of which the last one is shown if the tolerance binds."""
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
         shapes = f"{comparison.left} {each.shape}, {comparison.right} {each.right_shape}"
@@ -87,7 +108,7 @@ def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...
     )
 
 
-def _reference_grid(comparison: Comparison, reference: Reference) -> Grid:
+def _reference_grid(comparison: Verdict, reference: Reference) -> Grid:
     """For each check the tensor that is nearest to its bound, with the error and the bound there."""
     titles = ("what", "computed in", "error", "bound", "nearest to it at")
     columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
@@ -111,7 +132,7 @@ def _reference_row(what: str, check: Check) -> tuple[str, ...]:
     return (*row, at if worst.error else "-")
 
 
-def _why(comparison: Comparison) -> Page:
+def _why(comparison: Verdict) -> Page:
     """The conventions that a side follows instead of torch's."""
     reference, reasons = comparison.reference, comparison.reasons
     if reference is None or not reference.deviating or reference.about_float32:
@@ -126,7 +147,7 @@ def _why(comparison: Comparison) -> Page:
     return [Sentence("Why", f"{each}.") for each in found]
 
 
-def _own(comparison: Comparison) -> Page:
+def _own(comparison: Verdict) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
     for each in comparison.reasons.dependences:
@@ -145,7 +166,7 @@ def _own(comparison: Comparison) -> Page:
     return page
 
 
-def _in_chunks(comparison: Comparison) -> Page:
+def _in_chunks(comparison: Verdict) -> Page:
     chunk, steps = comparison.question.chunk, comparison.spec.seq_len
     if chunk is None or chunk >= steps:
         return []
@@ -155,7 +176,7 @@ def _in_chunks(comparison: Comparison) -> Page:
     return [Sentence("In chunks", f"{of}, each from the state after the one before.")]
 
 
-def _step_by_step(comparison: Comparison) -> Page:
+def _step_by_step(comparison: Verdict) -> Page:
     if comparison.question.resync:
         count = counted(comparison.outputs[-1].shape[1], "sequence")
         return [Sentence("Step by step", f"{count} of one step, each fed the reference's state before it.")]
@@ -169,7 +190,7 @@ def _step_by_step(comparison: Comparison) -> Page:
     return [Sentence("Step by step", f"{why}{first}.")]
 
 
-def _power(comparison: Comparison) -> Page:
+def _power(comparison: Verdict) -> Page:
     power = comparison.reasons.power
     if power is None:
         return []
@@ -179,12 +200,12 @@ def _power(comparison: Comparison) -> Page:
     return [Grid("What this comparison would have caught", columns, rows)]
 
 
-def verdict_in_words(comparison: Comparison) -> str:
+def verdict_in_words(comparison: Verdict) -> str:
     """The verdict and why, in one or two sentences."""
     return f"{comparison.verdict}: {_because(comparison)}."
 
 
-def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
+def _side_in_words(comparison: Verdict, side: str, the: str = "the") -> str:
     """A side by its place and its subject: "the right side (cells)"."""
     return f"{the} {side} side ({comparison.left if side == 'left' else comparison.right})"
 
@@ -199,7 +220,7 @@ def _tensor_in_words(name: str) -> str:
     return _TENSORS.get(name, f"the gradient of {name}")
 
 
-def _because(comparison: Comparison) -> str:
+def _because(comparison: Verdict) -> str:
     reference = comparison.reference
     if comparison.cause == "shape":
         names = [each.name for each in comparison.figures.rows if each.shape != each.right_shape]
@@ -229,7 +250,7 @@ def _because(comparison: Comparison) -> str:
     return f"{same}; {_rounding(comparison, reference)}"
 
 
-def _other_function(comparison: Comparison, reference: Reference) -> str:
+def _other_function(comparison: Verdict, reference: Reference) -> str:
     if reference.about_float32:
         check = reference.left if reference.about_float32[0] == "left" else reference.right
         sides = " and ".join(_side_in_words(comparison, side) for side in reference.about_float32)
@@ -242,7 +263,7 @@ def _other_function(comparison: Comparison, reference: Reference) -> str:
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 
 
-def _who(comparison: Comparison, reference: Reference) -> str:
+def _who(comparison: Verdict, reference: Reference) -> str:
     """Which side is off, or whether it is the weights."""
     own = " with its own weights" if comparison.weights else ""
     if len(reference.deviating) == 2:
@@ -253,7 +274,7 @@ def _who(comparison: Comparison, reference: Reference) -> str:
     return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
 
 
-def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
+def _of_a_recording(comparison: Verdict, reference: Reference) -> str:
     if comparison.sides.recorded is None or comparison.sides.recorded not in reference.deviating:
         return ""
     if reference.about_coarser:
@@ -284,7 +305,7 @@ def _moved(check: Check) -> str:
     return f"{_tensor_in_words(widest.name)} {far} {steps}"
 
 
-def _rounding(comparison: Comparison, reference: Reference) -> str:
+def _rounding(comparison: Verdict, reference: Reference) -> str:
     sides = {"left": reference.left.arithmetic, "right": reference.right.arithmetic}
     tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
     if tf32 and reference.without_tf32 is not None:
@@ -298,7 +319,7 @@ def _rounding(comparison: Comparison, reference: Reference) -> str:
     return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
 
 
-def _through_onednn(comparison: Comparison) -> bool:
+def _through_onednn(comparison: Verdict) -> bool:
     """Whether oneDNN takes nn.LSTM over in bfloat16, and with it most of the difference."""
     spec, module = comparison.spec, "module" in (comparison.left, comparison.right)
     taken = spec.kind == "lstm" and not spec.proj_size and spec.lengths is None and module
@@ -417,7 +438,7 @@ def _legend(scale: _Scale, per: int, steps: int, width: int) -> Iterator[str]:
         yield from textwrap.wrap(f"Each character is the greatest of {per} steps{of_last}.", width)
 
 
-def document_of_comparison(comparison: Comparison) -> dict[str, Any]:
+def _facts(comparison: Verdict) -> dict[str, Any]:
     """Every figure, for JSON."""
     sides, question, figures, reasons = comparison.sides, comparison.question, comparison.figures, comparison.reasons
     reference, place, heat = comparison.reference, comparison.first_divergence, comparison.heat_map

@@ -1,12 +1,10 @@
 """What a comparison found, and the rules by which verdict, cause, side and exit code follow from it."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import isfinite
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from rnnscope.network.shapes import Place
-from rnnscope.pages.page import Page
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, Tolerance, blind_spots
@@ -134,8 +132,8 @@ def side_of(figures: Figures, reference: Reference | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class Comparison(SpecResult):
-    """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
+class Verdict(SpecResult):
+    """What was found of two subjects of one Spec, and what follows from it: a Comparison without its page.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
     verdict rests on first appears. sources: the files that weights and input came from.
@@ -250,19 +248,3 @@ class Comparison(SpecResult):
         sides = zip((LEFT, RIGHT), self.sides.written, strict=True)
         flags = ((QUESTION_FLAGS[name], value) for name, value in asked.items())
         return self.line(*sides, *flags, recorded=self.sides.recorded is not None)
-
-    def page(self) -> Page:
-        """The tables and sentences of `rnnscope compare`."""
-        from rnnscope.verdict.page import page_of_comparison
-
-        return page_of_comparison(self)
-
-    def facts(self) -> dict[str, Any]:
-        """What programs get of it."""
-        from rnnscope.verdict.page import document_of_comparison
-
-        return document_of_comparison(self)
-
-    def records(self) -> Iterator[dict[str, Any]]:
-        """One record an output or gradient."""
-        return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
