@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 PICTURES = {
     "trace.svg": "trace --kind lstm --bidirectional --layers 1 --seq-len 50",
-    "map.svg": "compare --kind lstm --seq-len 40 --right tests/own_networks.py:Iofg --map",
+    "map.svg": "compare --kind lstm --seq-len 40 --left equations --right tests/own_networks.py:Iofg --map",
 }
 
 
