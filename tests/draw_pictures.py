@@ -11,7 +11,7 @@ from rnnscope.cli.shell import run
 
 PICTURES = {
     "trace.svg": "trace --kind lstm --bidirectional --layers 1 --seq-len 50",
-    "map.svg": "compare --kind lstm --seq-len 40 --right tests/own_networks.py:Iofg --map",
+    "map.svg": "compare --kind lstm --seq-len 40 --left equations --right tests/own_networks.py:Iofg --map",
 }
 
 

@@ -29,7 +29,7 @@ FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a devic
     ("line", "code"),
     [
         ("rnnscope compare -q", 0),
-        ("rnnscope compare -q --rtol 0 --atol 0", 1),
+        ("rnnscope compare -q --right cells@cpu/float64 --rtol 0 --atol 0", 1),
         ("rnnscope compare -q --layers 0", 2),
         ("rnnscope shapes -q", 0),
         ("python -m rnnscope shapes -q --dry-run", 0),
@@ -41,7 +41,8 @@ def test_exit_codes(bash: Bash, line: str, code: int) -> None:
 
 
 def test_quiet_prints_nothing(bash: Bash) -> None:
-    assert bash("rnnscope compare -q; rnnscope compare -q --rtol 0 --atol 0; rnnscope compare -q --layers 0").out == ""
+    differ = "rnnscope compare -q --right cells@cpu/float64 --rtol 0 --atol 0"
+    assert bash(f"rnnscope compare -q; {differ}; rnnscope compare -q --layers 0").out == ""
 
 
 def test_a_fresh_environment_warns_of_nothing(bash: Bash) -> None:
@@ -176,7 +177,7 @@ def test_json_is_one_strict_document(bash: Bash) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    document = json.loads(bash("rnnscope compare --json").out, parse_constant=refuse)
+    document = json.loads(bash("rnnscope compare --right cells@cpu/float64 --json").out, parse_constant=refuse)
     assert (document["schema"], document["command"], document["verdict"]) == (1, "compare", "equivalent")
 
 
