@@ -306,5 +306,6 @@ def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
     later = torch.cat((y[1:], first))
     if problem.spec.lengths is None:
         return later
-    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)  # the last row may say so: h0 stands there anyway
+    # The last step has no later one: there it does not matter what roll says, since `later` is h0 already.
+    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)
     return torch.where(has_later, later, first)
