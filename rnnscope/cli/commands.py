@@ -14,34 +14,9 @@ from rnnscope.cli.parser import COMMANDS, MANNERS, Asked, Manners, command, is_h
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_memory
 from rnnscope.pages.render import Result
+from rnnscope.spec import options
 from rnnscope.spec.flags import Listed
-from rnnscope.spec.options import (
-    BENCH_SUBJECTS,
-    CONFIGS,
-    DRY_RUN,
-    FILE,
-    FORCE,
-    ITEM,
-    LEFT,
-    MIN_TIME,
-    OUT,
-    PATH,
-    PATHS,
-    RANDOM,
-    RECORD,
-    REPORT,
-    RESUME,
-    RIGHT,
-    ROWS,
-    SEQ_LENS,
-    SOURCE_FLAGS,
-    STEP,
-    TIME_GRAD,
-    TO,
-    VALUES,
-    bench_specs,
-)
-from rnnscope.spec.question import ATOL, CHUNK, GRAD, MAP, POWER, REFERENCE, RESYNC, RTOL, Question, check_comparable
+from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 
 if TYPE_CHECKING:
     from rnnscope.sweeps.plan import Axes
@@ -73,32 +48,26 @@ def axes_of_a_sweep() -> dict[str, Listed]:
 
 @command("--kind lstm --bidirectional", "--layers 1 --batch-first --dry-run")
 def shapes(
-    asked: Annotated[Asked, ("weights", "prefix")], path: Annotated[str, PATH], dry_run: Annotated[bool, DRY_RUN]
+    asked: Annotated[Asked, ("weights", "prefix")],
+    path: Annotated[str, options.PATH],
+    dry_run: Annotated[bool, options.DRY_RUN],
 ) -> Result:
     """Which tensor has which shape, and why? Runs random input through the module and a stack of cells."""
-    paths = PATHS if path == "both" else (path,)
+    paths = options.PATHS if path == "both" else (path,)
     found = rnnscope.shapes_of(asked.spec, paths) if dry_run else rnnscope.observed_shapes(asked.spec, paths)
     return replace(found, sources=asked.sources)
 
 
 @command("--kind gru --bidirectional --grad", "--kind lstm --right equations --map")
 def compare(
-    asked: Annotated[Asked, tuple(SOURCE_FLAGS)],
-    left: Annotated[str, LEFT],
-    right: Annotated[str, RIGHT],
-    record: Annotated[str | None, RECORD],
-    force: Annotated[bool, FORCE],
-    rtol: Annotated[float | None, RTOL],
-    atol: Annotated[float | None, ATOL],
-    grad: Annotated[bool, GRAD],
-    reference: Annotated[bool, REFERENCE],
-    resync: Annotated[bool, RESYNC],
-    power: Annotated[bool, POWER],
-    map: Annotated[bool, MAP],
-    chunk: Annotated[int | None, CHUNK],
+    asked: Annotated[Asked, tuple(options.SOURCE_FLAGS)],
+    left: Annotated[str, options.LEFT],
+    right: Annotated[str, options.RIGHT],
+    record: Annotated[str | None, options.RECORD],
+    force: Annotated[bool, options.FORCE],
+    question: Annotated[Question, QUESTION_FLAGS],
 ) -> Result:
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
-    question = Question(rtol, atol, grad, reference, resync, power, map, chunk)
     check_comparable(asked.spec, left, right, question)  # refused, as all above, before torch is imported
     return rnnscope.compare(asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question)
 
@@ -106,12 +75,12 @@ def compare(
 @command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")
 def sweep(
     axes: Annotated["Axes", axes_of_a_sweep],
-    random: Annotated[int | None, RANDOM],
-    configs: Annotated[str | None, CONFIGS],
-    out: Annotated[str | None, ROWS],
-    resume: Annotated[bool, RESUME],
-    force: Annotated[bool, FORCE],
-    report: Annotated[str | None, REPORT],
+    random: Annotated[int | None, options.RANDOM],
+    configs: Annotated[str | None, options.CONFIGS],
+    out: Annotated[str | None, options.ROWS],
+    resume: Annotated[bool, options.RESUME],
+    force: Annotated[bool, options.FORCE],
+    report: Annotated[str | None, options.REPORT],
 ) -> Result:
     """Do many configurations agree, and which do not? Each flag takes a list; every combination is compared."""
     from rnnscope.sweeps.plan import check_flags
@@ -131,9 +100,9 @@ def sweep(
 @command("--bidirectional", "--kind lstm --values --item 2 --step 0")
 def trace(
     asked: Annotated[Asked, ("weights", "prefix", "inputs")],
-    values: Annotated[bool, VALUES],
-    item: Annotated[int, ITEM],
-    step: Annotated[int | None, STEP],
+    values: Annotated[bool, options.VALUES],
+    item: Annotated[int, options.ITEM],
+    step: Annotated[int | None, options.STEP],
 ) -> Result:
     """What happens at which step, and which slice of y is which row of h? Draws the network unrolled over its steps."""
     return rnnscope.trace(asked.spec, values, item, step, loaded=asked.loaded)
@@ -146,13 +115,15 @@ def trace(
 )
 def bench(
     asked: Annotated[Asked, ("weights", "prefix")],
-    subjects: Annotated[tuple[str, ...], BENCH_SUBJECTS],
-    seq_len: Annotated[tuple[int, ...] | None, SEQ_LENS],
-    grad: Annotated[bool, TIME_GRAD],
-    min_time: Annotated[float, MIN_TIME],
+    subjects: Annotated[tuple[str, ...], options.BENCH_SUBJECTS],
+    seq_len: Annotated[tuple[int, ...] | None, options.SEQ_LENS],
+    grad: Annotated[bool, options.TIME_GRAD],
+    min_time: Annotated[float, options.MIN_TIME],
 ) -> Result:
     """What does it cost to loop by hand? Times each way of computing in turns, and says what noise leaves open."""
-    specs = bench_specs(asked.spec, subjects, seq_len, min_time)  # refused, as all above, before torch is imported
+    specs = options.bench_specs(
+        asked.spec, subjects, seq_len, min_time
+    )  # refused, as all above, before torch is imported
     if asked.spec.memory_check:
         check_memory(specs[-1], grad=grad, reference=False)
     return rnnscope.bench(asked.spec, subjects, seq_len, grad, min_time, loaded=asked.loaded)
@@ -165,18 +136,18 @@ def code(asked: Annotated[Asked, ("weights", "prefix")]) -> Result:
 
 
 @command("model.pt", "model.pt --json")
-def weights(file: Annotated[str, FILE]) -> Result:
+def weights(file: Annotated[str, options.FILE]) -> Result:
     """Which RNNs are in a file, and what goes into them and comes out? Nothing in the file is run."""
     return rnnscope.checkpoint(file)
 
 
 @command("model.pt --to cells --out cells.pt", "cells.pt --to module --out again.pt --force")
 def convert(
-    file: Annotated[str, FILE],
-    to: Annotated[str, TO],
-    out: Annotated[str, OUT],
-    prefix: Annotated[str | None, SOURCE_FLAGS["prefix"]],
-    force: Annotated[bool, FORCE],
+    file: Annotated[str, options.FILE],
+    to: Annotated[str, options.TO],
+    out: Annotated[str, options.OUT],
+    prefix: Annotated[str | None, options.SOURCE_FLAGS["prefix"]],
+    force: Annotated[bool, options.FORCE],
 ) -> Result:
     """How do I get a trained module as cells, or back? Writes the same network under other names, and proves it."""
     return rnnscope.convert(file, out, to, prefix, force)

@@ -21,6 +21,7 @@ from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, help_of
 from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources
+from rnnscope.spec.question import Question
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:  # its module imports torch
@@ -167,6 +168,8 @@ def _parser(command: Command) -> Callable[..., Outcome]:
     own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
     needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
     files, axes = own.pop("asked", None), own.pop("axes", dict)()
+    asks = own.pop("question", {})
+    own |= asks
     # A command may take several values of a flag of the Spec: then that flag is its own, and stands in the same place.
     of_spec = {} if files is None else {name: each for name, each in SPEC_FLAGS.items() if name not in own}
     every = {name: each for name, each in own.items() if name not in SPEC_FLAGS} | axes
@@ -189,7 +192,7 @@ def _parser(command: Command) -> Callable[..., Outcome]:
         if export is not None and not is_helper(function.__name__):
             check_ending(export, EXPORTS)
             check_place(export, force)
-        options = {name: values[name] for name in own}
+        options = {name: values[name] for name in own if name in parameters}
         if axes:
             options["axes"] = {name: values[name] for name in axes if typed[name] is not None}
         with manners.kept():
@@ -197,6 +200,8 @@ def _parser(command: Command) -> Callable[..., Outcome]:
                 given = {name: values[name] for name in of_spec if typed[name] is not None}
                 options["asked"] = asked = _asked(given, values)
                 _check_size(asked.spec, form, values, command.runs and not values.get("dry_run"))
+            if asks:
+                options["question"] = Question(**{name: values[name] for name in asks})
             return Outcome(function(**options), form, export, force)
 
     parsed.__doc__ = function.__doc__

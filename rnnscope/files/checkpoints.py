@@ -366,12 +366,14 @@ def find_rnn(file: str, content: Any, prefix: str | None = None) -> Rnn:
     if len(found) == 1:
         return _rnn(file, found[0])
     names = told_apart(found or groups)
-    listed = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    names_told = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
     if found:
-        raise RnnscopeError(f"{file} has {len(found)} RNNs: {listed}", f"give the prefix of one, such as {names[0]!r}")
+        raise RnnscopeError(
+            f"{file} has {len(found)} RNNs: {names_told}", f"give the prefix of one, such as {names[0]!r}"
+        )
     near = get_close_matches(prefix or "", names, n=1, cutoff=0.5)
     raise RnnscopeError(
-        f"{file} has no RNN under the prefix {prefix!r}, but under {listed}",
+        f"{file} has no RNN under the prefix {prefix!r}, but under {names_told}",
         f"did you mean {near[0]!r}?" if near else f"try {names[0]!r}",
     )
 

@@ -13,6 +13,9 @@ from rnnscope.spec.spec import Spec
 
 Shape = tuple[int, ...]
 
+OUTPUTS = ("y", "h", "c")
+"""What comes out, in the order in which it is shown; c is LSTM's alone."""
+
 GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 """The letters of the gates, in the order in which their rows are stacked in weight_ih, weight_hh and the biases."""
 

@@ -151,7 +151,7 @@ def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape])
     return [each for each in found if each.expected != each.actual]
 
 
-Row = tuple[str, ...]
+Cells = tuple[str, ...]
 
 
 def page_of_shapes(shapes: Shapes) -> Page:
@@ -197,7 +197,7 @@ def _finding(each: Mismatch) -> str:
 
 
 def _part_grid(spec: Spec) -> Grid:
-    def rows_of(parts: Iterable[network.Slice]) -> list[Row]:
+    def rows_of(parts: Iterable[network.Slice]) -> list[Cells]:
         return [(each.name, as_tuple(each.shape), each.meaning) for each in parts]
 
     columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
@@ -209,7 +209,7 @@ def _part_grid(spec: Spec) -> Grid:
 def _parameter_grid(shapes: Shapes) -> Grid:
     spec = shapes.spec
 
-    def rows_of(layer: int) -> Iterator[Row]:
+    def rows_of(layer: int) -> Iterator[Cells]:
         for each in network.layer_parameters(spec, layer):
             names = (each.names[path] or "" for path in shapes.paths)
             yield *names, ", ".join(each.dims), as_tuple(each.shape), thousands(each.count)
@@ -220,7 +220,7 @@ def _parameter_grid(shapes: Shapes) -> Grid:
     return Grid("Parameters", (*map(Column, columns), Column("count", number=True)), of_layers)
 
 
-def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Row]], skipped: Row) -> tuple[Row, ...]:
+def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Cells]], skipped: Cells) -> tuple[Cells, ...]:
     """The rows of every layer on the page, and one row for the layers that are left out."""
     between = [(network.left_out(spec), *skipped)]
     return tuple(row for layer in network.shown_layers(spec) for row in (between if layer is None else rows_of(layer)))

@@ -22,7 +22,7 @@ _PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
 _OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
 
 
-class Side(Flag):
+class SideFlag(Flag):
     """A subject, and behind it the device and the dtype where they are not those of the Spec.
 
     `allowed` says which subjects there are, and whether a recorded run is among them.
@@ -62,7 +62,7 @@ def _parted(text: str) -> tuple[str, str, str]:
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class"
 _WHERE = "where @DEVICE or @DEVICE/DTYPE may follow"
 
-LEFT = Side(
+LEFT = SideFlag(
     ("--left",),
     f"What is expected, {_WHERE}: {_RUN} or {RECORDED}FILE.",
     "Sides",
@@ -71,7 +71,7 @@ LEFT = Side(
     placeholder="SIDE",
 )
 RIGHT = replace(LEFT, names=("--right",), help="What is judged, likewise.", default="cells")
-SUBJECT = Side(
+SUBJECT = SideFlag(
     ("--subjects",), f"What is timed, {_WHERE}: {_RUN}.", "Benchmark", "cells", allowed=_RUN, placeholder="SUBJECT"
 )
 

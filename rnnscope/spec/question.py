@@ -37,7 +37,13 @@ def nan_last(value: float) -> tuple[bool, float]:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """An element is within it when |right − left| ≤ atol + rtol·|left|. `given` when the user chose it."""
+    """An element is within it when |right − left| ≤ atol + rtol·|left|. `given` when the user chose it.
+
+    Source: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
+
+    >>> compare(Spec(), rtol=0, atol=1e-6).tolerance
+    Tolerance(rtol=0.0, atol=1e-06, given=True)
+    """
 
     rtol: float
     atol: float

@@ -297,9 +297,9 @@ def parameters_by_name(network: nn.Module, spec: Spec) -> Weights:
 
 def _named(word: str, names: set[str], others: set[str]) -> str:
     """Names for a message, each with the nearest of the others; "" for no names."""
-    shown = []
+    told = []
     for name in sorted(names)[:_MOST_NAMED]:
         near = get_close_matches(name, sorted(others), n=1, cutoff=0.7)
-        shown.append(f"{name} (near: {near[0]})" if near else name)
+        told.append(f"{name} (near: {near[0]})" if near else name)
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{word} {', '.join(shown)}{more}" if shown else ""
+    return f"{word} {', '.join(told)}{more}" if told else ""

@@ -69,6 +69,10 @@ def bench(
 
     Raises:
         RnnscopeError: a value that is not allowed, nothing to time, or no such device.
+
+    >>> found = bench(Spec(seq_len=2, batch_size=1), subjects=("module", "cells"), min_time=0.01)
+    >>> [timing.subject for timing in found.timings], found.baseline, found.exit_code
+    (['module', 'cells'], 'module', 0)
     """
     TIME_GRAD.check(grad)
     specs = bench_specs(spec, subjects, seq_lens, min_time)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import Place, tensor_shapes
+from rnnscope.network.shapes import OUTPUTS, Place, tensor_shapes
 from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, draw_weights, dtype_name, time_of
 from rnnscope.pages.rich import Advance, progress
 from rnnscope.spec.question import Tolerance
@@ -20,7 +20,7 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, valid_region
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
-from rnnscope.verdict.figures import OUTPUTS, Difference, difference, with_piece
+from rnnscope.verdict.figures import Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
 from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest_dtype
 from rnnscope.verdict.result import Figures

@@ -75,6 +75,12 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     Raises:
         RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
             such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
+
+    >>> found = compare(Spec(kind="gru", seq_len=1, h0="zeros"))
+    >>> found.exit_code
+    0
+    >>> print(found.blind_spots[0])
+    one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random
     """
     if fields := {name: options.pop(name) for name in QUESTION_FLAGS if name in options}:
         question = replace(question, **fields)
@@ -94,6 +100,10 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
     Raises:
         AssertionError: they are different, or it cannot be decided; its text is the table of the comparison.
         RnnscopeError: `compare` raises it.
+
+    >>> lstm = torch.nn.LSTM(8, 16, num_layers=2)
+    >>> assert_equivalent(lstm, StackedCells.from_module(lstm), torch.randn(5, 3, 8)).exit_code
+    0
     """
     comparison = compare(*sides, **question)
     if comparison.exit_code:

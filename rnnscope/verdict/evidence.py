@@ -10,13 +10,14 @@ from functools import cached_property
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_steps
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import running
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.bounds import Bounds
-from rnnscope.verdict.figures import OUTPUTS, PADDING, Check, distances, margin, settled
+from rnnscope.verdict.figures import PADDING, Check, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
 
 

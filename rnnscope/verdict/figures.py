@@ -17,8 +17,6 @@ from rnnscope.subjects.builtin import valid_region
 from rnnscope.verdict.bounds import Bound, greatest, index_of, walked
 from rnnscope.verdict.problem import Tensors
 
-OUTPUTS = ("y", "h", "c")
-
 PADDING = "y padding"
 """The part of a packed y behind the ends of its items."""
 
@@ -41,6 +39,10 @@ class Difference:
     worst_index: where |right − left| is greatest. mismatched: elements over the tolerance, out of `total`. nonfinite:
     elements that are NaN or infinite on either side, and never the same. Where there are any, max_ulp is NaN, and
     max_abs and max_rel are NaN or infinite. All figures are None where `right_shape` differs from `shape`.
+
+    >>> y = compare(Spec(), "equations", "equations").outputs[0]
+    >>> y.name, y.shape, y.max_abs, y.mismatched, y.total
+    ('y', (3, 5, 20), 0.0, 0, 300)
     """
 
     name: str

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import gates_of
-from rnnscope.network.shapes import Place, in_order
+from rnnscope.network.shapes import OUTPUTS, Place, in_order
 from rnnscope.network.weights import Weights
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.figures import OUTPUTS, PADDING, distances
+from rnnscope.verdict.figures import PADDING, distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
 
 T = TypeVar("T")

@@ -18,7 +18,7 @@ from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects import devices
 from rnnscope.subjects.builtin import Run, run_cells, run_equations, run_module
 from rnnscope.verdict import compare as comparison
-from rnnscope.verdict import evidence as judgement
+from rnnscope.verdict import evidence
 from rnnscope.verdict import problem as problems
 
 Patch = pytest.MonkeyPatch
@@ -211,7 +211,7 @@ def test_without_a_reference_the_tolerance_alone_decides(monkeypatch: Patch, amo
 
 def test_without_a_reference_no_reference_is_run(monkeypatch: Patch) -> None:
     with_cells(monkeypatch, rounded_cells)
-    monkeypatch.setattr(judgement, "Bounds", lambda *_, **__: None)
+    monkeypatch.setattr(evidence, "Bounds", lambda *_, **__: None)
     assert compare(Spec(), reference=False).verdict == "equivalent"
 
 
