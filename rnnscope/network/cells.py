@@ -267,7 +267,8 @@ class CompiledCells(StackedCells):
         """As StackedCells.forward; the first step of each shape and dtype waits for the compiler."""
         import torch._dynamo.config  # not there before it is asked for
 
-        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=_SHAPES):
+        # torch 2.6 knows the limit by this name alone; newer releases keep it beside recompile_limit.
+        with warnings.catch_warnings(), torch._dynamo.config.patch(cache_size_limit=_SHAPES):
             # dynamo looks at .grad of everything that it traces.
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             try:
