@@ -306,7 +306,7 @@ def _compiled(name: str) -> Any:
 
 def without_compiler(error: Exception) -> RnnscopeError | None:
     """What to say where torch.compile finds nothing that it could compile with; None for any other error."""
-    reason = str(error).split("\n")[0]
+    reason = str(error).removeprefix("backend='inductor' raised:\n").split("\n")[0]  # torch 2.6 begins with the backend
     if "compiler" in reason or "Triton" in reason or "torch.compile is not supported" in reason:
         return RnnscopeError(
             f"the subject compiled needs a compiler, and torch.compile finds none ({reason.strip()})",
