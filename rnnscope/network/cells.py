@@ -251,7 +251,8 @@ class CompiledCells(StackedCells):
         """The same as StackedCells.forward; the first step of each shape and dtype waits for the compiler."""
         import torch._dynamo.config  # not there before it is asked for
 
-        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=_MOST_SHAPES):
+        # torch 2.6 knows the limit by this name alone; newer releases keep it beside recompile_limit.
+        with warnings.catch_warnings(), torch._dynamo.config.patch(cache_size_limit=_MOST_SHAPES):
             # dynamo looks at .grad of everything that it traces.
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             try:
@@ -289,7 +290,7 @@ def _compiled(name: str) -> Any:
 
 def without_compiler(error: Exception) -> RnnscopeError | None:
     """The error to raise where torch.compile finds no compiler; None for any other error."""
-    reason = str(error).split("\n")[0]
+    reason = str(error).removeprefix("backend='inductor' raised:\n").split("\n")[0]  # torch 2.6 begins with the backend
     if "compiler" in reason or "Triton" in reason or "torch.compile is not supported" in reason:
         return RnnscopeError(
             f"the subject compiled needs a compiler, and torch.compile finds none ({reason.strip()})",

@@ -117,7 +117,7 @@ def ran(text: str) -> Ran:
 @contextlib.contextmanager
 def settings_kept() -> Iterator[None]:
     threads, dtype, onednn = torch.get_num_threads(), torch.get_default_dtype(), torch.backends.mkldnn.enabled
-    device = torch.get_default_device()
+    device = torch.tensor([]).device  # torch 2.6 cannot be asked again once the default was put back
     try:
         with torch.random.fork_rng():
             yield
