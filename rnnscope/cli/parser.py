@@ -180,9 +180,9 @@ def _parser(command: Command) -> Callable[..., Outcome]:
     def parsed(context: typer.Context, **typed: Any) -> Outcome:
         manners: Manners = context.obj
         manners.add(typed)
+        manners.json |= typed["format"] == "json"
         manners.is_parsed = True
         values = {name: _value(flag, typed[name]) for name, flag in every.items()}
-        manners.json |= values["format"] == "json"
         for name, flag in (own | OUTPUT_FLAGS).items():
             if values[name] is not None:
                 flag.check(values[name])

@@ -69,17 +69,57 @@ class Shapes(SpecResult):
         return self.line(*((PATH, path), (DRY_RUN, self.actual is None)))
 
     def page(self) -> Page:
-
-        return page_of_shapes(self)
+        """The tables and sentences of `rnnscope shapes`."""
+        spec = self.spec
+        return [
+            _tensor_grid(self),
+            Sentence("Sizes", network.sizes_in_words(spec)),
+            Sentence("Look for", f"{network.look_for(spec)}."),
+            *(Sentence("Note", f"{note}.") for note in network.notes(spec)),
+            *_findings(self),
+            _part_grid(spec),
+            _parameter_grid(self),
+            _count_grid(self),
+            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.torch_version)),
+            Sentence("Rerun", self.rerun, verbatim=True),
+        ]
 
     def facts(self) -> dict[str, Any]:
-
-        return document_of_shapes(self)
+        """The tensors, parameters and parts, and what came out of a run."""
+        check_rows(self.spec)
+        facts: dict[str, Any] = {
+            "tensors": [asdict(each) for each in self.tensors],
+            "parameters": [asdict(each) for each in network.parameters(self.spec)],
+            "parts": [asdict(each) for each in network.slices(self.spec)],
+            "notes": list(network.notes(self.spec)),
+            "parameter_count": self.parameter_count,
+            "parameter_bytes": self.parameter_bytes,
+            "macs": self.macs,
+        }
+        if self.actual is not None:
+            facts |= {"actual": self.actual, "mismatches": [asdict(each) for each in self.mismatches]}
+        return facts
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """One record for each tensor and parameter."""
+        """One record for each tensor and parameter, with its shape on each path; empty where nothing came out."""
+        check_rows(self.spec)
+        paths = self.paths
+        found = {(each.path, each.name): each.actual for each in self.mismatches}
 
-        return records_of_shapes(self)
+        def came_out(shape: network.Shape | None, names: dict[str, str | None]) -> dict[str, network.Shape | None]:
+            if self.actual is None:
+                return dict.fromkeys(paths)
+            return {path: found.pop((path, names[path] or ""), shape) for path in paths}
+
+        for each in self.tensors:
+            columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(paths, each.name))
+            yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
+        for parameter in network.parameters(self.spec):
+            facts = {"role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
+            yield {"name": parameter.names[paths[0]], **facts, **came_out(parameter.shape, parameter.names)}
+        for (path, name), shape in list(found.items()):  # no formula names these
+            columns = dict.fromkeys(paths) | {path: shape}
+            yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}
 
 
 def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
@@ -151,24 +191,7 @@ def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape])
     return [each for each in found if each.expected != each.actual]
 
 
-Cells = tuple[str, ...]
-
-
-def page_of_shapes(shapes: Shapes) -> Page:
-    """The tables and sentences of `rnnscope shapes`."""
-    spec = shapes.spec
-    return [
-        _tensor_grid(shapes),
-        Sentence("Sizes", network.sizes_in_words(spec)),
-        Sentence("Look for", f"{network.look_for(spec)}."),
-        *(Sentence("Note", f"{note}.") for note in network.notes(spec)),
-        *_findings(shapes),
-        _part_grid(spec),
-        _parameter_grid(shapes),
-        _count_grid(shapes),
-        Sentence("Run", where_it_ran(shapes.device_name, spec.dtype, shapes.torch_version)),
-        Sentence("Rerun", shapes.rerun, verbatim=True),
-    ]
+Texts = tuple[str, ...]
 
 
 def _tensor_grid(shapes: Shapes) -> Grid:
@@ -197,7 +220,7 @@ def _finding(each: Mismatch) -> str:
 
 
 def _part_grid(spec: Spec) -> Grid:
-    def rows_of(parts: Iterable[network.Slice]) -> list[Cells]:
+    def rows_of(parts: Iterable[network.Slice]) -> list[Texts]:
         return [(each.name, as_tuple(each.shape), each.meaning) for each in parts]
 
     columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
@@ -209,7 +232,7 @@ def _part_grid(spec: Spec) -> Grid:
 def _parameter_grid(shapes: Shapes) -> Grid:
     spec = shapes.spec
 
-    def rows_of(layer: int) -> Iterator[Cells]:
+    def rows_of(layer: int) -> Iterator[Texts]:
         for each in network.layer_parameters(spec, layer):
             names = (each.names[path] or "" for path in shapes.paths)
             yield *names, ", ".join(each.dims), as_tuple(each.shape), thousands(each.count)
@@ -220,7 +243,7 @@ def _parameter_grid(shapes: Shapes) -> Grid:
     return Grid("Parameters", (*map(Column, columns), Column("count", number=True)), of_layers)
 
 
-def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Cells]], skipped: Cells) -> tuple[Cells, ...]:
+def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Texts]], skipped: Texts) -> tuple[Texts, ...]:
     """The rows of every layer on the page, and one row for the layers that are left out."""
     between = [(network.left_out(spec), *skipped)]
     return tuple(row for layer in network.shown_layers(spec) for row in (between if layer is None else rows_of(layer)))
@@ -239,42 +262,3 @@ def _count_grid(shapes: Shapes) -> Grid:
     rows.append(("multiply-accumulates", mac_formula(shapes.spec), thousands(shapes.macs), ""))
     numbers = (Column("count", number=True), Column("bytes", number=True))
     return Grid("Counts", (Column("what"), Column("formula", prose=True), *numbers), tuple(rows))
-
-
-def document_of_shapes(shapes: Shapes) -> dict[str, Any]:
-    """The tensors, parameters and parts, and what came out of a run."""
-    check_rows(shapes.spec)
-    facts: dict[str, Any] = {
-        "tensors": [asdict(each) for each in shapes.tensors],
-        "parameters": [asdict(each) for each in network.parameters(shapes.spec)],
-        "parts": [asdict(each) for each in network.slices(shapes.spec)],
-        "notes": list(network.notes(shapes.spec)),
-        "parameter_count": shapes.parameter_count,
-        "parameter_bytes": shapes.parameter_bytes,
-        "macs": shapes.macs,
-    }
-    if shapes.actual is not None:
-        facts |= {"actual": shapes.actual, "mismatches": [asdict(each) for each in shapes.mismatches]}
-    return facts
-
-
-def records_of_shapes(shapes: Shapes) -> Iterator[dict[str, Any]]:
-    """One record for each tensor and parameter, with its shape on each path; empty where nothing came out."""
-    check_rows(shapes.spec)
-    paths = shapes.paths
-    found = {(each.path, each.name): each.actual for each in shapes.mismatches}
-
-    def came_out(shape: network.Shape | None, names: dict[str, str | None]) -> dict[str, network.Shape | None]:
-        if shapes.actual is None:
-            return dict.fromkeys(paths)
-        return {path: found.pop((path, names[path] or ""), shape) for path in paths}
-
-    for each in shapes.tensors:
-        columns = came_out(each.shape if each.role == "output" else None, dict.fromkeys(paths, each.name))
-        yield {"name": each.name, "role": each.role, "dims": each.dims, "shape": each.shape, **columns}
-    for parameter in network.parameters(shapes.spec):
-        facts = {"role": "parameter", "dims": parameter.dims, "shape": parameter.shape}
-        yield {"name": parameter.names[paths[0]], **facts, **came_out(parameter.shape, parameter.names)}
-    for (path, name), shape in list(found.items()):  # no formula names these
-        columns = dict.fromkeys(paths) | {path: shape}
-        yield {"name": name, "role": "parameter", "dims": None, "shape": None, **columns}

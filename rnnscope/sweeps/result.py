@@ -188,14 +188,33 @@ class Sweep(Result):
         return 0 if self.workers is not None else {"same": 0, "different": 1, "undecided": 2}[self.verdict]
 
     def page(self) -> Page:
-        """The tables and sentences of `rnnscope sweep`."""
-
-        return page_of_sweep(self)
+        """The table and sentences of `rnnscope sweep`."""
+        page: Page = [_grid(self), _verdict(self)]
+        for each in self.different[:_MOST]:
+            page.append(Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True))
+        page += _more(len(self.different), "line", " like these")
+        if self.smallest:
+            page.append(Sentence("Smallest that differs", self.smallest, verbatim=True))
+        for outcome, message, count in self.messages[:_MOST]:
+            page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
+        page += _more(len(self.messages), "reason")
+        if self.torch_version:
+            ranks = f", shared by {counted(self.workers, 'rank')} of torchrun" if self.workers else ""
+            page.append(Sentence("Run", f"torch {self.torch_version}{ranks}."))
+        return [*page, Sentence("Rerun", self.rerun, verbatim=True)]
 
     def facts(self) -> dict[str, Any]:
-        """What programs get of it."""
-
-        return document_of_sweep(self)
+        first = self.first_different
+        return {
+            "verdict": self.verdict,
+            "counts": dict(self.total.counts),
+            "max_abs": self.total.max_abs,
+            "axes": [asdict(each) for each in self.tallies],
+            "messages": [dict(zip(("status", "message", "count"), each, strict=True)) for each in self.messages],
+            "first_different": first and first.rerun,
+            "smallest_different": self.smallest,
+            "configurations": [finding_record(each) for each in self.findings],
+        }
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a configuration."""
@@ -247,23 +266,6 @@ _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
 
 
-def page_of_sweep(sweep: Sweep) -> Page:
-    """The table and sentences of `rnnscope sweep`."""
-    page: Page = [_grid(sweep), _verdict(sweep)]
-    for each in sweep.different[:_MOST]:
-        page.append(Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True))
-    page += _more(len(sweep.different), "line", " like these")
-    if sweep.smallest:
-        page.append(Sentence("Smallest that differs", sweep.smallest, verbatim=True))
-    for outcome, message, count in sweep.messages[:_MOST]:
-        page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
-    page += _more(len(sweep.messages), "reason")
-    if sweep.torch_version:
-        ranks = f", shared by {counted(sweep.workers, 'rank')} of torchrun" if sweep.workers else ""
-        page.append(Sentence("Run", f"torch {sweep.torch_version}{ranks}."))
-    return [*page, Sentence("Rerun", sweep.rerun, verbatim=True)]
-
-
 def _more(many: int, unit: str, like: str = "") -> Page:
     rest = many - _MOST
     return [Sentence("More", f"{counted(rest, unit)}{like}: --format tsv lists all.")] if rest > 0 else []
@@ -291,20 +293,6 @@ def _verdict(sweep: Sweep) -> Sentence:
     left = [f"{thousands(counts[each])} {each}" for each in ("undecided", "failed") if counts[each]]
     text = "; ".join((text if compared else "nothing was compared", *left))
     return Sentence("Verdict", f"{text}.", "good" if is_same else "bad")
-
-
-def document_of_sweep(sweep: Sweep) -> dict[str, Any]:
-    first = sweep.first_different
-    return {
-        "verdict": sweep.verdict,
-        "counts": dict(sweep.total.counts),
-        "max_abs": sweep.total.max_abs,
-        "axes": [asdict(each) for each in sweep.tallies],
-        "messages": [dict(zip(("status", "message", "count"), each, strict=True)) for each in sweep.messages],
-        "first_different": first and first.rerun,
-        "smallest_different": sweep.smallest,
-        "configurations": [finding_record(each) for each in sweep.findings],
-    }
 
 
 def finding_record(found: Finding) -> dict[str, Any]:

@@ -216,14 +216,43 @@ class Bench(SpecResult):
         return next((each for each in self.measured if (each.typed, each.seq_len) == (typed, seq_len)), None)
 
     def page(self) -> Page:
-        """The tables and sentences of `rnnscope bench`."""
-
-        return page_of_bench(self)
+        """The table and the sentences of `rnnscope bench`."""
+        several = len(self.seq_lens) > 1
+        titles = ["subject", "L", "median", "spread", "steps/s", "ratio", "growth", "peak"]
+        columns = [Column(each, number=each != "subject") for each in titles if several or each not in ("L", "growth")]
+        rows = [row for name in _names(self.timings) for row in _rows(self, name)]
+        steps = f"{_in_words([thousands(each) for each in self.seq_lens])} steps" if several else None
+        title = f"What {network_in_words(self.spec)} costs, {'forward and backward' if self.grad else 'forward'}"
+        dtypes = " and ".join(dict.fromkeys(each.dtype for each in self.timings))
+        run = f"on {self.device_name} in {dtypes}, {counted(self.threads, 'thread')}"
+        return [
+            Grid(title, (*columns, Column("time")), tuple(rows)),
+            Sentence("Sizes", sizes_in_words(self.spec, steps)),
+            _meanings(self),
+            *_growth(self),
+            *_compiling(self),
+            *_messages(self),
+            Sentence("Verdict", f"{_verdict(self)}.", {"steady": "good", "noisy": None}.get(self.verdict, "bad")),
+            *_unseen(self),
+            *_busy(self),
+            Sentence("Run", f"{run}, {back_ends_in_words(self.back_ends)}, torch {self.torch_version}."),
+            Sentence("Rerun", self.rerun, verbatim=True),
+        ]
 
     def facts(self) -> dict[str, Any]:
-        """What programs get of it."""
-
-        return document_of_bench(self)
+        """What programs get of a benchmark."""
+        return {
+            "rows": [timing_record(self, each) for each in self.timings],
+            "seq_lens": list(self.seq_lens),
+            "yardstick": self.baseline,
+            "grad": self.grad,
+            "min_time_s": self.min_time,
+            "threads": self.threads,
+            "cpus": self.cpus,
+            "load": self.load,
+            "back_ends": dict(self.back_ends),
+            "verdict": self.verdict,
+        }
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a row."""
@@ -238,31 +267,6 @@ BAR, BAR_OF_SEVERAL = 20, 10
 """The width of the longest bar; with several lengths there are more columns beside it."""
 
 _EIGHTHS = "▏▎▍▌▋▊▉█"
-
-
-def page_of_bench(bench: Bench) -> Page:
-    """The table and the sentences of `rnnscope bench`."""
-    several = len(bench.seq_lens) > 1
-    titles = ["subject", "L", "median", "spread", "steps/s", "ratio", "growth", "peak"]
-    columns = [Column(each, number=each != "subject") for each in titles if several or each not in ("L", "growth")]
-    rows = [row for name in _names(bench.timings) for row in _rows(bench, name)]
-    steps = f"{_in_words([thousands(each) for each in bench.seq_lens])} steps" if several else None
-    title = f"What {network_in_words(bench.spec)} costs, {'forward and backward' if bench.grad else 'forward'}"
-    dtypes = " and ".join(dict.fromkeys(each.dtype for each in bench.timings))
-    run = f"on {bench.device_name} in {dtypes}, {counted(bench.threads, 'thread')}"
-    return [
-        Grid(title, (*columns, Column("time")), tuple(rows)),
-        Sentence("Sizes", sizes_in_words(bench.spec, steps)),
-        _meanings(bench),
-        *_growth(bench),
-        *_compiling(bench),
-        *_messages(bench),
-        Sentence("Verdict", f"{_verdict(bench)}.", {"steady": "good", "noisy": None}.get(bench.verdict, "bad")),
-        *_unseen(bench),
-        *_busy(bench),
-        Sentence("Run", f"{run}, {back_ends_in_words(bench.back_ends)}, torch {bench.torch_version}."),
-        Sentence("Rerun", bench.rerun, verbatim=True),
-    ]
 
 
 def bar(value: float, greatest: float, width: int) -> str:
@@ -426,22 +430,6 @@ def _where(bench: Bench, timings: list[Timing]) -> str:
 def _in_words(words: list[str]) -> str:
     *first, last = words or [""]
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def document_of_bench(bench: Bench) -> dict[str, Any]:
-    """What programs get of a benchmark."""
-    return {
-        "rows": [timing_record(bench, each) for each in bench.timings],
-        "seq_lens": list(bench.seq_lens),
-        "yardstick": bench.baseline,
-        "grad": bench.grad,
-        "min_time_s": bench.min_time,
-        "threads": bench.threads,
-        "cpus": bench.cpus,
-        "load": bench.load,
-        "back_ends": dict(bench.back_ends),
-        "verdict": bench.verdict,
-    }
 
 
 def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:

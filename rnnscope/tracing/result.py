@@ -110,12 +110,35 @@ class Trace(SpecResult):
         return self.line((VALUES, self.values), (ITEM, self.item), (STEP, step))
 
     def page(self) -> Page:
-
-        return page_of_trace(self)
+        """The drawing, the tables and the sentences of `rnnscope trace`."""
+        spec = self.spec
+        page: Page = [unrolled(spec)]
+        if spec.lengths is not None:  # the drawing is of the longest item
+            starts = ", and each backward direction starts," if spec.bidirectional else ""
+            page.append(Sentence("Items", f"so many have the step; each h leaves{starts} at its own last one."))
+        page += [Sentence("Sizes", network.sizes_in_words(spec)), *_pairs_of_slices(self)]
+        if self.values:
+            told = f"of the equations; y of the module is at most {self.distance:.3g} from them."
+            page += [_values(self), Sentence("Numbers", told), *_gates(self)]
+        return [
+            *page,
+            *_findings(self),
+            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.torch_version)),
+            Sentence("Rerun", self.rerun, verbatim=True),
+        ]
 
     def facts(self) -> dict[str, Any]:
-
-        return document_of_trace(self)
+        """The pairs of slices, and a record for each step."""
+        place = self.first_nonfinite
+        return {
+            "equalities": [asdict(each) for each in self.equalities],
+            "equal_by_chance": self.by_chance,
+            "item": self.item,
+            "step": self.step,
+            "steps": list(_step_records(self)),
+            "module_max_abs": self.distance,
+            "first_nonfinite": place and asdict(place),
+        }
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record for each pair of slices."""
@@ -140,25 +163,6 @@ _WHAT_GATES_DO = {
     "lstm": "c = f·c + i·g and h = {h}: f keeps the old c, i lets g in, o lets c out",
     "gru": "h = (1 - z)·n + z·h: z keeps the old h, r lets it into n",
 }
-
-
-def page_of_trace(trace: Trace) -> Page:
-    """The drawing, the tables and the sentences of `rnnscope trace`."""
-    spec = trace.spec
-    page: Page = [unrolled(spec)]
-    if spec.lengths is not None:  # the drawing is of the longest item
-        starts = ", and each backward direction starts," if spec.bidirectional else ""
-        page.append(Sentence("Items", f"so many have the step; each h leaves{starts} at its own last one."))
-    page += [Sentence("Sizes", network.sizes_in_words(spec)), *_pairs_of_slices(trace)]
-    if trace.values:
-        told = f"of the equations; y of the module is at most {trace.distance:.3g} from them."
-        page += [_values(trace), Sentence("Numbers", told), *_gates(trace)]
-    return [
-        *page,
-        *_findings(trace),
-        Sentence("Run", where_it_ran(trace.device_name, spec.dtype, trace.torch_version)),
-        Sentence("Rerun", trace.rerun, verbatim=True),
-    ]
 
 
 def _pairs_of_slices(trace: Trace) -> Page:
@@ -367,20 +371,6 @@ def _upward(spec: Spec, features: str) -> _Row:
 
 def _dims(spec: Spec, features: str) -> str:
     return features if spec.unbatched else f"N, {features}"
-
-
-def document_of_trace(trace: Trace) -> dict[str, Any]:
-    """The pairs of slices, and a record for each step."""
-    place = trace.first_nonfinite
-    return {
-        "equalities": [asdict(each) for each in trace.equalities],
-        "equal_by_chance": trace.by_chance,
-        "item": trace.item,
-        "step": trace.step,
-        "steps": list(_step_records(trace)),
-        "module_max_abs": trace.distance,
-        "first_nonfinite": place and asdict(place),
-    }
 
 
 def _step_records(trace: Trace) -> Iterator[dict[str, Any]]:

@@ -58,3 +58,18 @@ def test_after_a_parse_error_the_words_are_looked_at(cli: Cli) -> None:
 def test_after_a_parse_error_nothing_is_printed_where_quiet_was_asked_for(cli: Cli) -> None:
     answer = cli("shapes", "--layres", "2", "-q", "--json")
     assert (answer.code, answer.out) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seq-len", "5..1", "--format", "json"),
+        ("--dropout", "0.1..0.2", "--format=json"),
+        ("--seq-len", "1..5000000", "--format", "json"),
+    ],
+    ids=str,
+)
+def test_a_list_that_cannot_be_read_is_told_in_the_format_that_was_asked_for(cli: Cli, words: tuple[str, ...]) -> None:
+    answer = cli("sweep", *words)
+    assert answer.code == 2
+    assert json.loads(answer.out)["error"]["message"].startswith(words[0])
