@@ -26,12 +26,12 @@ if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
     from rnnscope.verdict.compare import assert_equivalent as assert_equivalent
     from rnnscope.verdict.compare import compare as compare
     from rnnscope.verdict.figures import Difference as Difference
-    from rnnscope.verdict.page import Comparison as Comparison
+    from rnnscope.verdict.result import Comparison as Comparison
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Comparison": "verdict.page",
+    "Comparison": "verdict.result",
     "Difference": "verdict.figures",
     "RnnscopeError": "errors",
     "Shapes": "shapes.result",

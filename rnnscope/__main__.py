@@ -37,7 +37,7 @@ def _silence_what_is_left() -> None:
 def _settle_width(words: list[str]) -> None:
     """Set COLUMNS where rich would find something else."""
     if sys.stdout is None or not sys.stdout.isatty():
-        # Or rich would take the width of a terminal that stdin or stderr happens to be.
+        # Otherwise rich would take the width of a terminal that stdin or stderr happens to be.
         os.environ.setdefault("COLUMNS", "80")
     columns = os.environ.get("COLUMNS", "")
     if {"--help", "-h"} & set(words) and columns.isdecimal() and int(columns) < LEAST_HELP_WIDTH:

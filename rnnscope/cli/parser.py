@@ -45,7 +45,7 @@ OUTPUT_FLAGS = {
     "force": FORCE,
     "debug": MANNERS["debug"],
 }
-"""The flags of every command that are no part of the Spec."""
+"""The flags that every command has: how its result is written."""
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Manners:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Run a command: what a class of the user's prints is nobody's business where nothing is to be printed."""
+        """Run a command; with --quiet, drop what code of the user's prints."""
         if not self.quiet:
             yield
             return
@@ -104,13 +104,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Command:
-    """A command as it is declared.
-
-    Args:
-        function: takes what was typed, and gives a result.
-        examples: what its help ends with.
-        runs: whether a network is run, for which there must be memory.
-    """
+    """A command as it is declared: its function takes what was typed, and gives a result."""
 
     function: Callable[..., Result]
     examples: tuple[str, ...]
@@ -122,7 +116,12 @@ COMMANDS: dict[str, Command] = {}
 
 
 def command(*examples: str, runs: bool = True) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
-    """Declare a command under the name of its function: see `Command`."""
+    """Declare a command under the name of its function.
+
+    Args:
+        examples: what its help ends with.
+        runs: whether a network is run, for which there must be memory.
+    """
 
     def declare(function: Callable[..., Result]) -> Callable[..., Result]:
         COMMANDS[function.__name__] = Command(function, examples, runs)
@@ -161,55 +160,76 @@ def is_helper(name: str | None) -> bool:
     return is_follower()
 
 
-def _parser(command: Command) -> Callable[..., Outcome]:
-    """What Typer calls: a command's own flags, then those of the Spec where it takes one, then those of the output."""
-    function = command.function
-    parameters = inspect.signature(function).parameters
-    own = {name: get_args(each.annotation)[1] for name, each in parameters.items()}
-    needed = {name for name, each in parameters.items() if get_args(each.annotation)[0] is str}
-    files, axes = own.pop("asked", None), own.pop("axes", dict)()
-    asks = own.pop("question", {})
-    own |= asks
+@dataclass(frozen=True, eq=False, repr=False)
+class _Flags:
+    """The flags of a command.
+
+    own: those in its signature. needed: those that must be given. question: those of a Question. axes: those that take
+    lists. files: the names of those that name files; None for a command without a Spec. every: all, as help lists them.
+    """
+
+    own: dict[str, Flag]
+    needed: frozenset[str]
+    question: dict[str, Flag]
+    axes: dict[str, Flag]
+    files: tuple[str, ...] | None
+    every: dict[str, Flag]
+
+
+def _flags_of(function: Callable[..., Result]) -> _Flags:
+    """A command's own flags, then those of the Spec if it takes one, then those of the output."""
+    parameters = {name: get_args(each.annotation) for name, each in inspect.signature(function).parameters.items()}
+    own: dict[str, Any] = {name: flag for name, (_, flag) in parameters.items()}
+    files, axes, question = own.pop("asked", None), own.pop("axes", dict)(), own.pop("question", {})
     # A command may take several values of a flag of the Spec: then that flag is its own, and stands in the same place.
-    of_spec = {} if files is None else {name: each for name, each in SPEC_FLAGS.items() if name not in own}
-    every = {name: each for name, each in own.items() if name not in SPEC_FLAGS} | axes
-    every |= {name: SOURCE_FLAGS[name] for name in files or ()}
-    every |= {} if files is None else {name: own.get(name, each) for name, each in SPEC_FLAGS.items()}
-    every |= OUTPUT_FLAGS
+    every = {name: each for name, each in (own | question).items() if name not in SPEC_FLAGS} | axes
+    if files is not None:
+        every |= {name: SOURCE_FLAGS[name] for name in files} | SPEC_FLAGS | {n: own[n] for n in own if n in SPEC_FLAGS}
+    needed = frozenset(name for name, (kind, _) in parameters.items() if kind is str)
+    return _Flags(own, needed, question, axes, files, every | OUTPUT_FLAGS)
+
+
+def _parser(command: Command) -> Callable[..., Outcome]:
+    """What Typer calls."""
+    flags = _flags_of(command.function)
 
     def parsed(context: typer.Context, **typed: Any) -> Outcome:
-        manners: Manners = context.obj
-        manners.add(typed)
-        manners.json |= typed["format"] == "json"
-        manners.is_parsed = True
-        values = {name: _value(flag, typed[name]) for name, flag in every.items()}
-        for name, flag in (own | OUTPUT_FLAGS).items():
-            if values[name] is not None:
-                flag.check(values[name])
-            elif name in needed:
-                raise RnnscopeError(f"{flag.name} is missing", flag.hint(None))
-        form, export, force = _format(values["format"], manners.json), values["export"], values["force"]
-        if export is not None and not is_helper(function.__name__):
-            check_ending(export, EXPORTS)
-            check_place(export, force)
-        options = {name: values[name] for name in own if name in parameters}
-        if axes:
-            options["axes"] = {name: values[name] for name in axes if typed[name] is not None}
-        with manners.kept():
-            if files is not None:
-                given = {name: values[name] for name in of_spec if typed[name] is not None}
-                options["asked"] = asked = _asked(given, values)
-                _check_size(asked.spec, form, values, command.runs and not values.get("dry_run"))
-            if asks:
-                options["question"] = Question(**{name: values[name] for name in asks})
-            return Outcome(function(**options), form, export, force)
+        return _outcome(command, flags, typed, context.obj)
 
-    parsed.__doc__ = function.__doc__
-    typed = [_parameter(name, flag) for name, flag in every.items()]
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parsed.__signature__ = inspect.Signature([context, *typed])  # type: ignore[attr-defined]
-    parsed.__annotations__ = {each.name: each.annotation for each in (context, *typed)}
+    parameters = [context, *(_parameter(name, flag) for name, flag in flags.every.items())]
+    parsed.__doc__ = command.function.__doc__
+    parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
+
+
+def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Manners) -> Outcome:
+    """Check what was typed, and run the command with it."""
+    manners.add(typed)
+    manners.json |= typed["format"] == "json"
+    manners.is_parsed = True
+    values = {name: _value(flag, typed[name]) for name, flag in flags.every.items()}
+    for name, flag in (flags.own | flags.question | OUTPUT_FLAGS).items():
+        if values[name] is not None:
+            flag.check(values[name])
+        elif name in flags.needed:
+            raise RnnscopeError(f"{flag.name} is missing", flag.hint(None))
+    form, export, force = _format(values["format"], manners.json), values["export"], values["force"]
+    if export is not None and not is_helper(command.function.__name__):
+        check_ending(export, EXPORTS)
+        check_place(export, force)
+    options = {name: values[name] for name in flags.own}
+    if flags.axes:
+        options["axes"] = {name: values[name] for name in flags.axes if typed[name] is not None}
+    with manners.kept():
+        if flags.files is not None:
+            given = {name: values[name] for name in SPEC_FLAGS if name not in flags.own and typed[name] is not None}
+            options["asked"] = asked = _asked(given, values)
+            _check_size(asked.spec, form, values, command.runs and not values.get("dry_run"))
+        if flags.question:
+            options["question"] = Question(**{name: values[name] for name in flags.question})
+        return Outcome(command.function(**options), form, export, force)
 
 
 def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
@@ -232,7 +252,7 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
 def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> None:
     if form in ("json", "tsv") and runs:
         of_map = 1 + len(GATES[spec.kind]) if values.get("map") else 0
-        by_step = 1 if "values" in values else of_map
+        by_step = 1 if "values" in values else of_map  # a trace has a record for each step
         check_rows(spec, by_step if form == "json" else 0)
     if spec.memory_check and runs:
         check_memory(spec, **{name: values[name] for name in COSTLY if name in values})

@@ -165,7 +165,7 @@ def _complain(text: str) -> None:
 
 
 def _discard(stream: TextIO | None) -> None:
-    """Point a stream that cannot be written at the null device, or Python would complain again when it exits."""
+    """Point a stream that cannot be written at the null device: otherwise Python would complain again when it exits."""
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

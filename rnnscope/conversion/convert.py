@@ -22,7 +22,7 @@ from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec.spec import rerun
 from rnnscope.verdict.compare import compare
-from rnnscope.verdict.page import Comparison, verdict_in_words
+from rnnscope.verdict.result import Comparison, verdict_in_words
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,9 @@ def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool
         prefix: may be None where the file has one network.
 
     Raises:
-        RnnscopeError: a file or a prefix cannot be used, cells are to have a projection, `out` is there already or
-            cannot be written, or a comparison does not find the two to be the same.
+        RnnscopeError: a file or a prefix cannot be used, or cells are to have a projection.
+        RnnscopeError: `out` is there already or cannot be written.
+        RnnscopeError: a comparison does not find the two to be the same.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:

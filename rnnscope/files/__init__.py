@@ -1,4 +1,4 @@
-"""What is read from files: tensors, the networks in a checkpoint, recorded runs.
+"""What is read from files and written to them: tensors, the networks in a checkpoint, recorded runs.
 
 Nothing in a file is executed. Open checkpoints.py first.
 """

@@ -75,7 +75,7 @@ class Group:
 class Rnn:
     """One network in a file: a group that is whole, with its weights by torch's names, in the dtype of the file.
 
-    Of the Spec kind, sizes and dtype are known; all else is not recorded. The dict that has these very weights is
+    Only kind, sizes and dtype of the Spec are known; all else is not recorded. The dict that has these very weights is
     reached in the file through `keys`: None where weights were folded. `notes` say what else was seen.
     """
 

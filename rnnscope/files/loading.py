@@ -233,7 +233,7 @@ def _rnn_of_run(file: str, content: Any) -> Rnn:
 
 
 def _habits(said: Facts, kind: str) -> Facts:
-    """Of the facts beside tensors those that a network of the kind has."""
+    """The facts beside tensors that a network of the kind has."""
     names = ("batch_first", "nonlinearity") if kind == "rnn" else ("batch_first",)
     return {name: said[name] for name in names if name in said}
 

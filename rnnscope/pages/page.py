@@ -78,11 +78,6 @@ def back_ends_in_words(back_ends: tuple[tuple[str, bool], ...]) -> str:
     return ", ".join(f"{words[name]} {'on' if state else 'off'}" for name, state in back_ends)
 
 
-def as_tuple(shape: tuple[int, ...]) -> str:
-    """A shape as Python writes a tuple."""
-    return str(tuple(shape))
-
-
 def thousands(number: int) -> str:
     """A whole number for people."""
     return f"{number:,}"

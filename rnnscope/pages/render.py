@@ -23,7 +23,7 @@ from rnnscope.spec.spec import Spec, rerun
 
 
 class Result:
-    """What a command found: facts, an exit code, and the page and the document that it opens when it is asked for them.
+    """What a command found: facts, an exit code, its page and its document.
 
     A frozen dataclass of each command derives from it. `rich.print` of one shows its page, and so does a notebook.
     """

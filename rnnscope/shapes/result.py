@@ -12,7 +12,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network import shapes as network
 from rnnscope.network.costs import check_rows, human_bytes, mac_formula, macs, parameter_count, parameter_formula
 from rnnscope.network.shapes import Shape, TensorShape, parameters, tensor_shapes
-from rnnscope.pages.page import Column, Grid, Page, Sentence, as_tuple, thousands, where_it_ran
+from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DRY_RUN, NO_FILES, PATH, PATHS, Sources
 from rnnscope.spec.spec import Spec
@@ -199,8 +199,8 @@ def _tensor_grid(shapes: Shapes) -> Grid:
     rows = []
     for each in shapes.tensors:
         is_output = each.role == "output"
-        found = (as_tuple(actual[each.name]) if is_output else "goes in" for actual in came_out.values())
-        rows.append((each.name, ", ".join(each.dims), as_tuple(each.shape), *found, each.meaning))
+        found = (str(actual[each.name]) if is_output else "goes in" for actual in came_out.values())
+        rows.append((each.name, ", ".join(each.dims), str(each.shape), *found, each.meaning))
     columns = (*map(Column, ("tensor", "dims", "formula", *came_out)), Column("what it holds", prose=True))
     return Grid(f"What goes into {network.network_in_words(shapes.spec)} and comes out", columns, tuple(rows))
 
@@ -214,14 +214,14 @@ def _findings(shapes: Shapes) -> list[Sentence]:
 
 
 def _finding(each: Mismatch) -> str:
-    gave = f"no {each.name}" if each.actual is None else f"{each.name} {as_tuple(each.actual)}"
-    formula = "no formula names it" if each.expected is None else f"the formula says {as_tuple(each.expected)}"
+    gave = f"no {each.name}" if each.actual is None else f"{each.name} {each.actual}"
+    formula = "no formula names it" if each.expected is None else f"the formula says {each.expected}"
     return f"{each.path} gave {gave}; {formula}."
 
 
 def _part_grid(spec: Spec) -> Grid:
     def rows_of(parts: Iterable[network.Slice]) -> list[Texts]:
-        return [(each.name, as_tuple(each.shape), each.meaning) for each in parts]
+        return [(each.name, str(each.shape), each.meaning) for each in parts]
 
     columns = (Column("part"), Column("shape"), Column("what it holds", prose=True))
     title = "Which part is which" + (": c has the rows of h" if spec.kind == "lstm" else "")
@@ -235,7 +235,7 @@ def _parameter_grid(shapes: Shapes) -> Grid:
     def rows_of(layer: int) -> Iterator[Texts]:
         for each in network.layer_parameters(spec, layer):
             names = (each.names[path] or "" for path in shapes.paths)
-            yield *names, ", ".join(each.dims), as_tuple(each.shape), thousands(each.count)
+            yield *names, ", ".join(each.dims), str(each.shape), thousands(each.count)
 
     columns = [*(f"name in {path}" for path in shapes.paths), "dims", "shape"]
     skipped = max(spec.num_layers - 3, 0) * sum(each.count for each in network.layer_parameters(spec, 1))

@@ -1,6 +1,6 @@
 """What a flag is: its names, its default, which values it allows and what is said of the others.
 
-A flag is declared once: with its field of the Spec, or in options.py. The command line, the error messages and the
+A flag is declared once, where its value is described. The command line, the error messages and the
 rerun line are read off that declaration. One dataclass holds what is declared; a kind of flag has methods alone, since
 making a dataclass takes long at the start of every command.
 """
@@ -180,7 +180,7 @@ class FileName(Flag):
 
 
 class Listed(Flag):
-    """Several values of a flag, as a tuple without repetitions. What each may be, the flag itself says.
+    """Several values of a flag, as a tuple without repetitions. The flag itself says what each value may be.
 
     1,2,3           of anything but lists
     1..5            each whole number from the first to the last

@@ -1,4 +1,4 @@
-"""Every flag that is not a field of the Spec, and how a side of a comparison is named.
+"""The flags of files and of single commands, and how a side of a comparison is named.
 
 A name is read from the text alone: whether a file or a class is there is found out when it is loaded.
 """

@@ -61,7 +61,7 @@ class Configuration:
         return hash(frozenset(self.values.items()))
 
     def value(self, name: str) -> Any:
-        """The value of a field, given or by default; None of a size that follows from another field."""
+        """The value of a field, given or by default; None for a size that follows from another field."""
         return None if name in _following(self.values) else self.values.get(name, _DEFAULTS[name])
 
     def of(self, flags: Mapping[str, Flag]) -> dict[str, Any]:

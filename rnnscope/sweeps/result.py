@@ -1,4 +1,4 @@
-"""What a sweep found, row by row in short, and counted for each value of each flag. Facts alone; torch is not imported.
+"""What a sweep found, counted for each value of each flag, and the page that tells it. torch is not imported.
 
 A summary follows from the rows alone, whatever order they come in, so that the file of a sweep can give it again.
 """

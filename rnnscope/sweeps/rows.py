@@ -132,7 +132,7 @@ def _row(line: bytes) -> Row:
 
 @contextmanager
 def _telling(doing: str, path: str, hint: str | None = None) -> Iterator[None]:
-    """Say which file it is of which the system complains."""
+    """Name the file in an error of the system."""
     try:
         yield
     except OSError as error:

@@ -50,8 +50,10 @@ def sweep(
         force: whether to replace one.
 
     Raises:
-        RnnscopeError: values that are not allowed, a line that is no configuration, or a file that is there already,
-            has other lines, or cannot be read or written. What goes wrong with one configuration is told in its row.
+        RnnscopeError: a value that is not allowed, or a line that is no configuration.
+        RnnscopeError: a file that is there already, has other lines, or cannot be read or written.
+
+    What goes wrong with one configuration is told in its row.
 
     >>> found = sweep({"kind": ("rnn", "lstm"), "bidirectional": (False, True), "right": ("module",)})
     >>> found.verdict, len(found.findings), found.total.counts["identical"]

@@ -159,7 +159,7 @@ class Bench(SpecResult):
         return Ratio(timing.median / base.median, min(rounds), max(rounds), told, timing.noisy or base.noisy)
 
     def growth(self, timing: Timing) -> Growth | None:
-        """From the length before; None of the shortest one, and where either was not measured."""
+        """From the length before; None for the shortest one, and where either was not measured."""
         index = self.seq_lens.index(timing.seq_len)
         return self._growth(timing.typed, self.seq_lens[index - 1], timing.seq_len) if index else None
 
@@ -182,8 +182,8 @@ class Bench(SpecResult):
     def verdict(self) -> str:
         """How far the figures can be trusted.
 
-        failed: nothing was measured. undecided: of a row that is noisy, or whose baseline is, it does not show whether
-        it is faster or slower. noisy: rows are, and it shows nevertheless. steady: no row is noisy.
+        failed: nothing was measured. undecided: a row, or its baseline, is too noisy to show which is
+        faster. noisy: rows are noisy, and it shows nevertheless. steady: no row is noisy.
         """
         if not self.measured:
             return "failed"

@@ -293,12 +293,18 @@ _GAP, _ELIDED = "   ", "..."
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the drawing: its left end, the text of each step, what stands between the steps, its right end."""
+    """A line of the drawing: its left end, the text of each step, what stands between the steps, its right end.
+
+    cell: one text for all steps, or what gives that of a step.
+    """
 
     left: str
-    cell: Callable[[int], str]
+    cell: str | Callable[[int], str]
     joint: str = _GAP
     right: str = ""
+
+    def at(self, step: int) -> str:
+        return self.cell if isinstance(self.cell, str) else self.cell(step)
 
 
 def unrolled(spec: Spec) -> Drawing:
@@ -314,7 +320,7 @@ def _draw(spec: Spec, width: int) -> list[Line]:
     rows = [_Row("", lambda step: f"y[{items}{step}]"), _upward(spec, "D·H_out")]
     for layer in reversed(network.shown_layers(spec)):
         if layer is None:
-            rows += [_Row(f"... {counted(spec.num_layers - 3, 'layer')}", lambda step: ""), _Row("", lambda step: "↑")]
+            rows += [_Row(f"... {counted(spec.num_layers - 3, 'layer')}", ""), _Row("", "↑")]
         else:
             rows += _layer(spec, layer, column)
     rows += [_upward(spec, "H_in"), _Row("", lambda step: f"x[{items}{step}]")]
@@ -325,7 +331,7 @@ def _draw(spec: Spec, width: int) -> list[Line]:
     lines = []
     for row in rows:
         between = _GAP if row.joint == _GAP else _ELIDED
-        cells = row.joint.join(between if step is None else f"{row.cell(step):^{column}}" for step in steps)
+        cells = row.joint.join(between if step is None else f"{row.at(step):^{column}}" for step in steps)
         lines.append(f"{row.left:>{left}} {row.joint}{cells}{row.joint} {row.right}")
     if None in steps:
         lines.append(f"{'':{left}} {_GAP}left out in the middle: {counted(spec.seq_len - len(steps) + 1, 'step')}")
@@ -345,28 +351,25 @@ def _fitting_steps(count: int, width: int, column: int) -> list[int | None]:
 def _layer(spec: Spec, layer: int, column: int) -> Iterator[_Row]:
     """The boxes of a layer, one compartment a direction, and what goes up into them where there is a layer below."""
     name, bar = f"layer {thousands(layer)}", "─" * (column - 2)
-    yield _Row(name if spec.bidirectional else "", lambda step: f"┌{bar}┐")
+    yield _Row(name if spec.bidirectional else "", f"┌{bar}┐")
     for direction in reversed(range(spec.directions)):
         row = spec.row_of(layer, direction)
         text = ("forward", "backward")[direction] if spec.bidirectional else name
         for state, size, words in [("h", "H_out", text), ("c", "H", "")][: 2 if spec.kind == "lstm" else 1]:
             enters, leaves, dims = f"{state}0[{row}]", f"{state}[{row}]", _dims(spec, size)
             left, arrow, right = (leaves, "←──", enters) if direction else (enters, "──→", leaves)
-            yield _Row(f"{dims}  {left}", partial(_box, words, column), arrow, f"{right}  {dims}")
+            box = f"│{words:^{column - 2}}│"
+            yield _Row(f"{dims}  {left}", box, arrow, f"{right}  {dims}")
         if direction:
-            yield _Row("", lambda step: f"├{bar}┤")
-    yield _Row("", lambda step: f"└{bar}┘")
+            yield _Row("", f"├{bar}┤")
+    yield _Row("", f"└{bar}┘")
     if layer:
         yield _upward(spec, "D·H_out")
 
 
-def _box(words: str, column: int, step: int) -> str:
-    return f"│{words:^{column - 2}}│"
-
-
 def _upward(spec: Spec, features: str) -> _Row:
     """What goes up at every step."""
-    return _Row(_dims(spec, features if spec.bidirectional else features.removeprefix("D·")), lambda step: "↑")
+    return _Row(_dims(spec, features if spec.bidirectional else features.removeprefix("D·")), "↑")
 
 
 def _dims(spec: Spec, features: str) -> str:

@@ -20,10 +20,10 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, valid_region
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.facts import Figures
 from rnnscope.verdict.figures import Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
 from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest_dtype
-from rnnscope.verdict.result import Figures
 
 
 def draw_in_chunks(

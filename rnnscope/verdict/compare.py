@@ -30,12 +30,12 @@ from rnnscope.subjects.devices import arithmetic, back_ends, device_name, runnin
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.live import live_sides
-from rnnscope.verdict.page import Comparison
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights, step_by_step
-from rnnscope.verdict.result import Figures, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.result import Comparison
 
 
 @overload

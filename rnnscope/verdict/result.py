@@ -1,142 +1,33 @@
-"""What a comparison found, and the rules by which verdict, cause, side and exit code follow from it."""
+"""What a comparison found, the verdict that follows from it, and the page that tells it."""
 
-from dataclasses import dataclass
-from math import isfinite
-from typing import ClassVar
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
-from rnnscope.network.shapes import Place
+from rnnscope.network.shapes import Place, network_in_words, place_in_words
+from rnnscope.pages.page import Column, Grid, Page, Sentence, back_ends_in_words, counted, thousands
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
-from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.diagnosis import Explanation
+from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.figures import Check, Difference, Margin
+from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.places import HeatMap
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Who was compared.
-
-    left, right: the subjects. dtypes: the dtype of each. weights: the weights in which the right side differs from the
-    left one. recorded: the side that is a recorded run. written: both as on a command line, with device and dtype; None
-    for two modules, which no command line can name.
-    """
-
-    left: str
-    right: str
-    dtypes: tuple[str, ...]
-    weights: tuple[Difference, ...] = ()
-    recorded: str | None = None
-    written: tuple[str, str] | None = None
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What was measured of both sides, row by row, and what is odd in either.
-
-    outputs: y, h and c; y of a packed input has a row for its valid region and one for its padding. gradients: None
-    unless they were asked for. nonfinite: the sides that gave NaN or infinity. wrong_dtypes: the sides that returned
-    another dtype than was asked for, each with that dtype. missing_gradients: the gradients that a side did not give.
-    """
-
-    outputs: tuple[Difference, ...]
-    gradients: tuple[Difference, ...] | None = None
-    nonfinite: tuple[str, ...] = ()
-    wrong_dtypes: tuple[tuple[str, str], ...] = ()
-    missing_gradients: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-    @property
-    def rows(self) -> tuple[Difference, ...]:
-        """All rows: outputs, then gradients."""
-        return (*self.outputs, *(self.gradients or ()))
-
-    @property
-    def identical(self) -> bool:
-        """Whether every bit agrees."""
-        return all(each.identical for each in self.rows)
-
-    @property
-    def within_tolerance(self) -> bool:
-        """Whether no element of any row is over the tolerance."""
-        return all(each.within_tolerance for each in self.rows)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """How both sides stand to the equations in float64, each with its own weights.
-
-    function: right against left in float64. left, right: each side against the equations; in its own arithmetic if the
-    sides are the same function, otherwise in float64. If they are the same function but not torch's, each is held
-    against the left side in float64. A recorded run has no float64: it is judged in its own arithmetic throughout.
-
-    deviating: the sides that are not torch's function. about_float32: the deviating sides, if all of them are as near
-    to it as float32 would be. about_coarser: the arithmetic that would explain a recorded side. without_tf32: how far
-    both sides are apart without TF32, if one of them may use it.
-    """
-
-    function: Check
-    left: Check
-    right: Check
-    deviating: tuple[str, ...] = ()
-    about_float32: tuple[str, ...] = ()
-    about_coarser: str | None = None
-    without_tf32: float | None = None
-
-    @property
-    def decided(self) -> bool:
-        """Whether all checks say something."""
-        return self.function.decided and self.left.decided and self.right.decided
-
-
-@dataclass(frozen=True)
-class Reasons:
-    """Why a side is another function, and which faults the comparison would have caught."""
-
-    explanations: tuple[Explanation, ...] = ()
-    dependences: tuple[Dependence, ...] = ()
-    power: Power | None = None
-
-
-def cause_of(figures: Figures, reference: Reference | None) -> str | None:
-    """Why both sides are not identical, the first that holds of: shape, nonfinite, function, precision, rounding.
-
-    None if they are identical, if that is undecided, and without a reference.
-    """
-    if any(each.shape != each.right_shape for each in figures.rows):
-        return "shape"
-    if figures.nonfinite or (reference and not isfinite(reference.function.max_abs)):
-        return "nonfinite"
-    if reference is None:
-        return None
-    if not reference.function.within:
-        return "precision" if reference.about_float32 else "function"
-    if not (reference.left.within and reference.right.within):
-        return "precision"
-    return "rounding" if reference.decided and not figures.identical else None
-
-
-def side_of(figures: Figures, reference: Reference | None) -> str | None:
-    """The side that is off: nonfinite, another function, or further over its bound than the other side.
-
-    None if it is neither, or both.
-    """
-    cause = cause_of(figures, reference)
-    if cause == "nonfinite":
-        return figures.nonfinite[0] if len(figures.nonfinite) == 1 else None
-    if reference is None or cause not in ("function", "precision"):
-        return None
-    if not reference.function.within:
-        return reference.deviating[0] if len(reference.deviating) == 1 else None
-    return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
-
-
-@dataclass(frozen=True)
-class Verdict(SpecResult):
-    """What was found of two subjects of one Spec, and what follows from it: a Comparison without its page.
+class Comparison(SpecResult):
+    """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
     verdict rests on first appears. sources: the files that weights and input came from.
+
+    >>> found = compare(Spec(kind="gru"), "module", "module")
+    >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
+    ('identical', 0, None, ['y', 'h'])
     """
 
     spec: Spec
@@ -148,7 +39,7 @@ class Verdict(SpecResult):
     back_ends: tuple[tuple[str, bool], ...] = ()
     reference: Reference | None = None
     first_divergence: Place | None = None
-    reasons: Reasons = Reasons()
+    reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
 
@@ -248,3 +139,342 @@ class Verdict(SpecResult):
         sides = zip((LEFT, RIGHT), self.sides.written, strict=True)
         flags = ((QUESTION_FLAGS[name], value) for name, value in asked.items())
         return self.line(*sides, *flags, recorded=self.sides.recorded is not None)
+
+    def page(self) -> Page:
+        """The tables and sentences of `rnnscope compare`."""
+        left, right, tolerance = self.left, self.right, self.tolerance
+        title = f"{right} against {left}, {network_in_words(self.spec)}"
+        page: Page = [_differences_grid(title, "output", self.outputs, self)]
+        if self.gradients is not None:
+            page.append(_differences_grid("Gradients", "gradient of", self.gradients, self))
+        if self.weights:
+            page.append(_differences_grid("Weights that differ", "weight", self.weights, self))
+        if self.reference is not None:
+            page.append(_reference_grid(self, self.reference))
+        if self.question.binds:
+            source = "as given" if tolerance.given else "torch.testing's, since no reference was asked for"
+            rule = f"|{right} - {left}| <= {tolerance.atol:g} + {tolerance.rtol:g}·|{left}|; {source}."
+            page.append(Sentence("Tolerance", rule))
+        mood = "good" if self.exit_code == 0 else "bad"
+        page.append(Sentence("Verdict", verdict_in_words(self), mood))
+        page += [*_why(self), *_own(self)]
+        if self.first_divergence is not None:
+            page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
+        page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
+        if self.heat_map is not None:
+            limit = "tolerance" if self.first_divergence is None and self.question.binds else "bound"
+            if self.reference and not self.reference.function.within:
+                limit = "bound in float64"  # the map itself may show nothing over it
+            page += heat_page(self.spec, self.heat_map, limit)
+        page += [Sentence("Blind spot", f"{each}.") for each in self.blind_spots]
+        dtypes, on = " and ".join(dict.fromkeys(self.sides.dtypes)), back_ends_in_words(self.back_ends)
+        run = f"on {self.device_name} in {dtypes}, {on}, torch {self.torch_version}."
+        page.append(Sentence("Run", run))
+        return page + ([Sentence("Rerun", self.rerun, verbatim=True)] if self.rerun else [])
+
+    def facts(self) -> dict[str, Any]:
+        """Every figure, for JSON."""
+        sides, question, figures, reasons = self.sides, self.question, self.figures, self.reasons
+        reference, place, heat = self.reference, self.first_divergence, self.heat_map
+        return {
+            "left": sides.left,
+            "right": sides.right,
+            "outputs": [asdict(each) for each in figures.outputs],
+            **({} if figures.gradients is None else {"gradients": [asdict(each) for each in figures.gradients]}),
+            "tolerance": asdict(self.tolerance),
+            "reference": reference and _reference_document(reference),
+            "verdict": self.verdict,
+            "cause": self.cause,
+            "side": self.side,
+            "first_divergence": place and asdict(place),
+            "explanations": [asdict(each) for each in reasons.explanations],
+            "power": reasons.power and asdict(reasons.power),
+            **({} if heat is None else {"map": asdict(heat)}),
+            "blind_spots": list(self.blind_spots),
+            "back_ends": dict(self.back_ends),
+            "dtypes": list(sides.dtypes),
+            "resync": question.resync,
+            "chunk": question.chunk,
+            "weight_differences": [asdict(each) for each in sides.weights],
+            "dependences": [asdict(each) for each in reasons.dependences],
+            "recorded": sides.recorded,
+            "returned": dict(figures.wrong_dtypes),
+            "ungraded": {role: list(names) for role, names in figures.missing_gradients},
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record an output or gradient."""
+        return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
+
+
+_INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
+"""The output in which a row has its index; a gradient has the index of its own row."""
+
+_TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
+
+_BY_TOLERANCE = {
+    "identical": "every bit agrees",
+    "equivalent": "every element is within the tolerance; whether they are the same function was not asked",
+    "different": "elements are over the tolerance; without --no-reference it is told whether that is rounding",
+}
+"""Why a verdict without a reference is what it is."""
+
+
+def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
+    binds = comparison.question.binds
+    names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
+    columns = tuple(Column(name, number=name not in (first, "shape", "at")) for name in names)
+    rows = (_differences_row(each, comparison) for each in differences)
+    return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
+
+
+def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
+    """The cells of a row, of which the last one is shown if the tolerance binds."""
+    if each.max_abs is None or each.max_rel is None or each.worst_index is None:
+        shapes = f"{comparison.left} {each.shape}, {comparison.right} {each.right_shape}"
+        return (each.name, shapes, *["-"] * 5)
+    return (
+        each.name,
+        str(each.shape),
+        f"{each.max_abs:.3g}",
+        "-" if each.max_abs == 0 else f"{_INDEXED.get(each.name, '')}[{', '.join(map(str, each.worst_index))}]",
+        f"{each.max_rel:.3g}",
+        "-" if each.max_ulp is None else f"{each.max_ulp:.3g}",
+        f"{thousands(each.mismatched or 0)} of {thousands(each.total)}",
+    )
+
+
+def _reference_grid(comparison: Comparison, reference: Reference) -> Grid:
+    """For each check the tensor that is nearest to its bound, with the error and the bound there."""
+    titles = ("what", "computed in", "error", "bound", "nearest to it at")
+    columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
+    rows = (
+        _reference_row("right against left", reference.function),
+        _reference_row(f"left: {comparison.left}", reference.left),
+        _reference_row(f"right: {comparison.right}", reference.right),
+    )
+    return Grid("Against the equations in float64", columns, rows)
+
+
+def _reference_row(what: str, check: Check) -> tuple[str, ...]:
+    worst, index = check.worst, check.worst.index
+    name = worst.name if worst.name in _INDEXED else f"grad of {worst.name}"
+    at = f"{name}[{', '.join(map(str, index))}]"
+    if check.single_steps and len(index) == 3:
+        at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
+    elif check.single_steps and len(index) == 4:
+        at = "{0}[{2}]: step {1}, item {3}, unit {4}".format(worst.name, *index)
+    row = (what, _arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
+    return (*row, at if worst.error else "-")
+
+
+def _why(comparison: Comparison) -> Page:
+    """The deviations that a side has."""
+    reference, reasons = comparison.reference, comparison.reasons
+    if reference is None or not reference.deviating or reference.about_float32:
+        return []
+    found = [f"{_side_in_words(comparison, each.side, 'The')} {each.does}" for each in reasons.explanations]
+    if not found:
+        if reference.about_coarser or reasons.dependences or comparison.weights:
+            return []
+        outputs = [each for each in reference.function.margins if each.name in _INDEXED]
+        only = "only gradients differ, so no convention of the outputs explains it"
+        found = [only if all(each.within for each in outputs) else "no known convention explains it"]
+    return [Sentence("Why", f"{each}.") for each in found]
+
+
+def _own(comparison: Comparison) -> Page:
+    """What was noticed of somebody's own class."""
+    page: Page = []
+    for each in comparison.reasons.dependences:
+        side = _side_in_words(comparison, each.side, "The")
+        if each.ignores:
+            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
+        if not each.repeats:
+            page.append(Sentence("Why", f"{side} gives something else each time it is run."))
+    for role, names in comparison.figures.missing_gradients:
+        side, named = _side_in_words(comparison, role), ", ".join(names)
+        page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
+    for role, dtype in comparison.figures.wrong_dtypes:
+        asked = comparison.sides.dtypes[0 if role == "left" else 1]
+        side = _side_in_words(comparison, role, "The")
+        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
+    return page
+
+
+def _in_chunks(comparison: Comparison) -> Page:
+    chunk, steps = comparison.question.chunk, comparison.spec.seq_len
+    if chunk is None or chunk >= steps:
+        return []
+    chunks, rest = divmod(steps, chunk)
+    last = f" and one of {counted(rest, 'step')}" if rest else ""
+    of = f"{counted(chunks, 'chunk')} of {counted(chunk, 'step')}{last}"
+    return [Sentence("In chunks", f"{of}, each from the state after the one before.")]
+
+
+def _step_by_step(comparison: Comparison) -> Page:
+    if comparison.question.resync:
+        count = counted(comparison.outputs[-1].shape[1], "sequence")
+        return [Sentence("Step by step", f"{count} of one step, each fed the reference's state before it.")]
+    reference = comparison.reference
+    checks = (reference.function, reference.left, reference.right) if reference else ()
+    counts = [each.whole_steps for each in checks if each.whole_steps is not None]
+    if not counts:
+        return []
+    first = f"; the first {counted(max(counts), 'step')} as a whole too" if max(counts) else ""
+    why = "rounding moves whole runs too far to tell, so every step was compared by itself, from the reference's state"
+    return [Sentence("Step by step", f"{why}{first}.")]
+
+
+def _power(comparison: Comparison) -> Page:
+    power = comparison.reasons.power
+    if power is None:
+        return []
+    outcomes = {"caught": power.caught, "missed": power.missed, "never seen": power.equivalent}
+    columns = (Column("outcome"), Column("count", number=True), Column("deviations on the right side", prose=True))
+    rows = tuple((word, str(len(names)), "; ".join(names) or "-") for word, names in outcomes.items())
+    return [Grid("What this comparison would have caught", columns, rows)]
+
+
+def verdict_in_words(comparison: Comparison) -> str:
+    """The verdict and why, in one or two sentences."""
+    return f"{comparison.verdict}: {_because(comparison)}."
+
+
+def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
+    """A side by its place and its subject: "the right side (cells)"."""
+    return f"{the} {side} side ({comparison.left if side == 'left' else comparison.right})"
+
+
+def _arithmetic_in_words(arithmetic: str) -> str:
+    """The name of an arithmetic as people write it."""
+    return "TF32" if arithmetic == "tf32" else arithmetic
+
+
+def _tensor_in_words(name: str) -> str:
+    """An output by its name, a gradient as "the gradient of x", so that x is not taken for the input."""
+    return _TENSORS.get(name, f"the gradient of {name}")
+
+
+def _because(comparison: Comparison) -> str:
+    reference = comparison.reference
+    if comparison.cause == "shape":
+        names = [each.name for each in comparison.figures.rows if each.shape != each.right_shape]
+        return f"the shapes of {' and '.join(names)} differ"
+    if comparison.cause == "nonfinite":
+        sides = " and ".join(_side_in_words(comparison, side) for side in comparison.nonfinite)
+        return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
+    if reference is None:
+        return _BY_TOLERANCE[comparison.verdict]
+    if not reference.function.within:
+        return _other_function(comparison, reference)
+    if comparison.cause == "precision":
+        check = reference.left if comparison.side == "left" else reference.right
+        name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
+        return f"same function, but {name} computes worse than {used} allows: {_off(check.worst)}"
+    far = " as far as can be told" if reference.function.whole_steps is not None else ""
+    same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
+    same += ", though not torch's" if reference.deviating else ""
+    same += ", though their weights differ" if comparison.weights else ""
+    if not reference.decided:
+        over = ", and elements are over the tolerance" if comparison.verdict == "different" else ""
+        return _undecided(reference) + over
+    if comparison.verdict == "different":
+        return f"{same}, and they differ by rounding alone, but elements are over the tolerance"
+    if comparison.verdict == "identical":
+        return f"{same}, and every bit agrees"
+    return f"{same}; {_rounding(comparison, reference)}"
+
+
+def _other_function(comparison: Comparison, reference: Reference) -> str:
+    if reference.about_float32:
+        check = reference.left if reference.about_float32[0] == "left" else reference.right
+        sides = " and ".join(_side_in_words(comparison, side) for side in reference.about_float32)
+        verb = "computes" if len(reference.about_float32) == 1 else "compute"
+        inside = f"{sides} {verb} in about float32 inside, or a weight is off by as little"
+        return f"{inside}: in float64 {_off(check.worst)}"
+    used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
+    apart = f"in {used} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
+    apart += f", and rounding explains {worst.bound:.2g}"
+    return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
+
+
+def _who(comparison: Comparison, reference: Reference) -> str:
+    """Which side is off, or whether it is the weights."""
+    own = " with its own weights" if comparison.weights else ""
+    if len(reference.deviating) == 2:
+        return f". Neither side computes what torch's equations say{own}"
+    if comparison.side is not None:
+        off = _side_in_words(comparison, comparison.side)
+        return f". It is {off} that does not compute what torch's equations say{own}"
+    return ". It is the weights: both sides compute what torch's equations say of their own" if own else ""
+
+
+def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
+    if comparison.sides.recorded is None or comparison.sides.recorded not in reference.deviating:
+        return ""
+    if reference.about_coarser:
+        names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
+        near = f". It is as near as {names} would be"
+        return f"{near}: it may have been computed in that, or a weight is off by as little"
+    return ". A recorded run has no float64, so that it may be worse precision too"
+
+
+def _off(worst: Margin) -> str:
+    return f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
+
+
+def _undecided(reference: Reference) -> str:
+    if not reference.function.decided:
+        return f"rounding in float64 alone may move {_moved(reference.function)}, so that nothing can be told"
+    check = reference.right if reference.left.decided else reference.left
+    used = _arithmetic_in_words(check.arithmetic)
+    moved = f"same function in float64, but in {used} rounding alone may move {_moved(check)}"
+    return f"{moved}: how well the sides compute is not decidable in this precision"
+
+
+def _moved(check: Check) -> str:
+    """What is moved too far, and how far."""
+    widest = max((each for each in check.margins if not each.decided), key=lambda each: each.bound)
+    far = f"by {widest.bound:.2g}" if math.isfinite(widest.bound) else "without limit"
+    steps = "even in a single step" if check.single_steps else "over all steps, and single ones cannot be taken"
+    return f"{_tensor_in_words(widest.name)} {far} {steps}"
+
+
+def _rounding(comparison: Comparison, reference: Reference) -> str:
+    sides = {"left": reference.left.arithmetic, "right": reference.right.arithmetic}
+    tf32 = [side for side, arithmetic in sides.items() if arithmetic == "tf32"]
+    if tf32 and reference.without_tf32 is not None:
+        who = "both sides compute" if len(tf32) == 2 else f"{_side_in_words(comparison, tf32[0])} computes"
+        return f"{who} in TF32; --no-tf32 brings it to {reference.without_tf32:.2g}"
+    if _through_onednn(comparison):
+        half = comparison.sides.dtypes[0]
+        return f"the module computes through oneDNN, which rounds {half} in its own way; --no-onednn leaves it out"
+    used = list(dict.fromkeys(map(_arithmetic_in_words, sides.values())))
+    allow = "allows" if len(used) == 1 else "allow"
+    return f"they differ by rounding alone, and each side is as exact as {' and '.join(used)} {allow}"
+
+
+def _through_onednn(comparison: Comparison) -> bool:
+    """Whether oneDNN takes nn.LSTM over in bfloat16, and with it most of the difference."""
+    spec, module = comparison.spec, "module" in (comparison.left, comparison.right)
+    taken = spec.kind == "lstm" and not spec.proj_size and spec.lengths is None and module
+    same_place = comparison.device_name == "cpu" and set(comparison.sides.dtypes) == {"bfloat16"}
+    return taken and same_place and dict(comparison.back_ends).get("onednn", False)
+
+
+def _reference_document(reference: Reference) -> dict[str, Any]:
+    """The figures of each check: the greatest of all tensors, and then tensor by tensor."""
+    checks = {"function": reference.function, "left": reference.left, "right": reference.right}
+    return {
+        "dtype": "float64",
+        **{f"{name}_max_abs": check.max_abs for name, check in checks.items()},
+        "bound": reference.function.worst.bound,
+        "without_tf32_max_abs": reference.without_tf32,
+        "other": list(reference.deviating),
+        "about_float32": list(reference.about_float32),
+        "about_coarser": reference.about_coarser,
+        "checks": {
+            name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
+        },
+    }

@@ -1,4 +1,4 @@
-"""A command loads no room of another one, and makes no options of another one: asked in a fresh interpreter."""
+"""A command loads no folder of another one, and makes no options of another one: asked in a fresh interpreter."""
 
 import json
 import subprocess
@@ -14,18 +14,18 @@ with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.St
 print(json.dumps([name.split(".")[1] for name in sys.modules if name.startswith("rnnscope.")]))
 """
 
-ROOMS = {"conversion", "scripts", "shapes", "sweeps", "timing", "tracing", "verdict"}
+FOLDERS = {"conversion", "scripts", "shapes", "sweeps", "timing", "tracing", "verdict"}
 
 
-def rooms_loaded(*words: str) -> set[str]:
+def folders_loaded(*words: str) -> set[str]:
     done = subprocess.run(
         [sys.executable, "-c", LOADED, *words], check=True, timeout=120, capture_output=True, text=True
     )
-    return set(json.loads(done.stdout)) & ROOMS
+    return set(json.loads(done.stdout)) & FOLDERS
 
 
 @pytest.mark.parametrize(
-    ("words", "rooms"),
+    ("words", "folders"),
     [
         ("--version", set()),
         ("--help", set()),
@@ -38,8 +38,8 @@ def rooms_loaded(*words: str) -> set[str]:
         ("sweep --kind rnn", {"sweeps", "verdict"}),
     ],
 )
-def test_a_command_loads_its_own_room(words: str, rooms: set[str]) -> None:
-    assert rooms_loaded(*words.split()) == rooms
+def test_a_command_loads_its_own_folder(words: str, folders: set[str]) -> None:
+    assert folders_loaded(*words.split()) == folders
 
 
 def test_options_are_made_for_the_command_that_is_called() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from rnnscope import Spec
 from rnnscope.pages.page import Drawing, Sentence
-from rnnscope.verdict.page import heat_page
+from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.places import HeatMap, HeatRow
 
 
