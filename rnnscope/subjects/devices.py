@@ -115,7 +115,7 @@ def back_ends(spec: Spec) -> dict[str, bool]:
         return {"onednn": bool(torch._C._has_mkldnn and torch.backends.mkldnn.enabled)}
     return {
         "cudnn": bool(torch.backends.cudnn.enabled),
-        "tf32_in_cudnn": _allows_tf32(torch.backends.cudnn, torch.backends.cudnn.rnn),
+        "tf32_in_cudnn": _allows_tf32(torch.backends.cudnn, getattr(torch.backends.cudnn, "rnn", None)),
         "tf32_in_cublas": _allows_tf32(torch.backends.cuda.matmul, torch.backends.cuda.matmul),
     }
 

@@ -323,7 +323,7 @@ def tf32() -> Switches:
 
 
 def exact_settings() -> list[object]:
-    places = (torch.backends.cudnn, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)
+    places = (torch.backends.cudnn, getattr(torch.backends.cudnn, "rnn", None), torch.backends.cuda.matmul)
     return [getattr(each, "fp32_precision", None) for each in places]
 
 
