@@ -175,7 +175,7 @@ def in_chunks(
     sides = (left, right)
     walks = [_walk(side, problem, own) for side, own in zip(sides, tee(xs), strict=True)]
     with progress(problem.spec.seq_len, "steps") as advance:
-        figures, odd = _figures(problem, sides, walks, tolerance, advance)
+        figures, odd = _added_up(problem, sides, walks, tolerance, advance)
     if not figures.nonfinite:
         return figures, None
     role = figures.nonfinite[0]
@@ -202,7 +202,7 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
         else:
             walks.append(_whole(side, problem, steps))
     try:
-        found, _ = _figures(problem, (left, right), walks, tolerance, lambda count: None)
+        found, _ = _added_up(problem, (left, right), walks, tolerance, lambda count: None)
     except RnnscopeError as error:  # an output of another shape, which whole runs show, or something else is wrong
         if is_out_of_memory(error):  # whole runs would need more
             raise
@@ -233,7 +233,7 @@ def _states(run: Tensors) -> Tensors:
     return {name: each for name, each in run.items() if name != "y"}
 
 
-def _figures(
+def _added_up(
     problem: Problem, sides: tuple[Side, Side], walks: list[_Walk], tolerance: Tolerance, advance: Advance
 ) -> tuple[Figures, dict[str, tuple[int, Problem]]]:
     """The figures of both sides, added up piece by piece.

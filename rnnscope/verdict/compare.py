@@ -246,7 +246,7 @@ def _compare_sides(
         if beside := chunks.beside_a_whole_run(problem, left, right, tolerance):
             return found(figures=beside)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    figures, reference, reasons = _figures(evidence, question), None, Reasons()
+    figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
         reference = _reference(evidence) if question.reference else None
         reasons = _reasons(spec, evidence, question, figures, reference)
@@ -262,10 +262,10 @@ def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Toleran
     return () if one is other else tuple(each for each in rows if not each.identical)
 
 
-def _figures(evidence: Evidence, question: Question) -> Figures:
+def _figures_of_whole_runs(evidence: Evidence, question: Question) -> Figures:
     """What whole runs show."""
     sides = (evidence.left, evidence.right)
-    left, right = runs = [evidence.own(side) for side in sides]
+    left, right = runs = [evidence.in_own_dtype(side) for side in sides]
     tolerance = question.tolerance(*evidence.problem.dtypes)
     outputs, gradients = chunks.rows_of(evidence.problem.spec, left, right, tolerance)
     return Figures(
@@ -284,7 +284,7 @@ def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]],
     expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
     found = []
     for side in (evidence.left, evidence.right):
-        if missing := tuple(each for each in expected if each not in evidence.own(side)):
+        if missing := tuple(each for each in expected if each not in evidence.in_own_dtype(side)):
             found.append((side.role, missing))
     return tuple(found)
 
@@ -340,7 +340,7 @@ def _reasons(
 
 def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) -> bool:
     """Whether another right side would be found different by its function, or by a tolerance that correct ones keep."""
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     if any(name not in right or right[name].shape != each.shape for name, each in left.items()):
         return True
     if question.reference and not evidence.same_function().within:

@@ -89,7 +89,7 @@ class Evidence:
             setattr(other, name, getattr(self, name).against(right))
         return other
 
-    def own(self, side: Side) -> Tensors:
+    def in_own_dtype(self, side: Side) -> Tensors:
         """What a side gives in its own dtype."""
         return self._run(side, side.spec.dtype)
 
@@ -139,7 +139,7 @@ class Evidence:
     def precision(self, side: Side, expected: Side | None = None) -> Check:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
         return self._answer(
-            lambda of: of.check(side.arithmetic, of.own(side), of.bounds_of(side), expected), loop=False
+            lambda of: of.check(side.arithmetic, of.in_own_dtype(side), of.bounds_of(side), expected), loop=False
         )
 
     def about(self, arithmetic: str, side: Side) -> bool:
@@ -154,7 +154,7 @@ class Evidence:
             loop: whether to ask the first steps, in which the loop shows and rounding does not yet decide.
         """
         check, part = ask(self), self
-        single = self.problem.places is not None or self.problem.spec.seq_len == 1
+        single = self.problem.origins is not None or self.problem.spec.seq_len == 1
         if check.decided or single or not (self.left.has_steps and self.right.has_steps):
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
@@ -174,7 +174,7 @@ class Evidence:
         for name, bound in settled(problem.spec, errors, bounds.precision(used)).items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
-        return Check(used, tuple(margins), single_steps=problem.places is not None)
+        return Check(used, tuple(margins), single_steps=problem.origins is not None)
 
 
 def function_arithmetic(*sides: Side) -> str:
@@ -184,8 +184,8 @@ def function_arithmetic(*sides: Side) -> str:
 
 def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
     """The index of a single step: (step, item, unit) in x and y, (step, row, item, unit) in states."""
-    if problem.places is None or name not in ("x", "y", "h0", "c0", "h", "c"):
+    if problem.origins is None or name not in ("x", "y", "h0", "c0", "h", "c"):
         return index
     row, place, unit = index
-    step, item = problem.places[place].tolist()
+    step, item = problem.origins[place].tolist()
     return (step, item, unit) if name in ("x", "y") else (step, row, item, unit)

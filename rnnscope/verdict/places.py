@@ -25,7 +25,7 @@ from rnnscope.network.weights import Weights
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
-from rnnscope.verdict.bounds import Bound, greatest, walked
+from rnnscope.verdict.bounds import Bound, greatest_by_step, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import PADDING, distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
@@ -56,7 +56,7 @@ def precision_parts(evidence: Evidence, side: Side) -> Place | None:
 
     def find(seen: Evidence) -> Found:
         bounds = seen.bounds_of(side)
-        return _errors(seen, seen.own(side), bounds.reference, bounds.precision(side.arithmetic))
+        return _errors(seen, seen.in_own_dtype(side), bounds.reference, bounds.precision(side.arithmetic))
 
     return _first_of(evidence, find)
 
@@ -65,7 +65,7 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
     """Where a side first gives NaN or infinity in its own dtype."""
 
     def find(seen: Evidence) -> Found:
-        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.own(side).items()}
+        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.in_own_dtype(side).items()}
         return wrong, {name: torch.zeros(1, 1, device="cpu") for name in wrong}
 
     return _first_of(evidence, find)
@@ -73,7 +73,7 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
 
 def tolerance_parts(evidence: Evidence, tolerance: Tolerance) -> Place | None:
     """Where the right side is first over a tolerance, in y, its padding, h and c."""
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     shares = {}
     for name, each in distances(evidence.problem.spec, right, left).items():
         expected = left["y" if name == PADDING else name].cpu().double().abs()
@@ -88,7 +88,7 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
     while part.problem.spec.seq_len > 1:
         part = part.beginning
         yield part
-    if evidence.problem.places is None:
+    if evidence.problem.origins is None:
         yield evidence.by_steps
 
 
@@ -106,7 +106,7 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
     """
     problem = evidence.problem
     place = _first(problem, *find(evidence))
-    if place is None or problem.places is not None:
+    if place is None or problem.origins is not None:
         return place
     if not problem.spec.bidirectional:  # what comes later is no cause
         problem = first_steps(problem, place.step + 1)
@@ -164,21 +164,21 @@ def _place(
         step: None for the last step of the item.
         values, over: (N, ·), or without N.
     """
-    spec, places = problem.spec, problem.places
+    spec, origins = problem.spec, problem.origins
     if spec.unbatched:
         values, over = values[None], over[None]
-    item = int(over.any(1).nonzero()[-1 if direction and places is not None else 0])
+    item = int(over.any(1).nonzero()[-1 if direction and origins is not None else 0])
     unit = int(torch.where(over[item], values[item].nan_to_num(torch.inf), -1.0).argmax())
     if step is None:
         step = 0 if direction else spec.length_of(item) - 1
-    if places is not None:
-        step, item = places[item].tolist()
+    if origins is not None:
+        step, item = origins[item].tolist()
     return Place(tensor, step, layer, direction, unit, None if spec.unbatched else item)
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
     """A key that sorts places in the order of cause, of single steps too."""
-    return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
+    return in_order(problem.spec, place, None if problem.origins is None else int(problem.origins[:, 0].max()))
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,10 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
         place: the first element over its bound or its tolerance, where there is one.
     """
     problem, sides = evidence.problem, (evidence.left, evidence.right)
-    layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.own, sides)))
+    layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.in_own_dtype, sides)))
     left, right = (
-        _going_up(problem, evidence.own(side), own) for side, own in zip(sides, layers or ({}, {}), strict=True)
+        _going_up(problem, evidence.in_own_dtype(side), own)
+        for side, own in zip(sides, layers or ({}, {}), strict=True)
     )
     whole, ends = len(left) == problem.spec.num_layers, _ends(evidence)
     apart: dict[tuple[int, str | None], Tensor] = {}
@@ -248,9 +249,9 @@ def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, 
 def _ends(evidence: Evidence) -> Tensor:
     """(L, K, D): how far the last h and c are apart, at the step after which each item's are taken; 0 elsewhere."""
     problem, spec = evidence.problem, evidence.problem.spec
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     forward = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu") - 1
-    steps = (forward, torch.zeros_like(forward)) if problem.places is None else (problem.places[:, 0],) * 2
+    steps = (forward, torch.zeros_like(forward)) if problem.origins is None else (problem.origins[:, 0],) * 2
     found = torch.zeros(spec.num_layers, spec.directions, int(steps[0].max()) + 1, dtype=torch.float64, device="cpu")
     for name in left.keys() & right.keys() & {"h", "c"}:
         apart = (_exact(right[name]) - _exact(left[name])).abs()
@@ -268,10 +269,10 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     """
     if problem.spec.lengths is not None:
         view = torch.where(valid_steps(problem.spec)[:, None, :, None], view, 0.0)
-    if problem.places is None:
-        return greatest(view)
+    if problem.origins is None:
+        return greatest_by_step(view)
     found = view[0].abs().amax(-1).T  # (M, D), the first steps of all items first
-    counts = problem.places[:, 0].bincount().tolist()
+    counts = problem.origins[:, 0].bincount().tolist()
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
