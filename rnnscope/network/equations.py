@@ -79,6 +79,20 @@ def _walk_direction(
     return walked[::order], state
 
 
+def h_before(h: Tensor, h0: Tensor, reverse: bool, real: Tensor | None = None) -> Tensor:
+    """h before each step of one direction, from h after each, both in the order of time: (L, N, H_out).
+
+    Args:
+        h0: (N, H_out).
+        real: as in `walk`: the backward direction starts at each item's own end.
+    """
+    if not reverse:
+        return torch.cat((h0[None], h[:-1]))
+    later = torch.cat((h[1:], h0[None]))
+    # The last step has no later one: there it does not matter what roll says, since `later` is h0 already.
+    return later if real is None else torch.where(real.roll(-1, 0), later, h0)
+
+
 @dataclass(frozen=True)
 class Layer:
     """The weights of one layer in one direction. G is 1 (RNN), 4 (LSTM) or 3 (GRU).

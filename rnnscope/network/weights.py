@@ -130,6 +130,11 @@ def time_of(spec: Spec) -> int:
     return 1 if spec.batch_first and not spec.unbatched else 0
 
 
+def time_first(spec: Spec, tensor: Tensor) -> Tensor:
+    """A view of x or y as (L, N, ·)."""
+    return tensor.unsqueeze(1) if spec.unbatched else tensor.movedim(time_of(spec), 0)
+
+
 def draw_cotangents(spec: Spec) -> Weights:
     """What is sent back through y, h and c by their names: standard normal numbers in the shape of each."""
     generator = _generator(spec, "cotangents")

@@ -17,7 +17,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, cell_name, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
 from rnnscope.network.shapes import direction_parameters
-from rnnscope.network.weights import Input, Weights, time_of
+from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 
 
@@ -221,9 +221,10 @@ def prepare_equations(
 
     def network(x: Tensor, state: State) -> tuple[Tensor, State]:
         if spec.unbatched:
-            y, last = walker(steps, x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state), real, dropout)
+            state = tuple(each.unsqueeze(1) for each in state)
+        y, last = walker(steps, time_first(spec, x), state, real, dropout)
+        if spec.unbatched:
             return y.squeeze(1), tuple(each.squeeze(1) for each in last)
-        y, last = walker(steps, x.transpose(0, 1) if spec.batch_first else x, state, real, dropout)
         return (y.transpose(0, 1) if spec.batch_first else y), last
 
     return Prepared(network, spec, given.x, (given.state,), own)

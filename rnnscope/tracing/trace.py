@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
-from rnnscope.network.equations import State, Step, gates_of
+from rnnscope.network.equations import State, Step, gates_of, h_before
 from rnnscope.network.shapes import Place, in_order
-from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.network.weights import Input, Weights, draw_input, draw_weights, time_first
 from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES
 from rnnscope.spec.question import check_comparable
 from rnnscope.spec.spec import Spec
@@ -134,8 +134,7 @@ class _Watch:
 def _walked(spec: Spec, weights: Weights, place: tuple[int, int], steps: tuple[Tensor, ...], h0: Tensor) -> Walked:
     """States and gates of a layer in a direction, in the order of time, given h0: (D·K, H_out)."""
     x, h, *_ = steps
-    first = h0[spec.row_of(*place)][None]
-    before = torch.cat((h[1:], first)) if place[1] else torch.cat((first, h[:-1]))
+    before = h_before(h, h0[spec.row_of(*place)], reverse=bool(place[1]))
     gates = gates_of(spec.kind, layer_weights(spec, weights, *place), x, (before,))
     return Walked(_on_cpu(dict(zip(("h", "c"), steps[1:], strict=False))), _on_cpu(gates))
 
@@ -235,11 +234,9 @@ def _rules(slices: _Slices) -> Iterator[Equality]:
 
 def _equal_places(spec: Spec, run: Run) -> Iterator[tuple[int, int, int, int | None]]:
     """(row of h, half of y, step, item) wherever they are equal: item is None where it holds of all."""
-    y, h = run.y, run.state[0]
+    y, h = time_first(spec, run.y), run.state[0]
     if spec.unbatched:
-        y, h = y.unsqueeze(1), h.unsqueeze(1)
-    elif spec.batch_first:
-        y = y.transpose(0, 1)
+        h = h.unsqueeze(1)
     y = y.reshape(*y.shape[:2], spec.directions, -1)
     one_by_one = spec.lengths is not None
     for row in range(len(h)):

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.equations import gates_of
+from rnnscope.network.equations import gates_of, h_before
 from rnnscope.network.shapes import OUTPUTS, Place, in_order
-from rnnscope.network.weights import Weights
+from rnnscope.network.weights import Weights, time_first
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
@@ -279,10 +279,12 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
 def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
-    x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
+    x = time_first(spec, _exact(given.x) if layer == 0 else up[layer - 1])
+    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1)
     found: dict[str, list[Tensor]] = {}
-    for way, half in enumerate(_time_first(problem, up[layer]).chunk(spec.directions, -1)):
-        before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
+    for way, half in enumerate(time_first(spec, up[layer]).chunk(spec.directions, -1)):
+        h0 = given.state[0][spec.row_of(layer, way)].reshape(half.shape[1:])
+        before = h_before(half, h0, bool(way), real)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
             found.setdefault(gate, []).append(each)
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
@@ -290,23 +292,3 @@ def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]
 
 def _exact(tensor: Tensor) -> Tensor:
     return tensor.cpu().double()
-
-
-def _time_first(problem: Problem, tensor: Tensor) -> Tensor:
-    """(L, N, ·)."""
-    if problem.spec.unbatched:
-        return tensor.unsqueeze(1)
-    return tensor.transpose(0, 1) if problem.spec.batch_first else tensor
-
-
-def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
-    """The states before each step, from those after it: (L, N, H_out)."""
-    first = h0.reshape(1, *y.shape[1:])
-    if not way:
-        return torch.cat((first, y[:-1]))
-    later = torch.cat((y[1:], first))
-    if problem.spec.lengths is None:
-        return later
-    # The last step has no later one: there it does not matter what roll says, since `later` is h0 already.
-    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)
-    return torch.where(has_later, later, first)

@@ -14,7 +14,16 @@ from torch import Tensor
 
 from rnnscope.network.equations import State, Step
 from rnnscope.network.shapes import BLOCK, layer_parameters
-from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, time_of, x_of_blocks
+from rnnscope.network.weights import (
+    Input,
+    Weights,
+    draw_blocks,
+    draw_cotangents,
+    draw_weights,
+    time_first,
+    time_of,
+    x_of_blocks,
+)
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
 
@@ -127,8 +136,7 @@ def step_by_step(problem: Problem) -> Problem:
     Nothing accumulates over time in it: a fault of the step itself shows, and an error carried on does not.
     M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
     """
-    spec, x = problem.spec, problem.given.x
-    x = x.unsqueeze(1) if spec.unbatched else x.transpose(0, 1) if spec.batch_first else x
+    spec, x = problem.spec, time_first(problem.spec, problem.given.x)
     real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
     origins = real.nonzero()
     steps, items = origins.unbind(1)
