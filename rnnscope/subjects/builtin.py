@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, cell_name, without_compiler
+from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
-from rnnscope.network.shapes import direction_parameters
+from rnnscope.network.shapes import cell_name, direction_parameters
 from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.cells import cell_name
-from rnnscope.network.shapes import parameters
+from rnnscope.network.shapes import cell_name, parameters
 from rnnscope.network.weights import Input, Weights, dtype_name
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared, Run, as_module
