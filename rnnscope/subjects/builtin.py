@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
-from rnnscope.network.shapes import cell_name, direction_parameters
+from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
 from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 
@@ -322,3 +322,11 @@ def valid_region(spec: Spec, y: Tensor) -> Tensor:
         return torch.ones(y.shape, dtype=torch.bool, device="cpu")
     valid = valid_steps(spec)
     return (valid.t() if spec.batch_first else valid).unsqueeze(-1).expand(y.shape)
+
+
+def other_shape(spec: Spec, outputs: dict[str, Tensor]) -> tuple[str, Shape, Shape] | None:
+    """The first output of another shape than the Spec's, with its shape and the expected one; None if all are right."""
+    for each in tensor_shapes(spec):
+        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
+            return each.name, got, each.shape
+    return None

@@ -25,7 +25,6 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
-from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.rich import progress
 from rnnscope.spec.options import (
@@ -38,7 +37,7 @@ from rnnscope.spec.options import (
     side_spec,
 )
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Prepared, Run, tensors_of
+from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
 from rnnscope.subjects.own import prepare
 from rnnscope.timing.result import Bench, Timing
@@ -144,7 +143,8 @@ class _Turns:
             with prepared.entered():
                 graphs, started = compilations() if is_compiled else 0, perf_counter()
                 outputs = prepared.call()
-                _check_shapes(prepared.run_of(outputs), prepared.spec)
+                if wrong := other_shape(prepared.spec, prepared.run_of(outputs).outputs()):
+                    raise RnnscopeError("returned {} of shape {}, and torch's is {}".format(*wrong))
                 target = prepared.call
                 if self._grad:
                     target = with_backward(prepared, outputs)
@@ -198,14 +198,6 @@ class _Turns:
 def leaf(tensor: Tensor) -> Tensor:
     """A copy whose gradient is taken where autograd records."""
     return tensor.detach().clone().requires_grad_(torch.is_grad_enabled())
-
-
-def _check_shapes(run: Run, spec: Spec) -> None:
-    """Raise unless the outputs have the shapes that torch's have."""
-    outputs = run.outputs()
-    for each in tensor_shapes(spec):
-        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
-            raise RnnscopeError(f"returned {each.name} of shape {got}, and torch's is {each.shape}")
 
 
 def with_backward(prepared: Prepared, outputs: Any) -> Callable[[], None]:

@@ -17,7 +17,7 @@ from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, dr
 from rnnscope.pages.rich import Advance, progress
 from rnnscope.spec.question import Tolerance
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Run, Subject, valid_region
+from rnnscope.subjects.builtin import Run, Subject, other_shape, valid_region
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.figures import Difference, difference, with_piece
@@ -118,13 +118,13 @@ def chunk_spec(spec: Spec, x: Tensor, first: bool) -> Spec:
 
 def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
     """Raise unless the outputs of a chunk have the shapes of its Spec."""
-    for each in tensor_shapes(spec):
-        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
-            steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
-            raise RnnscopeError(
-                f"{name} gives {each.name} of shape {got} for a chunk of {steps}, and {each.shape} can be carried on",
-                "leave --chunk out to see how it differs",
-            )
+    if wrong := other_shape(spec, outputs):
+        output, got, expected = wrong
+        steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
+        raise RnnscopeError(
+            f"{name} gives {output} of shape {got} for a chunk of {steps}, and {expected} can be carried on",
+            "leave --chunk out to see how it differs",
+        )
 
 
 PIECE = 2**18
