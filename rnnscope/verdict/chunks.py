@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS, Place, tensor_shapes
-from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, draw_weights, dtype_name, time_of
+from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, dtype_name, time_of
 from rnnscope.pages.rich import Advance, progress
 from rnnscope.spec.question import Tolerance
 from rnnscope.spec.spec import Spec
@@ -22,7 +22,7 @@ from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.figures import Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
-from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest_dtype
+from rnnscope.verdict.problem import Problem, Tensors, draw_problem, rounded, smallest_dtype
 from rnnscope.verdict.result import Figures
 
 
@@ -33,20 +33,13 @@ def draw_in_chunks(
     weights: Weights | None = None,
     dtypes_of_weights: tuple[str, ...] | None = None,
 ) -> tuple[Problem, Iterator[Tensor]]:
-    """The problem that `draw_problem` gives, with an x of no steps, and its x in chunks: (T, N, H_in)."""
-    exact = replace(spec, device="cpu", dtype="float64")
-    state, blocks = draw_blocks(exact)
-    problem = Problem(
-        exact,
-        rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
-        Input(
-            torch.empty(0, dtype=smallest_dtype(dtypes), device="cpu"), tuple(rounded(each, dtypes) for each in state)
-        ),
-        None,
-        dtypes,
-    )
-    exact_blocks = (rounded(each, dtypes).to(smallest_dtype(dtypes)) for each in blocks)
-    return problem, cut(exact_blocks, time_of(exact), chunk)
+    """The problem that `draw_problem` gives, with an x of one step, and its x in chunks: (T, N, H_in)."""
+    # The seed gives the same weights and state for every length.
+    short = draw_problem(replace(spec, seq_len=1), dtypes, weights=weights, dtypes_of_weights=dtypes_of_weights)
+    exact, dtype = replace(short.spec, seq_len=spec.seq_len), smallest_dtype(dtypes)
+    _, blocks = draw_blocks(exact)
+    exact_blocks = (rounded(each, dtypes).to(dtype) for each in blocks)
+    return replace(short, spec=exact), cut(exact_blocks, time_of(exact), chunk)
 
 
 def cut(blocks: Iterable[Tensor], time: int, chunk: int) -> Iterator[Tensor]:
