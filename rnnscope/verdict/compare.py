@@ -29,7 +29,7 @@ from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
-from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.page import Comparison
@@ -199,13 +199,10 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         )
     try:
         with running(own) as placed:
+            if subject not in SUBJECTS:
+                return own_side(role, own_network(subject, placed), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            if subject in SUBJECTS:
-                return Side(role, subject, placed, SUBJECTS[subject], used)
-            network = own_network(subject, placed)
-            used = arithmetic(placed, network.is_fused)
-            side = Side(role, subject, placed, network.run, used, is_own=True)
-            return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
+            return Side(role, subject, placed, SUBJECTS[subject], used)
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise

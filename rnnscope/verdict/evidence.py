@@ -14,7 +14,8 @@ from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
-from rnnscope.subjects.devices import running
+from rnnscope.subjects.devices import arithmetic, running
+from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.bounds import Bounds
 from rnnscope.verdict.figures import PADDING, Check, distances, margin, settled
@@ -66,6 +67,13 @@ class Side:
                 raise
             hint = "the verdict needs it in float64 too: let it take its dtype from x, or use --no-reference"
             raise RnnscopeError(error.message, hint) from error
+
+
+def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
+    """The side of somebody's own network, on the device where its Spec runs."""
+    used = arithmetic(placed, network.is_fused)
+    side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
+    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
 
 
 class Evidence:
