@@ -93,20 +93,20 @@ def bench(
         found = {turns.placed.device: turns.placed for every in lengths for turns in every if turns.placed}
         places = list(found.values()) or [placed]
         return Bench(
-            placed,
-            subjects,
-            tuple(each.seq_len for each in specs),
-            tuple(every[index].timing for index in range(len(names)) for every in lengths),
-            baseline,
-            grad,
-            min_time,
-            torch.get_num_threads(),
-            os.cpu_count() or 1,
-            load,
-            tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
-            " and ".join(map(device_name, places)),
-            str(torch.__version__),
-            loaded.sources,
+            spec=placed,
+            subjects=subjects,
+            seq_lens=tuple(each.seq_len for each in specs),
+            timings=tuple(every[index].timing for index in range(len(names)) for every in lengths),
+            baseline=baseline,
+            grad=grad,
+            min_time=min_time,
+            threads=torch.get_num_threads(),
+            cpus=os.cpu_count() or 1,
+            load=load,
+            back_ends=tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
+            device_name=" and ".join(map(device_name, places)),
+            torch_version=str(torch.__version__),
+            sources=loaded.sources,
         )
 
 
@@ -133,34 +133,37 @@ class _Turns:
         self._entered: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def prepare(self, loaded: Loaded) -> None:
-        """Call it once, and measure how much memory a call takes."""
+        """Give it weights and input, call it once, and measure how much memory a call takes."""
         with self._noting(), running(self._spec, self._grad) as placed:
             self.placed, self.timing = placed, replace(self.timing, device=placed.device)
             drawn = loaded.weights or draw_weights(placed)
             weights = {name: each.to(placed.device, getattr(torch, placed.dtype)) for name, each in drawn.items()}
             prepared = prepare(self.timing.subject, placed, weights, draw_input(placed)).with_input(leaf)
-            is_compiled = self.timing.subject == "compiled"
             with prepared.entered():
-                graphs, started = compilations() if is_compiled else 0, perf_counter()
-                outputs = prepared.call()
-                if wrong := other_shape(prepared.spec, prepared.run_of(outputs).outputs()):
-                    raise RnnscopeError("returned {} of shape {}, and torch's is {}".format(*wrong))
-                target = prepared.call
-                if self._grad:
-                    target = with_backward(prepared, outputs)
-                    target()
-                _wait_for(placed.device)
-                first = perf_counter() - started
-                del outputs
+                target = self._first_call(prepared, placed.device)
                 steps = placed.seq_len * placed.num_layers * placed.directions * (2 if self._grad else 1)
                 steps *= placed.batch_size if self.timing.subject == "items" else 1
                 peak = peak_bytes(target, placed.device, steps)
-                if is_compiled:  # for now all of the first call
-                    self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
             clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
             threads = torch.get_num_threads()
             self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+
+    def _first_call(self, prepared: Prepared, device: str) -> Callable[[], Any]:
+        """Make the call that may wait for a compiler, and give what is called from then on."""
+        is_compiled = self.timing.subject == "compiled"
+        graphs, started = compilations() if is_compiled else 0, perf_counter()
+        outputs, target = prepared.call(), prepared.call
+        if wrong := other_shape(prepared.spec, prepared.run_of(outputs).outputs()):
+            raise RnnscopeError("returned {} of shape {}, and torch's is {}".format(*wrong))
+        if self._grad:
+            target = with_backward(prepared, outputs)
+            target()
+        _wait_for(device)
+        if is_compiled:  # for now all of the first call
+            first = perf_counter() - started
+            self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
+        return target
 
     def take(self, seconds: float) -> None:
         """Time one round."""

@@ -54,19 +54,21 @@ def trace(
         watch = _Watch(placed, item)
         y = run_equations(placed, weights, given, around=watch.around).y
         of_item = _of_item(placed, given, item)
+        equalities, by_chance = _equalities(placed, run)
         return Trace(
-            placed,
-            item,
-            step,
-            values,
-            *_equalities(placed, run),
-            _on_cpu(of_item),
-            {place: _walked(placed, weights, place, steps, of_item["h0"]) for place, steps in watch.steps.items()},
-            _distance(y, run.y),
-            watch.first_nonfinite(),
-            device_name(placed),
-            str(torch.__version__),
-            loaded.sources,
+            spec=placed,
+            item=item,
+            step=step,
+            values=values,
+            equalities=equalities,
+            by_chance=by_chance,
+            given=_on_cpu(of_item),
+            walked={at: _walked(placed, weights, at, steps, of_item["h0"]) for at, steps in watch.steps.items()},
+            distance=_distance(y, run.y),
+            first_nonfinite=watch.first_nonfinite(),
+            device_name=device_name(placed),
+            torch_version=str(torch.__version__),
+            sources=loaded.sources,
         )
 
 

@@ -221,10 +221,10 @@ def _compare_sides(
     sources: Sources = NO_FILES,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
-    sides, tolerance = (left, right), question.tolerance(*problem.dtypes)
+    sides = (left, right)
     recorded = next((side.role for side in sides if side.recorded), None)
-    weights = _other_weights(problem, left, right, tolerance)
-    found = partial(
+    weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
+    comparison_with = partial(
         Comparison,
         spec,
         Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
@@ -234,14 +234,9 @@ def _compare_sides(
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
         sources=sources,
     )
-    if question.figures_alone:
-        if xs is None and question.chunk is not None:
-            xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
-        if xs is not None:
-            figures, place = chunks.in_chunks(problem, left, right, xs, tolerance)
-            return found(figures=figures, first_divergence=place)
-        if beside := chunks.beside_a_whole_run(problem, left, right, tolerance):
-            return found(figures=beside)
+    if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
+        figures, place = alone
+        return comparison_with(figures=figures, first_divergence=place)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
@@ -249,7 +244,25 @@ def _compare_sides(
         reasons = _reasons(spec, evidence, question, figures, reference)
     place = _first_divergence(evidence, figures, reference)
     drawn = _heat_map(evidence, question, figures, place) if question.map else None
-    return found(figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn)
+    return comparison_with(
+        figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
+    )
+
+
+def _figures_alone(
+    problem: Problem, left: Side, right: Side, question: Question, xs: Iterator[Tensor] | None
+) -> tuple[Figures, Place | None] | None:
+    """The figures of sides that are walked piece by piece, and where NaN or infinity first came out.
+
+    None if only whole runs can show them.
+    """
+    tolerance = question.tolerance(*problem.dtypes)
+    if question.chunk is None:
+        figures = chunks.beside_a_whole_run(problem, left, right, tolerance)
+        return None if figures is None else (figures, None)
+    if xs is None:
+        xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
+    return chunks.in_chunks(problem, left, right, xs, tolerance)
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
