@@ -1,6 +1,6 @@
 """Weights and input: drawn from the seed, or given and checked. How the network is computed is not known here.
 
-Numbers are drawn on the CPU in float64 and rounded afterwards, so that a seed means the same numbers in every dtype and
+Numbers are drawn on the CPU in float64 and rounded afterwards. So a seed means the same numbers in every dtype and
 on every device.
 """
 

@@ -269,7 +269,7 @@ def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
     """torch's name of each parameter that a network should have, by the network's own name.
 
     The names may be those of torch's modules, of StackedCells, of a list of cells or of a single cell, with a prefix
-    in common. Of these forms the one is taken of which the network has most names.
+    in common. The form with most of the network's names is taken.
     """
     expected = [each.name for each in parameters(spec)]
     forms = [{name: name for name in expected}]

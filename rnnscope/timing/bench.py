@@ -1,6 +1,6 @@
 """Times subjects at each length with torch.utils.benchmark, in turns: a slow phase of the machine hits them all.
 
-Not timed are building a network, loading weights, drawing the input, and the first call, which may wait for a compiler.
+Building a network, loading weights and drawing the input are not timed, nor is the first call, which may compile.
 
 Memory is what torch's allocator hands out while a call runs, less what it takes back, on top of weights and input. So
 it is y, h and c and everything in between: the gates, a step's states, and with gradients what backward keeps. What
@@ -57,7 +57,7 @@ def bench(
 ) -> Bench:
     """Time subjects on the weights and the input of a Spec's seed.
 
-    What keeps a subject from being timed is its row's message. Memory is not checked here: see `check_memory`.
+    A subject that cannot be timed says why in its row's message. Memory is not checked here: `check_memory` does.
 
     Args:
         subjects: written as for --subjects. torch's module is timed in any case, since ratios are to it.

@@ -9,7 +9,7 @@ in the order in which it is walked. So a late step that is large does not hide a
 
 δ(u) is how far R moves when every number is rounded at random. Each entry of x, h0, c0, weights and biases, and the
 result of every operation of every step, is multiplied by 1 ± u. δ(u) is the greatest over a few such runs: small where
-the network contracts, large where it is chaotic. Rounding only what goes in would be too little: it misses the drift of
+the network contracts, large where it is chaotic. Rounding only what goes in would be too little. It misses the drift of
 a network that accumulates, and 1 - z where z is near 1. Random rounding is D. S. Parker's Monte Carlo arithmetic, 1997.
 
 e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs

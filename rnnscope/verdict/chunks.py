@@ -1,7 +1,7 @@
-"""The figures of two sides, of whole runs or of a long sequence in chunks of steps, of which only figures are kept.
+"""The figures of two sides: of whole runs, or of a long sequence in chunks of steps. A chunk leaves only its figures.
 
-A side carries its state from one chunk to the next. x is drawn in blocks of a fixed size, and the chunks are cut out of
-these, so that every chunk size sees the same numbers.
+A side carries its state from one chunk to the next. x is drawn in blocks of a fixed size, and chunks are cut out of
+them. So every chunk size sees the same numbers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -159,7 +159,7 @@ def wrong_dtypes(sides: Iterable[Side], runs: Iterable[Tensors]) -> tuple[tuple[
 
 
 def in_chunks(
-    problem: Problem, left: Side, right: Side, xs: Iterator[Tensor], tolerance: Tolerance
+    problem: Problem, left: Side, right: Side, xs: Iterable[Tensor], tolerance: Tolerance
 ) -> tuple[Figures, Place | None]:
     """The figures of both sides chunk by chunk, with a bar, and the place where NaN or infinity first came out.
 
@@ -178,9 +178,9 @@ def in_chunks(
 
 
 def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> Figures | None:
-    """What two whole runs would show, of one side walked beside the whole y of the other.
+    """Walk one side beside the whole y of the other, and give the figures that two whole runs would show.
 
-    None if that cannot be or saves nothing, and if NaN or infinity came out: whole runs tell where.
+    None if this cannot be done or saves nothing, and if NaN or infinity came out: only whole runs tell where.
     """
     spec = problem.spec
     steps = max(16, PIECE // (spec.batch_size * spec.output_size))

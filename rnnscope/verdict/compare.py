@@ -60,10 +60,10 @@ def compare(
 def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
-    `compare(left, right, x, hx)`: two modules with weights of their own, of which at least one is nn.RNN, nn.LSTM,
-    nn.GRU, StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or
-    (L, H_in), or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in
-    evaluation mode.
+    `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
+    StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in),
+    or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in evaluation
+    mode.
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
@@ -73,8 +73,9 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     Memory is not checked here: `check_memory` does.
 
     Raises:
-        RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
-            such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
+        RnnscopeError: nothing to compare, or a subject that cannot do what is asked.
+        RnnscopeError: one tolerance without the other, no such device, or a dtype that it cannot compute.
+        RnnscopeError: whatever a class of the user's does wrong.
 
     >>> found = compare(Spec(kind="gru", seq_len=1, h0="zeros"))
     >>> found.exit_code
@@ -252,17 +253,13 @@ def _compare_sides(
 def _figures_alone(
     problem: Problem, left: Side, right: Side, question: Question, xs: Iterator[Tensor] | None
 ) -> tuple[Figures, Place | None] | None:
-    """The figures of sides that are walked piece by piece, and where NaN or infinity first came out.
-
-    None if only whole runs can show them.
-    """
+    """The figures of sides that walk piece by piece, and where NaN or infinity came out; None if whole runs must."""
     tolerance = question.tolerance(*problem.dtypes)
     if question.chunk is None:
         figures = chunks.beside_a_whole_run(problem, left, right, tolerance)
         return None if figures is None else (figures, None)
-    if xs is None:
-        xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
-    return chunks.in_chunks(problem, left, right, xs, tolerance)
+    pieces = xs or torch.split(problem.given.x, question.chunk, time_of(problem.spec))
+    return chunks.in_chunks(problem, left, right, pieces, tolerance)
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:

@@ -186,9 +186,9 @@ class Check:
     """One question asked of every tensor, and the arithmetic whose rounding was allowed for.
 
     whole_steps: None where whole runs decide. Where rounding moves them too far, so many first steps were compared as a
-    whole (0 where that was not asked), and every step by itself from the reference's state. Then the margins are those
-    of the part that is over, or of the single steps. single_steps: whether they are of single steps, in which an index
-    tells the step: (step, item, unit), or (step, row, item, unit).
+    whole, or 0 if that was not asked. Every step was compared by itself, too, from the reference's state. Then the
+    margins are those of the part that is over, or of the single steps. single_steps: whether they are of single steps,
+    in which an index tells the step: (step, item, unit), or (step, row, item, unit).
     """
 
     arithmetic: str

@@ -1,8 +1,8 @@
 """Where two results part: the first element over its bound or that is no number, and a map of every layer and step.
 
 Places are in the order of cause: an earlier step comes first, then a lower layer, then the forward direction. In a
-bidirectional network every step of a layer reads all steps of the layer below, so there the lower layer comes first,
-and "earlier" is the order in which a direction is walked.
+bidirectional network every step of a layer reads all steps of the layer below. So the lower layer comes first there.
+Its steps are earlier or later in the order in which a direction walks them.
 
 In the map the top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer
 below gave. The last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are
