@@ -311,8 +311,8 @@ def layer_weights(spec: Spec, weights: Weights, layer: int, direction: int) -> L
 
 
 def valid_steps(spec: Spec) -> Tensor:
-    """(L, N), True at the steps that each sequence has by its length, False at the padding behind its end."""
-    lengths = torch.tensor(spec.lengths, device="cpu")
+    """(L, N), True at the steps that each sequence has, False at the padding behind its end; N is 1 when unbatched."""
+    lengths = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu")
     return torch.arange(spec.seq_len, device="cpu")[:, None] < lengths[None, :]
 
 

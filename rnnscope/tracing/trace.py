@@ -97,8 +97,7 @@ class _Watch:
     def __init__(self, spec: Spec, item: int) -> None:
         self.steps: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._spec, self._item = spec, item
-        real = valid_steps(spec) if spec.lengths else torch.ones(spec.seq_len, 1, dtype=torch.bool, device="cpu")
-        self._real = real[..., None].to(spec.device)
+        self._real = valid_steps(spec)[..., None].to(spec.device)
         self._nonfinite: dict[tuple[int, int], Place] = {}
 
     def around(self, layer: int, direction: int, step: Step) -> Step:

@@ -137,8 +137,7 @@ def step_by_step(problem: Problem) -> Problem:
     M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
     """
     spec, x = problem.spec, time_first(problem.spec, problem.given.x)
-    real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
-    origins = real.nonzero()
+    origins = valid_steps(spec).nonzero()
     steps, items = origins.unbind(1)
     states = (each[:, steps, items].contiguous() for each in _states_before(problem))
     given = Input(x[steps, items].unsqueeze(0), tuple(rounded(each, problem.dtypes) for each in states))
