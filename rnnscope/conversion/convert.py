@@ -15,8 +15,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, rnns_in, told_apart
 from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import check_target, read_file, writing
-from rnnscope.network.cells import cell_name
-from rnnscope.network.shapes import TensorShape, network_in_words, tensor_shapes
+from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO

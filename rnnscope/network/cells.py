@@ -4,7 +4,6 @@ It is called like nn.RNN, nn.LSTM and nn.GRU and returns what they return. Compi
 torch.compile; the loop over time stays in Python, since unrolled it would take half a minute to compile 50 steps.
 """
 
-import re
 import warnings
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -15,6 +14,7 @@ from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import State, Step, walk
+from rnnscope.network.shapes import cell_name
 
 Sequence: TypeAlias = Tensor | PackedSequence
 Hidden: TypeAlias = Tensor | tuple[Tensor, Tensor]
@@ -116,8 +116,8 @@ class StackedCells(nn.Module):
         """The same network as an nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
 
         Raises:
-            RnnscopeError: another module, one with a forward of its own, one with proj_size, which nn.LSTMCell does not
-                know, or one whose weights are reparametrised or of more than one dtype or device.
+            RnnscopeError: another module, one with a forward of its own, or proj_size, which nn.LSTMCell does not know.
+            RnnscopeError: weights that are reparametrised, or of more than one dtype or device.
         """
         kind = next((kind for kind, each in MODULES.items() if isinstance(module, each)), None)
         if kind is None or type(module).forward is not MODULES[kind].forward:
@@ -196,17 +196,6 @@ class StackedCells(nn.Module):
 
     def _refuse(self, got: str, expected: str) -> NoReturn:
         raise RnnscopeError(f"StackedCells({self.kind}): {got}, but {expected} was expected")
-
-
-def cell_name(name: str) -> str:
-    """The other name of a parameter: weight_ih_l0_reverse is reverse_cells.0.weight_ih, and the other way round."""
-    if found := re.fullmatch(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(\d+)(_reverse)?", name):
-        base, layer, reverse = found.groups()
-        return f"{'reverse_' if reverse else ''}cells.{layer}.{base}"
-    if found := re.fullmatch(r"(reverse_)?cells\.(\d+)\.(weight_ih|weight_hh|bias_ih|bias_hh)", name):
-        reverse, layer, base = found.groups()
-        return f"{base}_l{layer}{'_reverse' if reverse else ''}"
-    raise RnnscopeError(f"{name!r} is no name of a parameter of torch's modules or of StackedCells")
 
 
 def _common(network: Any) -> dict[str, Any]:

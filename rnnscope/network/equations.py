@@ -39,8 +39,8 @@ def walk(
         layers: the steps of each layer: one, or the forward and the backward one.
         x: (L, N, H_in).
         initial: h0: (D·K, N, H_out), and c0: (D·K, N, H) for an LSTM.
-        real: (L, N, 1), False where an item has ended and x is padding. There the state stays what it was, so that it
-            is each item's own last one, and the backward direction starts at each item's own end; y is 0.
+        real: (L, N, 1), False where an item has ended and x is padding. There y is 0 and the state stays what it was.
+            So the last state is each item's own, and the backward direction starts at each item's own end.
         between: applied to every step that goes up from one layer to the next.
 
     Returns:
@@ -49,7 +49,7 @@ def walk(
     steps: Steps = x.unbind(0)
     masks = None if real is None else real.unbind(0)
     # Where numbers stand in memory decides how products are rounded. So each row gets a place of its own, as later
-    # states have: otherwise a walk that goes on from the state of another would not give what one walk gives.
+    # states have. Otherwise a walk that goes on from the state of another would not give what one walk gives.
     rows = iter(zip(*([row.clone() for row in each.unbind(0)] for each in initial), strict=True))
     last: list[State] = []
     for number, directions in enumerate(layers):
@@ -77,6 +77,15 @@ def _walk_direction(
         state = new if mask is None else tuple(torch.where(mask, *pair) for pair in zip(new, state, strict=True))
         walked.append(state[0])
     return walked[::order], state
+
+
+def h_before(h: Tensor, h0: Tensor, reverse: bool, real: Tensor | None = None) -> Tensor:
+    """h before each step of a direction, from h after each: (L, N, H_out), and h0: (N, H_out); real is as in `walk`."""
+    if not reverse:
+        return torch.cat((h0[None], h[:-1]))
+    later = torch.cat((h[1:], h0[None]))
+    # The last step has no later one: there it does not matter what roll says, since `later` is h0 already.
+    return later if real is None else torch.where(real.roll(-1, 0), later, h0)
 
 
 @dataclass(frozen=True)

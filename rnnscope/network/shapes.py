@@ -4,10 +4,12 @@ Nothing is run and torch is not imported: these are the formulas of torch's docu
 Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+from rnnscope.errors import RnnscopeError
 from rnnscope.pages.page import counted, thousands
 from rnnscope.spec.spec import Spec
 
@@ -89,6 +91,17 @@ def dim_sizes(spec: Spec) -> dict[str, int]:
     return sizes | products | {gate_rows(spec): gates * sizes["H"]}
 
 
+def cell_name(name: str) -> str:
+    """The other name of a parameter: weight_ih_l0_reverse is reverse_cells.0.weight_ih, and the other way round."""
+    if found := re.fullmatch(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(\d+)(_reverse)?", name):
+        base, layer, reverse = found.groups()
+        return f"{'reverse_' if reverse else ''}cells.{layer}.{base}"
+    if found := re.fullmatch(r"(reverse_)?cells\.(\d+)\.(weight_ih|weight_hh|bias_ih|bias_hh)", name):
+        reverse, layer, base = found.groups()
+        return f"{base}_l{layer}{'_reverse' if reverse else ''}"
+    raise RnnscopeError(f"{name!r} is no name of a parameter of torch's modules or of StackedCells")
+
+
 def direction_parameters(spec: Spec, layer: int, direction: int) -> tuple[ParameterShape, ...]:
     """The parameters of one layer in one direction, in torch's order.
 
@@ -106,8 +119,7 @@ def direction_parameters(spec: Spec, layer: int, direction: int) -> tuple[Parame
     for base, dims in dims_of.items():
         shape = tuple(sizes[dim] for dim in dims)
         name = f"{base}_l{layer}{'_reverse' if direction else ''}"
-        cell = None if spec.proj_size else f"{'reverse_' if direction else ''}cells.{layer}.{base}"
-        found.append(ParameterShape(name, cell, dims, shape, prod(shape)))
+        found.append(ParameterShape(name, None if spec.proj_size else cell_name(name), dims, shape, prod(shape)))
     return tuple(found)
 
 

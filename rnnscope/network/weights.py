@@ -1,6 +1,6 @@
 """Weights and input: drawn from the seed, or given and checked. How the network is computed is not known here.
 
-Numbers are drawn on the CPU in float64 and rounded afterwards, so that a seed means the same numbers in every dtype and
+Numbers are drawn on the CPU in float64 and rounded afterwards. So a seed means the same numbers in every dtype and
 on every device.
 """
 
@@ -128,6 +128,11 @@ def x_of_blocks(blocks: Iterable[Tensor], spec: Spec, dtype: torch.dtype) -> Ten
 def time_of(spec: Spec) -> int:
     """The dim of x and y along which time runs."""
     return 1 if spec.batch_first and not spec.unbatched else 0
+
+
+def time_first(spec: Spec, tensor: Tensor) -> Tensor:
+    """A view of x or y as (L, N, ·)."""
+    return tensor.unsqueeze(1) if spec.unbatched else tensor.movedim(time_of(spec), 0)
 
 
 def draw_cotangents(spec: Spec) -> Weights:

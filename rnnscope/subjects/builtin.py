@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, cell_name, without_compiler
+from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
-from rnnscope.network.shapes import direction_parameters
-from rnnscope.network.weights import Input, Weights, time_of
+from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
+from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 
 
@@ -221,9 +221,10 @@ def prepare_equations(
 
     def network(x: Tensor, state: State) -> tuple[Tensor, State]:
         if spec.unbatched:
-            y, last = walker(steps, x.unsqueeze(1), tuple(each.unsqueeze(1) for each in state), real, dropout)
+            state = tuple(each.unsqueeze(1) for each in state)
+        y, last = walker(steps, time_first(spec, x), state, real, dropout)
+        if spec.unbatched:
             return y.squeeze(1), tuple(each.squeeze(1) for each in last)
-        y, last = walker(steps, x.transpose(0, 1) if spec.batch_first else x, state, real, dropout)
         return (y.transpose(0, 1) if spec.batch_first else y), last
 
     return Prepared(network, spec, given.x, (given.state,), own)
@@ -310,8 +311,8 @@ def layer_weights(spec: Spec, weights: Weights, layer: int, direction: int) -> L
 
 
 def valid_steps(spec: Spec) -> Tensor:
-    """(L, N), True at the steps that each sequence has by its length, False at the padding behind its end."""
-    lengths = torch.tensor(spec.lengths, device="cpu")
+    """(L, N), True at the steps that each sequence has, False at the padding behind its end; N is 1 when unbatched."""
+    lengths = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu")
     return torch.arange(spec.seq_len, device="cpu")[:, None] < lengths[None, :]
 
 
@@ -321,3 +322,11 @@ def valid_region(spec: Spec, y: Tensor) -> Tensor:
         return torch.ones(y.shape, dtype=torch.bool, device="cpu")
     valid = valid_steps(spec)
     return (valid.t() if spec.batch_first else valid).unsqueeze(-1).expand(y.shape)
+
+
+def other_shape(spec: Spec, outputs: dict[str, Tensor]) -> tuple[str, Shape, Shape] | None:
+    """The first output of another shape than the Spec's, with its shape and the expected one; None if all are right."""
+    for each in tensor_shapes(spec):
+        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
+            return each.name, got, each.shape
+    return None

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.cells import cell_name
-from rnnscope.network.shapes import parameters
+from rnnscope.network.shapes import cell_name, parameters
 from rnnscope.network.weights import Input, Weights, dtype_name
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared, Run, as_module
@@ -270,7 +269,7 @@ def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
     """torch's name of each parameter that a network should have, by the network's own name.
 
     The names may be those of torch's modules, of StackedCells, of a list of cells or of a single cell, with a prefix
-    in common. Of these forms the one is taken of which the network has most names.
+    in common. The form with most of the network's names is taken.
     """
     expected = [each.name for each in parameters(spec)]
     forms = [{name: name for name in expected}]

@@ -130,7 +130,7 @@ def _prints_to_stderr() -> Iterator[None]:
 class _Home:
     """The folder of a piece of code. While it runs, what lies there can be imported, as when Python runs a file.
 
-    If it is private, what is imported from there is hidden afterwards: two versions of a project have modules of the
+    If it is private, what is imported from there is hidden afterwards. Two versions of a project have modules of the
     same names, and each must get its own.
     """
 

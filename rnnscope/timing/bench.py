@@ -1,6 +1,6 @@
 """Times subjects at each length with torch.utils.benchmark, in turns: a slow phase of the machine hits them all.
 
-Not timed are building a network, loading weights, drawing the input, and the first call, which may wait for a compiler.
+Building a network, loading weights and drawing the input are not timed, nor is the first call, which may compile.
 
 Memory is what torch's allocator hands out while a call runs, less what it takes back, on top of weights and input. So
 it is y, h and c and everything in between: the gates, a step's states, and with gradients what backward keeps. What
@@ -25,20 +25,11 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
-from rnnscope.network.shapes import tensor_shapes
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.rich import progress
-from rnnscope.spec.options import (
-    BENCH_SUBJECTS,
-    NO_FILES,
-    SUBJECT,
-    TIME_GRAD,
-    baseline_of,
-    bench_specs,
-    side_spec,
-)
+from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Prepared, Run, tensors_of
+from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
 from rnnscope.subjects.own import prepare
 from rnnscope.timing.result import Bench, Timing
@@ -58,7 +49,7 @@ def bench(
 ) -> Bench:
     """Time subjects on the weights and the input of a Spec's seed.
 
-    What keeps a subject from being timed is its row's message. Memory is not checked here: see `check_memory`.
+    A subject that cannot be timed says why in its row's message. Memory is not checked here: `check_memory` does.
 
     Args:
         subjects: written as for --subjects. torch's module is timed in any case, since ratios are to it.
@@ -94,20 +85,20 @@ def bench(
         found = {turns.placed.device: turns.placed for every in lengths for turns in every if turns.placed}
         places = list(found.values()) or [placed]
         return Bench(
-            placed,
-            subjects,
-            tuple(each.seq_len for each in specs),
-            tuple(every[index].timing for index in range(len(names)) for every in lengths),
-            baseline,
-            grad,
-            min_time,
-            torch.get_num_threads(),
-            os.cpu_count() or 1,
-            load,
-            tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
-            " and ".join(map(device_name, places)),
-            str(torch.__version__),
-            loaded.sources,
+            spec=placed,
+            subjects=subjects,
+            seq_lens=tuple(each.seq_len for each in specs),
+            timings=tuple(every[index].timing for index in range(len(names)) for every in lengths),
+            baseline=baseline,
+            grad=grad,
+            min_time=min_time,
+            threads=torch.get_num_threads(),
+            cpus=os.cpu_count() or 1,
+            load=load,
+            back_ends=tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
+            device_name=" and ".join(map(device_name, places)),
+            torch_version=str(torch.__version__),
+            sources=loaded.sources,
         )
 
 
@@ -134,33 +125,37 @@ class _Turns:
         self._entered: Callable[[], AbstractContextManager[None]] = nullcontext
 
     def prepare(self, loaded: Loaded) -> None:
-        """Call it once, and measure how much memory a call takes."""
+        """Give it weights and input, call it once, and measure how much memory a call takes."""
         with self._noting(), running(self._spec, self._grad) as placed:
             self.placed, self.timing = placed, replace(self.timing, device=placed.device)
             drawn = loaded.weights or draw_weights(placed)
             weights = {name: each.to(placed.device, getattr(torch, placed.dtype)) for name, each in drawn.items()}
             prepared = prepare(self.timing.subject, placed, weights, draw_input(placed)).with_input(leaf)
-            is_compiled = self.timing.subject == "compiled"
             with prepared.entered():
-                graphs, started = compilations() if is_compiled else 0, perf_counter()
-                outputs = prepared.call()
-                _check_shapes(prepared.run_of(outputs), prepared.spec)
-                target = prepared.call
-                if self._grad:
-                    target = with_backward(prepared, outputs)
-                    target()
-                _wait_for(placed.device)
-                first = perf_counter() - started
-                del outputs
+                target = self._first_call(prepared, placed.device)
                 steps = placed.seq_len * placed.num_layers * placed.directions * (2 if self._grad else 1)
                 steps *= placed.batch_size if self.timing.subject == "items" else 1
                 peak = peak_bytes(target, placed.device, steps)
-                if is_compiled:  # for now all of the first call
-                    self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
             clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
             threads = torch.get_num_threads()
             self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+
+    def _first_call(self, prepared: Prepared, device: str) -> Callable[[], Any]:
+        """Make the call that may wait for a compiler, and give what is called from then on."""
+        is_compiled = self.timing.subject == "compiled"
+        graphs, started = compilations() if is_compiled else 0, perf_counter()
+        outputs, target = prepared.call(), prepared.call
+        if wrong := other_shape(prepared.spec, prepared.run_of(outputs).outputs()):
+            raise RnnscopeError("returned {} of shape {}, and torch's is {}".format(*wrong))
+        if self._grad:
+            target = with_backward(prepared, outputs)
+            target()
+        _wait_for(device)
+        if is_compiled:  # for now all of the first call
+            first = perf_counter() - started
+            self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
+        return target
 
     def take(self, seconds: float) -> None:
         """Time one round."""
@@ -198,14 +193,6 @@ class _Turns:
 def leaf(tensor: Tensor) -> Tensor:
     """A copy whose gradient is taken where autograd records."""
     return tensor.detach().clone().requires_grad_(torch.is_grad_enabled())
-
-
-def _check_shapes(run: Run, spec: Spec) -> None:
-    """Raise unless the outputs have the shapes that torch's have."""
-    outputs = run.outputs()
-    for each in tensor_shapes(spec):
-        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
-            raise RnnscopeError(f"returned {each.name} of shape {got}, and torch's is {each.shape}")
 
 
 def with_backward(prepared: Prepared, outputs: Any) -> Callable[[], None]:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
-from rnnscope.network.equations import State, Step, gates_of
+from rnnscope.network.equations import State, Step, gates_of, h_before
 from rnnscope.network.shapes import Place, in_order
-from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.network.weights import Input, Weights, draw_input, draw_weights, time_first
 from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES
 from rnnscope.spec.question import check_comparable
 from rnnscope.spec.spec import Spec
@@ -54,19 +54,21 @@ def trace(
         watch = _Watch(placed, item)
         y = run_equations(placed, weights, given, around=watch.around).y
         of_item = _of_item(placed, given, item)
+        equalities, by_chance = _equalities(placed, run)
         return Trace(
-            placed,
-            item,
-            step,
-            values,
-            *_equalities(placed, run),
-            _on_cpu(of_item),
-            {place: _walked(placed, weights, place, steps, of_item["h0"]) for place, steps in watch.steps.items()},
-            _distance(y, run.y),
-            watch.first_nonfinite(),
-            device_name(placed),
-            str(torch.__version__),
-            loaded.sources,
+            spec=placed,
+            item=item,
+            step=step,
+            values=values,
+            equalities=equalities,
+            by_chance=by_chance,
+            given=_on_cpu(of_item),
+            walked={at: _walked(placed, weights, at, steps, of_item["h0"]) for at, steps in watch.steps.items()},
+            distance=_distance(y, run.y),
+            first_nonfinite=watch.first_nonfinite(),
+            device_name=device_name(placed),
+            torch_version=str(torch.__version__),
+            sources=loaded.sources,
         )
 
 
@@ -95,8 +97,7 @@ class _Watch:
     def __init__(self, spec: Spec, item: int) -> None:
         self.steps: dict[tuple[int, int], tuple[Tensor, ...]] = {}
         self._spec, self._item = spec, item
-        real = valid_steps(spec) if spec.lengths else torch.ones(spec.seq_len, 1, dtype=torch.bool, device="cpu")
-        self._real = real[..., None].to(spec.device)
+        self._real = valid_steps(spec)[..., None].to(spec.device)
         self._nonfinite: dict[tuple[int, int], Place] = {}
 
     def around(self, layer: int, direction: int, step: Step) -> Step:
@@ -134,8 +135,7 @@ class _Watch:
 def _walked(spec: Spec, weights: Weights, place: tuple[int, int], steps: tuple[Tensor, ...], h0: Tensor) -> Walked:
     """States and gates of a layer in a direction, in the order of time, given h0: (D·K, H_out)."""
     x, h, *_ = steps
-    first = h0[spec.row_of(*place)][None]
-    before = torch.cat((h[1:], first)) if place[1] else torch.cat((first, h[:-1]))
+    before = h_before(h, h0[spec.row_of(*place)], reverse=bool(place[1]))
     gates = gates_of(spec.kind, layer_weights(spec, weights, *place), x, (before,))
     return Walked(_on_cpu(dict(zip(("h", "c"), steps[1:], strict=False))), _on_cpu(gates))
 
@@ -235,12 +235,8 @@ def _rules(slices: _Slices) -> Iterator[Equality]:
 
 def _equal_places(spec: Spec, run: Run) -> Iterator[tuple[int, int, int, int | None]]:
     """(row of h, half of y, step, item) wherever they are equal: item is None where it holds of all."""
-    y, h = run.y, run.state[0]
-    if spec.unbatched:
-        y, h = y.unsqueeze(1), h.unsqueeze(1)
-    elif spec.batch_first:
-        y = y.transpose(0, 1)
-    y = y.reshape(*y.shape[:2], spec.directions, -1)
+    y = time_first(spec, run.y).unflatten(-1, (spec.directions, -1))
+    h = run.state[0].reshape(-1, spec.batch_size, spec.output_size)
     one_by_one = spec.lengths is not None
     for row in range(len(h)):
         for direction in range(spec.directions):

@@ -9,7 +9,7 @@ in the order in which it is walked. So a late step that is large does not hide a
 
 δ(u) is how far R moves when every number is rounded at random. Each entry of x, h0, c0, weights and biases, and the
 result of every operation of every step, is multiplied by 1 ± u. δ(u) is the greatest over a few such runs: small where
-the network contracts, large where it is chaotic. Rounding only what goes in would be too little: it misses the drift of
+the network contracts, large where it is chaotic. Rounding only what goes in would be too little. It misses the drift of
 a network that accumulates, and 1 - z where z is near 1. Random rounding is D. S. Parker's Monte Carlo arithmetic, 1997.
 
 e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs
@@ -71,14 +71,14 @@ class Bound:
     rounded runs are in it.
     """
 
-    figures: Tensors
+    limits: Tensors
     plus: float
     is_floor: bool = False
     measured: bool = False
 
     def of(self, name: str) -> Tensor:
         """The bound of one tensor; padding is 0 in the reference, and may be nothing else."""
-        return self.figures[name] if name in self.figures else torch.zeros(1, 1, device="cpu")
+        return self.limits[name] if name in self.limits else torch.zeros(1, 1, device="cpu")
 
 
 class Bounds:
@@ -111,10 +111,10 @@ class Bounds:
         figures = self._floor(unit, 1.0 if is_exact else 2.0)
         yield _bound(figures, factor, plus, is_floor=True)
         if not is_exact:
-            figures = _greatest(figures, self._error(dtype))
+            figures = _elementwise_maximum(figures, self._error(dtype))
             yield _bound(figures, factor, plus)
         for draws in DRAWS:
-            figures = _greatest(figures, *self._spread(unit, draws))
+            figures = _elementwise_maximum(figures, *self._spread(unit, draws))
             yield _bound(figures, factor, plus, measured=True)
 
     def too_wide(self, name: str, bound: Bound) -> Tensor:
@@ -129,7 +129,7 @@ class Bounds:
 
     @cached_property
     def _magnitudes(self) -> Tensors:
-        return {name: self._figures(name, each) for name, each in self.reference.items()}
+        return {name: self._running_maximum(name, each) for name, each in self.reference.items()}
 
     def _error(self, dtype: str) -> Tensors:
         if dtype not in self._errors:
@@ -149,10 +149,10 @@ class Bounds:
             return self._solver(subject, placed, self.problem)
 
     def _distance(self, found: Tensors) -> Tensors:
-        return {name: self._figures(name, each - self.reference[name]) for name, each in found.items()}
+        return {name: self._running_maximum(name, each - self.reference[name]) for name, each in found.items()}
 
-    def _figures(self, name: str, values: Tensor) -> Tensor:
-        return so_far(greatest(walked(self.problem.spec, name, values)))
+    def _running_maximum(self, name: str, values: Tensor) -> Tensor:
+        return so_far(greatest_by_step(walked(self.problem.spec, name, values)))
 
 
 def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
@@ -172,14 +172,14 @@ def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
     return (*items, direction * spec.output_size + unit)
 
 
-def greatest(view: Tensor) -> Tensor:
+def greatest_by_step(view: Tensor) -> Tensor:
     """(L, D), or (1, 1): the greatest magnitude of each step and direction."""
     return view.flatten(2).abs().amax(2)
 
 
-def so_far(figures: Tensor) -> Tensor:
+def so_far(by_step: Tensor) -> Tensor:
     """The greatest up to each step: the forward direction walks from the first one, the backward from the last one."""
-    forward, backward = figures[:, :1], figures[:, 1:]
+    forward, backward = by_step[:, :1], by_step[:, 1:]
     return torch.cat((forward.cummax(0).values, backward.flip(0).cummax(0).values.flip(0)), 1)
 
 
@@ -194,9 +194,9 @@ class _RandomRounding(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        return self.rounded(result) if func.__name__ in _OPERATIONS else result
+        return self.perturbed(result) if func.__name__ in _OPERATIONS else result
 
-    def rounded(self, tensor: Tensor) -> Tensor:
+    def perturbed(self, tensor: Tensor) -> Tensor:
         """The tensor with every entry a rounding away."""
         count = tensor.numel()
         start = int(torch.randint(SIGNS, (1,), generator=self._generator, device="cpu"))
@@ -217,14 +217,14 @@ def _randomly_rounded(
     mode = _RandomRounding(unit, generator)
 
     def around(layer: int, direction: int, step: Step) -> Step:
-        def rounded(x: Tensor, state: State) -> State:
+        def perturbed(x: Tensor, state: State) -> State:
             with mode:
                 return step(x, state)
 
-        return rounded
+        return perturbed
 
-    weights = {name: mode.rounded(each) for name, each in weights.items()}
-    given = Input(mode.rounded(given.x), tuple(map(mode.rounded, given.state)))
+    weights = {name: mode.perturbed(each) for name, each in weights.items()}
+    given = Input(mode.perturbed(given.x), tuple(map(mode.perturbed, given.state)))
     return equations(spec, weights, given, around=around)
 
 
@@ -234,5 +234,5 @@ def _bound(figures: Tensors, factor: float, plus: float, is_floor: bool = False,
     return Bound(widened, plus, is_floor, measured)
 
 
-def _greatest(*figures: Tensors) -> Tensors:
+def _elementwise_maximum(*figures: Tensors) -> Tensors:
     return {name: reduce(torch.maximum, (each[name] for each in figures)) for name in figures[0]}

@@ -1,7 +1,7 @@
-"""The figures of two sides, of whole runs or of a long sequence in chunks of steps, of which only figures are kept.
+"""The figures of two sides: of whole runs, or of a long sequence in chunks of steps. A chunk leaves only its figures.
 
-A side carries its state from one chunk to the next. x is drawn in blocks of a fixed size, and the chunks are cut out of
-these, so that every chunk size sees the same numbers.
+A side carries its state from one chunk to the next. x is drawn in blocks of a fixed size, and chunks are cut out of
+them. So every chunk size sees the same numbers.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,17 +13,17 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS, Place, tensor_shapes
-from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, draw_weights, dtype_name, time_of
+from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, dtype_name, time_of
 from rnnscope.pages.rich import Advance, progress
 from rnnscope.spec.question import Tolerance
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Run, Subject, valid_region
+from rnnscope.subjects.builtin import Run, Subject, other_shape, valid_region
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.facts import Figures
 from rnnscope.verdict.figures import Difference, difference, with_piece
 from rnnscope.verdict.places import first_nonfinite
-from rnnscope.verdict.problem import Problem, Tensors, rounded, rounded_weights, smallest_dtype
+from rnnscope.verdict.problem import Problem, Tensors, draw_problem, rounded, smallest_dtype
 
 
 def draw_in_chunks(
@@ -33,20 +33,13 @@ def draw_in_chunks(
     weights: Weights | None = None,
     dtypes_of_weights: tuple[str, ...] | None = None,
 ) -> tuple[Problem, Iterator[Tensor]]:
-    """The problem that `draw_problem` gives, with an x of no steps, and its x in chunks: (T, N, H_in)."""
-    exact = replace(spec, device="cpu", dtype="float64")
-    state, blocks = draw_blocks(exact)
-    problem = Problem(
-        exact,
-        rounded_weights(weights or draw_weights(exact), dtypes_of_weights or dtypes),
-        Input(
-            torch.empty(0, dtype=smallest_dtype(dtypes), device="cpu"), tuple(rounded(each, dtypes) for each in state)
-        ),
-        None,
-        dtypes,
-    )
-    exact_blocks = (rounded(each, dtypes).to(smallest_dtype(dtypes)) for each in blocks)
-    return problem, cut(exact_blocks, time_of(exact), chunk)
+    """The problem that `draw_problem` gives, with an x of one step, and its x in chunks: (T, N, H_in)."""
+    # The seed gives the same weights and state for every length.
+    short = draw_problem(replace(spec, seq_len=1), dtypes, weights=weights, dtypes_of_weights=dtypes_of_weights)
+    exact, dtype = replace(short.spec, seq_len=spec.seq_len), smallest_dtype(dtypes)
+    _, blocks = draw_blocks(exact)
+    exact_blocks = (rounded(each, dtypes).to(dtype) for each in blocks)
+    return replace(short, spec=exact), cut(exact_blocks, time_of(exact), chunk)
 
 
 def cut(blocks: Iterable[Tensor], time: int, chunk: int) -> Iterator[Tensor]:
@@ -118,13 +111,13 @@ def chunk_spec(spec: Spec, x: Tensor, first: bool) -> Spec:
 
 def check_carried(name: str, spec: Spec, outputs: dict[str, Tensor]) -> None:
     """Raise unless the outputs of a chunk have the shapes of its Spec."""
-    for each in tensor_shapes(spec):
-        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
-            steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
-            raise RnnscopeError(
-                f"{name} gives {each.name} of shape {got} for a chunk of {steps}, and {each.shape} can be carried on",
-                "leave --chunk out to see how it differs",
-            )
+    if wrong := other_shape(spec, outputs):
+        output, got, expected = wrong
+        steps = f"{spec.seq_len} step{'' if spec.seq_len == 1 else 's'}"
+        raise RnnscopeError(
+            f"{name} gives {output} of shape {got} for a chunk of {steps}, and {expected} can be carried on",
+            "leave --chunk out to see how it differs",
+        )
 
 
 PIECE = 2**18
@@ -166,7 +159,7 @@ def wrong_dtypes(sides: Iterable[Side], runs: Iterable[Tensors]) -> tuple[tuple[
 
 
 def in_chunks(
-    problem: Problem, left: Side, right: Side, xs: Iterator[Tensor], tolerance: Tolerance
+    problem: Problem, left: Side, right: Side, xs: Iterable[Tensor], tolerance: Tolerance
 ) -> tuple[Figures, Place | None]:
     """The figures of both sides chunk by chunk, with a bar, and the place where NaN or infinity first came out.
 
@@ -175,7 +168,7 @@ def in_chunks(
     sides = (left, right)
     walks = [_walk(side, problem, own) for side, own in zip(sides, tee(xs), strict=True)]
     with progress(problem.spec.seq_len, "steps") as advance:
-        figures, odd = _figures(problem, sides, walks, tolerance, advance)
+        figures, odd = _added_up(problem, sides, walks, tolerance, advance)
     if not figures.nonfinite:
         return figures, None
     role = figures.nonfinite[0]
@@ -185,9 +178,9 @@ def in_chunks(
 
 
 def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> Figures | None:
-    """What two whole runs would show, of one side walked beside the whole y of the other.
+    """Walk one side beside the whole y of the other, and give the figures that two whole runs would show.
 
-    None if that cannot be or saves nothing, and if NaN or infinity came out: whole runs tell where.
+    None if this cannot be done or saves nothing, and if NaN or infinity came out: only whole runs tell where.
     """
     spec = problem.spec
     steps = max(16, PIECE // (spec.batch_size * spec.output_size))
@@ -202,7 +195,7 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
         else:
             walks.append(_whole(side, problem, steps))
     try:
-        found, _ = _figures(problem, (left, right), walks, tolerance, lambda count: None)
+        found, _ = _added_up(problem, (left, right), walks, tolerance, lambda count: None)
     except RnnscopeError as error:  # an output of another shape, which whole runs show, or something else is wrong
         if is_out_of_memory(error):  # whole runs would need more
             raise
@@ -233,7 +226,7 @@ def _states(run: Tensors) -> Tensors:
     return {name: each for name, each in run.items() if name != "y"}
 
 
-def _figures(
+def _added_up(
     problem: Problem, sides: tuple[Side, Side], walks: list[_Walk], tolerance: Tolerance, advance: Advance
 ) -> tuple[Figures, dict[str, tuple[int, Problem]]]:
     """The figures of both sides, added up piece by piece.

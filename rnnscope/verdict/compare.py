@@ -29,7 +29,7 @@ from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
-from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.live import live_sides
@@ -60,10 +60,10 @@ def compare(
 def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
-    `compare(left, right, x, hx)`: two modules with weights of their own, of which at least one is nn.RNN, nn.LSTM,
-    nn.GRU, StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or
-    (L, H_in), or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in
-    evaluation mode.
+    `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
+    StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in),
+    or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in evaluation
+    mode.
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
@@ -73,8 +73,9 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     Memory is not checked here: `check_memory` does.
 
     Raises:
-        RnnscopeError: nothing to compare, a subject that cannot do what is asked, one tolerance without the other, no
-            such device, a dtype that it cannot compute, or whatever a class of the user's does wrong.
+        RnnscopeError: nothing to compare, or a subject that cannot do what is asked.
+        RnnscopeError: one tolerance without the other, no such device, or a dtype that it cannot compute.
+        RnnscopeError: whatever a class of the user's does wrong.
 
     >>> found = compare(Spec(kind="gru", seq_len=1, h0="zeros"))
     >>> found.exit_code
@@ -199,13 +200,10 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         )
     try:
         with running(own) as placed:
+            if subject not in SUBJECTS:
+                return own_side(role, own_network(subject, placed), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            if subject in SUBJECTS:
-                return Side(role, subject, placed, SUBJECTS[subject], used)
-            network = own_network(subject, placed)
-            used = arithmetic(placed, network.is_fused)
-            side = Side(role, subject, placed, network.run, used, is_own=True)
-            return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
+            return Side(role, subject, placed, SUBJECTS[subject], used)
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise
@@ -224,10 +222,10 @@ def _compare_sides(
     sources: Sources = NO_FILES,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
-    sides, tolerance = (left, right), question.tolerance(*problem.dtypes)
+    sides = (left, right)
     recorded = next((side.role for side in sides if side.recorded), None)
-    weights = _other_weights(problem, left, right, tolerance)
-    found = partial(
+    weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
+    comparison_with = partial(
         Comparison,
         spec,
         Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
@@ -237,22 +235,31 @@ def _compare_sides(
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
         sources=sources,
     )
-    if question.figures_alone:
-        if xs is None and question.chunk is not None:
-            xs = iter(torch.split(problem.given.x, question.chunk, time_of(problem.spec)))
-        if xs is not None:
-            figures, place = chunks.in_chunks(problem, left, right, xs, tolerance)
-            return found(figures=figures, first_divergence=place)
-        if beside := chunks.beside_a_whole_run(problem, left, right, tolerance):
-            return found(figures=beside)
+    if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
+        figures, place = alone
+        return comparison_with(figures=figures, first_divergence=place)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    figures, reference, reasons = _figures(evidence, question), None, Reasons()
+    figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
         reference = _reference(evidence) if question.reference else None
         reasons = _reasons(spec, evidence, question, figures, reference)
     place = _first_divergence(evidence, figures, reference)
     drawn = _heat_map(evidence, question, figures, place) if question.map else None
-    return found(figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn)
+    return comparison_with(
+        figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
+    )
+
+
+def _figures_alone(
+    problem: Problem, left: Side, right: Side, question: Question, xs: Iterator[Tensor] | None
+) -> tuple[Figures, Place | None] | None:
+    """The figures of sides that walk piece by piece, and where NaN or infinity came out; None if whole runs must."""
+    tolerance = question.tolerance(*problem.dtypes)
+    if question.chunk is None:
+        figures = chunks.beside_a_whole_run(problem, left, right, tolerance)
+        return None if figures is None else (figures, None)
+    pieces = xs or torch.split(problem.given.x, question.chunk, time_of(problem.spec))
+    return chunks.in_chunks(problem, left, right, pieces, tolerance)
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
@@ -262,10 +269,10 @@ def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Toleran
     return () if one is other else tuple(each for each in rows if not each.identical)
 
 
-def _figures(evidence: Evidence, question: Question) -> Figures:
+def _figures_of_whole_runs(evidence: Evidence, question: Question) -> Figures:
     """What whole runs show."""
     sides = (evidence.left, evidence.right)
-    left, right = runs = [evidence.own(side) for side in sides]
+    left, right = runs = [evidence.in_own_dtype(side) for side in sides]
     tolerance = question.tolerance(*evidence.problem.dtypes)
     outputs, gradients = chunks.rows_of(evidence.problem.spec, left, right, tolerance)
     return Figures(
@@ -284,7 +291,7 @@ def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]],
     expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
     found = []
     for side in (evidence.left, evidence.right):
-        if missing := tuple(each for each in expected if each not in evidence.own(side)):
+        if missing := tuple(each for each in expected if each not in evidence.in_own_dtype(side)):
             found.append((side.role, missing))
     return tuple(found)
 
@@ -340,7 +347,7 @@ def _reasons(
 
 def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) -> bool:
     """Whether another right side would be found different by its function, or by a tolerance that correct ones keep."""
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     if any(name not in right or right[name].shape != each.shape for name, each in left.items()):
         return True
     if question.reference and not evidence.same_function().within:

@@ -14,7 +14,8 @@ from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
-from rnnscope.subjects.devices import running
+from rnnscope.subjects.devices import arithmetic, running
+from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.bounds import Bounds
 from rnnscope.verdict.figures import PADDING, Check, distances, margin, settled
@@ -68,6 +69,13 @@ class Side:
             raise RnnscopeError(error.message, hint) from error
 
 
+def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
+    """The side of somebody's own network, on the device where its Spec runs."""
+    used = arithmetic(placed, network.is_fused)
+    side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
+    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
+
+
 class Evidence:
     """The runs of one problem, each made when it is first asked for, and the questions that they answer.
 
@@ -89,7 +97,7 @@ class Evidence:
             setattr(other, name, getattr(self, name).against(right))
         return other
 
-    def own(self, side: Side) -> Tensors:
+    def in_own_dtype(self, side: Side) -> Tensors:
         """What a side gives in its own dtype."""
         return self._run(side, side.spec.dtype)
 
@@ -139,7 +147,7 @@ class Evidence:
     def precision(self, side: Side, expected: Side | None = None) -> Check:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
         return self._answer(
-            lambda of: of.check(side.arithmetic, of.own(side), of.bounds_of(side), expected), loop=False
+            lambda of: of.check(side.arithmetic, of.in_own_dtype(side), of.bounds_of(side), expected), loop=False
         )
 
     def about(self, arithmetic: str, side: Side) -> bool:
@@ -154,7 +162,7 @@ class Evidence:
             loop: whether to ask the first steps, in which the loop shows and rounding does not yet decide.
         """
         check, part = ask(self), self
-        single = self.problem.places is not None or self.problem.spec.seq_len == 1
+        single = self.problem.origins is not None or self.problem.spec.seq_len == 1
         if check.decided or single or not (self.left.has_steps and self.right.has_steps):
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
@@ -174,7 +182,7 @@ class Evidence:
         for name, bound in settled(problem.spec, errors, bounds.precision(used)).items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
-        return Check(used, tuple(margins), single_steps=problem.places is not None)
+        return Check(used, tuple(margins), single_steps=problem.origins is not None)
 
 
 def function_arithmetic(*sides: Side) -> str:
@@ -184,8 +192,8 @@ def function_arithmetic(*sides: Side) -> str:
 
 def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:
     """The index of a single step: (step, item, unit) in x and y, (step, row, item, unit) in states."""
-    if problem.places is None or name not in ("x", "y", "h0", "c0", "h", "c"):
+    if problem.origins is None or name not in ("x", "y", "h0", "c0", "h", "c"):
         return index
     row, place, unit = index
-    step, item = problem.places[place].tolist()
+    step, item = problem.origins[place].tolist()
     return (step, item, unit) if name in ("x", "y") else (step, row, item, unit)

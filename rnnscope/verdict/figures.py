@@ -14,7 +14,7 @@ from rnnscope.network.shapes import Shape
 from rnnscope.spec.question import Tolerance, nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import valid_region
-from rnnscope.verdict.bounds import Bound, greatest, index_of, walked
+from rnnscope.verdict.bounds import Bound, greatest_by_step, index_of, walked
 from rnnscope.verdict.problem import Tensors
 
 PADDING = "y padding"
@@ -186,9 +186,9 @@ class Check:
     """One question asked of every tensor, and the arithmetic whose rounding was allowed for.
 
     whole_steps: None where whole runs decide. Where rounding moves them too far, so many first steps were compared as a
-    whole (0 where that was not asked), and every step by itself from the reference's state. Then the margins are those
-    of the part that is over, or of the single steps. single_steps: whether they are of single steps, in which an index
-    tells the step: (step, item, unit), or (step, row, item, unit).
+    whole, or 0 if that was not asked. Every step was compared by itself, too, from the reference's state. Then the
+    margins are those of the part that is over, or of the single steps. single_steps: whether they are of single steps,
+    in which an index tells the step: (step, item, unit), or (step, row, item, unit).
     """
 
     arithmetic: str
@@ -233,7 +233,7 @@ def distances(spec: Spec, actual: Tensors, expected: Tensors) -> Tensors:
 
 def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, Bound]:
     """For each tensor the first of ever wider bounds that holds its error, or the last one."""
-    figures = _figures(spec, errors)
+    figures = _by_step(spec, errors)
     over, found = figures, dict[str, Bound]()
     for bound in bounds:
         found |= dict.fromkeys(over, bound)
@@ -248,14 +248,14 @@ def distance_within(spec: Spec, actual: Tensors, expected: Tensors, bounds: Iter
     if any(actual[name].shape != each.shape for name, each in expected.items()):
         return None
     errors = distances(spec, actual, expected)
-    figures = _figures(spec, errors)
+    figures = _by_step(spec, errors)
     if not all(_holds(bound, name, figures[name]) for name, bound in settled(spec, errors, bounds).items()):
         return None
     return max(each.max().item() for each in figures.values())
 
 
-def _figures(spec: Spec, errors: Tensors) -> Tensors:
-    return {name: greatest(walked(spec, name, each)) for name, each in errors.items()}
+def _by_step(spec: Spec, errors: Tensors) -> Tensors:
+    return {name: greatest_by_step(walked(spec, name, each)) for name, each in errors.items()}
 
 
 def _holds(bound: Bound, name: str, figures: Tensor) -> bool:
@@ -282,7 +282,7 @@ def _is_hopeless(spec: Spec, over: Tensors, bound: Bound) -> bool:
 def margin(spec: Spec, name: str, error: Tensor, bound: Tensor, wide: Tensor) -> Margin:
     """Where an error is nearest to its bound: error in the shape of the tensor; bound and wide: (L, D), or (1, 1)."""
     view = walked(spec, name, error)
-    figures = greatest(view)
+    figures = greatest_by_step(view)
     bound, wide = bound.expand_as(figures), wide.expand_as(figures)
     ratio = torch.where(wide & ~wide.all(), -1.0, shares(figures, bound))
     step, direction = divmod(int(ratio.argmax()), ratio.shape[1])

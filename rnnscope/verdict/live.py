@@ -17,9 +17,9 @@ from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.network.cells import Hidden
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
 from rnnscope.spec.spec import DTYPES, Spec
-from rnnscope.subjects.devices import arithmetic, running
+from rnnscope.subjects.devices import running
 from rnnscope.subjects.own import OwnNetwork, is_fused, state_parameter
-from rnnscope.verdict.evidence import Side
+from rnnscope.verdict.evidence import Side, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
 
 
@@ -44,12 +44,10 @@ def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, p
     weights, names = (rnn.weights, rnn.names) if isinstance(rnn, Rnn) else ({}, {})
     own = rounded_weights(weights, problem.dtypes)
     same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
-    name = type(module).__name__
-    network = OwnNetwork(name, _copies(module, names, own), place.batch_first, gets_weights=False)
+    network = OwnNetwork(type(module).__name__, _copies(module, names, own), place.batch_first, gets_weights=False)
+    network = replace(network, has_steps=state_parameter(module) is not None, is_fused=is_fused(module))
     with running(place) as placed:
-        used = arithmetic(placed, is_fused(module))
-    side = Side(role, name, placed, network.run, used, None if same else own, is_own=True, gets_weights=False)
-    return replace(side, has_layers=False, has_steps=state_parameter(module) is not None)
+        return own_side(role, network, placed, None if same else own)
 
 
 def _rnn(module: nn.Module) -> Rnn | RnnscopeError:

@@ -1,8 +1,8 @@
 """Where two results part: the first element over its bound or that is no number, and a map of every layer and step.
 
 Places are in the order of cause: an earlier step comes first, then a lower layer, then the forward direction. In a
-bidirectional network every step of a layer reads all steps of the layer below, so there the lower layer comes first,
-and "earlier" is the order in which a direction is walked.
+bidirectional network every step of a layer reads all steps of the layer below. So the lower layer comes first there.
+Its steps are earlier or later in the order in which a direction walks them.
 
 In the map the top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer
 below gave. The last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are
@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.equations import gates_of
+from rnnscope.network.equations import gates_of, h_before
 from rnnscope.network.shapes import OUTPUTS, Place, in_order
-from rnnscope.network.weights import Weights
+from rnnscope.network.weights import Weights, time_first
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
-from rnnscope.verdict.bounds import Bound, greatest, walked
+from rnnscope.verdict.bounds import Bound, greatest_by_step, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import PADDING, distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
@@ -56,7 +56,7 @@ def precision_parts(evidence: Evidence, side: Side) -> Place | None:
 
     def find(seen: Evidence) -> Found:
         bounds = seen.bounds_of(side)
-        return _errors(seen, seen.own(side), bounds.reference, bounds.precision(side.arithmetic))
+        return _errors(seen, seen.in_own_dtype(side), bounds.reference, bounds.precision(side.arithmetic))
 
     return _first_of(evidence, find)
 
@@ -65,7 +65,7 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
     """Where a side first gives NaN or infinity in its own dtype."""
 
     def find(seen: Evidence) -> Found:
-        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.own(side).items()}
+        wrong = {name: (~each.isfinite()).double().cpu() for name, each in seen.in_own_dtype(side).items()}
         return wrong, {name: torch.zeros(1, 1, device="cpu") for name in wrong}
 
     return _first_of(evidence, find)
@@ -73,7 +73,7 @@ def first_nonfinite(evidence: Evidence, side: Side) -> Place | None:
 
 def tolerance_parts(evidence: Evidence, tolerance: Tolerance) -> Place | None:
     """Where the right side is first over a tolerance, in y, its padding, h and c."""
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     shares = {}
     for name, each in distances(evidence.problem.spec, right, left).items():
         expected = left["y" if name == PADDING else name].cpu().double().abs()
@@ -88,7 +88,7 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
     while part.problem.spec.seq_len > 1:
         part = part.beginning
         yield part
-    if evidence.problem.places is None:
+    if evidence.problem.origins is None:
         yield evidence.by_steps
 
 
@@ -106,7 +106,7 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
     """
     problem = evidence.problem
     place = _first(problem, *find(evidence))
-    if place is None or problem.places is not None:
+    if place is None or problem.origins is not None:
         return place
     if not problem.spec.bidirectional:  # what comes later is no cause
         problem = first_steps(problem, place.step + 1)
@@ -164,21 +164,21 @@ def _place(
         step: None for the last step of the item.
         values, over: (N, ·), or without N.
     """
-    spec, places = problem.spec, problem.places
+    spec, origins = problem.spec, problem.origins
     if spec.unbatched:
         values, over = values[None], over[None]
-    item = int(over.any(1).nonzero()[-1 if direction and places is not None else 0])
+    item = int(over.any(1).nonzero()[-1 if direction and origins is not None else 0])
     unit = int(torch.where(over[item], values[item].nan_to_num(torch.inf), -1.0).argmax())
     if step is None:
         step = 0 if direction else spec.length_of(item) - 1
-    if places is not None:
-        step, item = places[item].tolist()
+    if origins is not None:
+        step, item = origins[item].tolist()
     return Place(tensor, step, layer, direction, unit, None if spec.unbatched else item)
 
 
 def _order(problem: Problem, place: Place) -> tuple[int, ...]:
     """A key that sorts places in the order of cause, of single steps too."""
-    return in_order(problem.spec, place, None if problem.places is None else int(problem.places[:, 0].max()))
+    return in_order(problem.spec, place, None if problem.origins is None else int(problem.origins[:, 0].max()))
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,10 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
         place: the first element over its bound or its tolerance, where there is one.
     """
     problem, sides = evidence.problem, (evidence.left, evidence.right)
-    layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.own, sides)))
+    layers = _by_layers(evidence, problem, lambda seen: tuple(map(seen.in_own_dtype, sides)))
     left, right = (
-        _going_up(problem, evidence.own(side), own) for side, own in zip(sides, layers or ({}, {}), strict=True)
+        _going_up(problem, evidence.in_own_dtype(side), own)
+        for side, own in zip(sides, layers or ({}, {}), strict=True)
     )
     whole, ends = len(left) == problem.spec.num_layers, _ends(evidence)
     apart: dict[tuple[int, str | None], Tensor] = {}
@@ -248,9 +249,9 @@ def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, 
 def _ends(evidence: Evidence) -> Tensor:
     """(L, K, D): how far the last h and c are apart, at the step after which each item's are taken; 0 elsewhere."""
     problem, spec = evidence.problem, evidence.problem.spec
-    left, right = evidence.own(evidence.left), evidence.own(evidence.right)
+    left, right = evidence.in_own_dtype(evidence.left), evidence.in_own_dtype(evidence.right)
     forward = torch.tensor(spec.lengths or [spec.seq_len] * spec.batch_size, device="cpu") - 1
-    steps = (forward, torch.zeros_like(forward)) if problem.places is None else (problem.places[:, 0],) * 2
+    steps = (forward, torch.zeros_like(forward)) if problem.origins is None else (problem.origins[:, 0],) * 2
     found = torch.zeros(spec.num_layers, spec.directions, int(steps[0].max()) + 1, dtype=torch.float64, device="cpu")
     for name in left.keys() & right.keys() & {"h", "c"}:
         apart = (_exact(right[name]) - _exact(left[name])).abs()
@@ -268,20 +269,22 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     """
     if problem.spec.lengths is not None:
         view = torch.where(valid_steps(problem.spec)[:, None, :, None], view, 0.0)
-    if problem.places is None:
-        return greatest(view)
+    if problem.origins is None:
+        return greatest_by_step(view)
     found = view[0].abs().amax(-1).T  # (M, D), the first steps of all items first
-    counts = problem.places[:, 0].bincount().tolist()
+    counts = problem.origins[:, 0].bincount().tolist()
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
 def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
-    x = _time_first(problem, _exact(given.x) if layer == 0 else up[layer - 1])
+    x = time_first(spec, _exact(given.x) if layer == 0 else up[layer - 1])
+    real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1)
     found: dict[str, list[Tensor]] = {}
-    for way, half in enumerate(_time_first(problem, up[layer]).chunk(spec.directions, -1)):
-        before = _before(problem, half, given.state[0][spec.row_of(layer, way)], way)
+    for way, half in enumerate(time_first(spec, up[layer]).chunk(spec.directions, -1)):
+        h0 = given.state[0][spec.row_of(layer, way)].reshape(half.shape[1:])
+        before = h_before(half, h0, bool(way), real)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():
             found.setdefault(gate, []).append(each)
     return {gate: torch.stack(ways, 1) for gate, ways in found.items()}
@@ -289,23 +292,3 @@ def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]
 
 def _exact(tensor: Tensor) -> Tensor:
     return tensor.cpu().double()
-
-
-def _time_first(problem: Problem, tensor: Tensor) -> Tensor:
-    """(L, N, ·)."""
-    if problem.spec.unbatched:
-        return tensor.unsqueeze(1)
-    return tensor.transpose(0, 1) if problem.spec.batch_first else tensor
-
-
-def _before(problem: Problem, y: Tensor, h0: Tensor, way: int) -> Tensor:
-    """The states before each step, from those after it: (L, N, H_out)."""
-    first = h0.reshape(1, *y.shape[1:])
-    if not way:
-        return torch.cat((first, y[:-1]))
-    later = torch.cat((y[1:], first))
-    if problem.spec.lengths is None:
-        return later
-    # The last step has no later one: there it does not matter what roll says, since `later` is h0 already.
-    has_later = valid_steps(problem.spec).roll(-1, 0).unsqueeze(-1)
-    return torch.where(has_later, later, first)

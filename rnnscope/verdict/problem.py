@@ -14,7 +14,16 @@ from torch import Tensor
 
 from rnnscope.network.equations import State, Step
 from rnnscope.network.shapes import BLOCK, layer_parameters
-from rnnscope.network.weights import Input, Weights, draw_blocks, draw_cotangents, draw_weights, time_of, x_of_blocks
+from rnnscope.network.weights import (
+    Input,
+    Weights,
+    draw_blocks,
+    draw_cotangents,
+    draw_weights,
+    time_first,
+    time_of,
+    x_of_blocks,
+)
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
 
@@ -37,7 +46,7 @@ class Problem:
         given: x, h0 and c0.
         cotangents: what is sent back through y, h and c; None where gradients are not compared.
         dtypes: those of the sides. Every number here can be said in each of them.
-        places: (step, item) of each sequence of length 1, where the steps of another problem are taken by themselves.
+        origins: (step, item) of each sequence of length 1, where the steps of another problem are taken by themselves.
     """
 
     spec: Spec
@@ -45,7 +54,7 @@ class Problem:
     given: Input
     cotangents: Tensors | None
     dtypes: tuple[str, ...]
-    places: Tensor | None = None
+    origins: Tensor | None = None
 
 
 def draw_problem(
@@ -127,18 +136,16 @@ def step_by_step(problem: Problem) -> Problem:
     Nothing accumulates over time in it: a fault of the step itself shows, and an error carried on does not.
     M sequences, the first steps of all items first: x: (1, M, H_in), h0: (D·K, M, H_out), c0: (D·K, M, H).
     """
-    spec, x = problem.spec, problem.given.x
-    x = x.unsqueeze(1) if spec.unbatched else x.transpose(0, 1) if spec.batch_first else x
-    real = torch.ones(x.shape[:2], dtype=torch.bool, device="cpu") if spec.lengths is None else valid_steps(spec)
-    places = real.nonzero()
-    steps, items = places.unbind(1)
+    spec, x = problem.spec, time_first(problem.spec, problem.given.x)
+    origins = valid_steps(spec).nonzero()
+    steps, items = origins.unbind(1)
     states = (each[:, steps, items].contiguous() for each in _states_before(problem))
     given = Input(x[steps, items].unsqueeze(0), tuple(rounded(each, problem.dtypes) for each in states))
     alone = replace(
-        spec, seq_len=1, batch_size=len(places), lengths=None, unbatched=False, batch_first=False, h0="random"
+        spec, seq_len=1, batch_size=len(origins), lengths=None, unbatched=False, batch_first=False, h0="random"
     )
     cotangents = problem.cotangents and _rounded_cotangents(alone, problem.dtypes)
-    return replace(problem, spec=alone, given=given, cotangents=cotangents, places=places)
+    return replace(problem, spec=alone, given=given, cotangents=cotangents, origins=origins)
 
 
 def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:

@@ -130,7 +130,7 @@ def rewritten(number: int) -> list[Outcome]:
 def judged(number: int, words: str, evidence: Any) -> list[Outcome]:
     """What becomes of a correct pair."""
     left, right, dtype = evidence.left, evidence.right, evidence.left.spec.dtype
-    if not all(each.isfinite().all() for side in (left, right) for each in evidence.own(side).values()):
+    if not all(each.isfinite().all() for side in (left, right) for each in evidence.in_own_dtype(side).values()):
         return [Outcome(number, words, "left out: NaN or infinity")]
     checks = (evidence.same_function(), evidence.precision(left), evidence.precision(right))
     verdict = "same" if all(each.decided for each in checks) else f"undecided in {dtype}"

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
 from rnnscope import RnnscopeError, Spec, StackedCells, compare
-from rnnscope.network.cells import MODULES, CompiledCells, cell_name
+from rnnscope.network.cells import MODULES, CompiledCells
+from rnnscope.network.shapes import cell_name
 
 H_IN, H, L = 3, 4, 5
 KINDS = {"tanh": ("rnn", "tanh"), "relu": ("rnn", "relu"), "lstm": ("lstm", "tanh"), "gru": ("gru", "tanh")}

@@ -16,7 +16,7 @@ from rnnscope.verdict.bounds import (
     UNITS,
     Bounds,
     _RandomRounding,
-    greatest,
+    greatest_by_step,
     index_of,
     so_far,
     walked,
@@ -41,7 +41,7 @@ def test_the_greatest_of_each_step_and_direction() -> None:
     # L = 2, N = 1, two directions of two units.
     y = torch.tensor([[[1.0, -5.0, 0.5, 0.25]], [[2.0, 3.0, -8.0, 1.0]]])
     spec = Spec(bidirectional=True, hidden_size=2, seq_len=2, batch_size=1)
-    assert greatest(walked(spec, "y", y)).tolist() == [[5.0, 0.5], [3.0, 8.0]]
+    assert greatest_by_step(walked(spec, "y", y)).tolist() == [[5.0, 0.5], [3.0, 8.0]]
 
 
 def test_a_figure_is_the_greatest_so_far_in_the_order_in_which_it_is_walked() -> None:
@@ -94,13 +94,13 @@ def test_every_operation_of_a_step_is_rounded() -> None:
 
 def bounds(spec: Spec, arithmetic: str | None = None) -> list[dict[str, Tensor]]:
     found = Bounds(problem(spec)).precision(arithmetic or "float64")
-    return [each.figures for each in found]
+    return [each.limits for each in found]
 
 
 @pytest.mark.parametrize("arithmetic", ["float64", "float32", "tf32"])
 def test_bounds_do_not_depend_on_how_often_they_are_asked_for(arithmetic: str) -> None:
     bounds = Bounds(problem(Spec(kind="lstm")))
-    first, second = ([each.figures for each in bounds.precision(arithmetic)] for _ in range(2))
+    first, second = ([each.limits for each in bounds.precision(arithmetic)] for _ in range(2))
     assert all(torch.equal(a[name], b[name]) for a, b in zip(first, second, strict=True) for name in a)
 
 

@@ -61,20 +61,20 @@ def test_a_beginning_is_as_ragged_as_the_whole() -> None:
 def test_every_step_by_itself_is_a_step_of_the_whole(spec: Spec) -> None:
     problem = draw_problem(spec, ("float64",))
     alone = step_by_step(problem)
-    assert alone.places is not None
+    assert alone.origins is not None
     whole = solve(run_equations, problem.spec, problem)["y"]
     steps = solve(run_equations, alone.spec, alone)["y"][0]
-    for (step, item), y in zip(alone.places.tolist(), steps, strict=True):
+    for (step, item), y in zip(alone.origins.tolist(), steps, strict=True):
         index = (step,) if spec.unbatched else (item, step) if spec.batch_first else (step, item)
         torch.testing.assert_close(y, whole[index], rtol=0, atol=1e-14)
 
 
 def test_only_real_steps_are_taken_by_themselves() -> None:
     alone = step_by_step(draw_problem(FORMS["lengths"], ("float64",)))
-    assert alone.places is not None
+    assert alone.origins is not None
     assert alone.spec.batch_size == 2 + 6 + 4
-    assert [1, 0] in alone.places.tolist()
-    assert [2, 0] not in alone.places.tolist()
+    assert [1, 0] in alone.origins.tolist()
+    assert [2, 0] not in alone.origins.tolist()
 
 
 @pytest.mark.parametrize("spec", FORMS.values(), ids=FORMS)
