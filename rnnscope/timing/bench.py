@@ -27,15 +27,7 @@ from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.rich import progress
-from rnnscope.spec.options import (
-    BENCH_SUBJECTS,
-    NO_FILES,
-    SUBJECT,
-    TIME_GRAD,
-    baseline_of,
-    bench_specs,
-    side_spec,
-)
+from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
@@ -146,8 +138,9 @@ class _Turns:
                 peak = peak_bytes(target, placed.device, steps)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
             clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
-            threads = torch.get_num_threads()
-            self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+            self._timer = Timer(
+                "target()", timer=clock, globals={"target": target}, num_threads=torch.get_num_threads()
+            )
 
     def _first_call(self, prepared: Prepared, device: str) -> Callable[[], Any]:
         """Make the call that may wait for a compiler, and give what is called from then on."""
