@@ -138,8 +138,9 @@ class _Turns:
                 peak = peak_bytes(target, placed.device, steps)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
             clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
-            threads = torch.get_num_threads()
-            self._timer = Timer("target()", timer=clock, globals={"target": target}, num_threads=threads)
+            self._timer = Timer(
+                "target()", timer=clock, globals={"target": target}, num_threads=torch.get_num_threads()
+            )
 
     def _first_call(self, prepared: Prepared, device: str) -> Callable[[], Any]:
         """Make the call that may wait for a compiler, and give what is called from then on."""
