@@ -174,8 +174,8 @@ def test_what_is_asked_for_twice_is_compared_once(cli: Cli, tmp_path: Path) -> N
 
 def test_rows_of_other_sweeps_stay_and_are_not_counted(cli: Cli, tmp_path: Path) -> None:
     out = str(tmp_path / "f")
-    cli("sweep", "--kind", "gru", "--out", out)
-    answer = cli("sweep", "--kind", "rnn", "--out", out, "--resume", "--json")
+    cli("sweep", "--kind", "gru", "--left", "cells", "--out", out)
+    answer = cli("sweep", "--kind", "rnn", "--left", "cells", "--out", out, "--resume", "--json")
     assert json.loads(answer.out)["counts"]["identical"] == 1
     assert json.loads(cli("sweep", "--report", out, "--json").out)["counts"]["identical"] == 2
 
@@ -303,7 +303,7 @@ def test_what_goes_wrong_with_one_is_told_in_its_row(monkeypatch: pytest.MonkeyP
         raise ZeroDivisionError("by 0")
 
     monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
-    found = rnnscope.sweep({"right": ("cells", "equations")})
+    found = rnnscope.sweep({"left": ("equations",), "right": ("cells", "equations")})
     assert found is not None
     outcomes = [(each.outcome, each.message) for each in found.findings]
     assert outcomes == [("failed", "unexpected ZeroDivisionError: by 0"), ("identical", None)]
@@ -430,7 +430,7 @@ def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp
 
 def test_a_long_configuration_in_a_sweep_has_no_bar_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    found = rnnscope.sweep({"chunk": (2,), "reference": (False,), "seq_len": (7,)})
+    found = rnnscope.sweep({"left": ("cells",), "chunk": (2,), "reference": (False,), "seq_len": (7,)})
     assert found is not None
     assert [each.outcome for each in found.findings] == ["identical"]
 

@@ -101,7 +101,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("launched")
 def test_a_process_may_sweep_twice() -> None:
     for layers in (1, 2):
-        found = rnnscope.sweep({"num_layers": (layers,)})
+        found = rnnscope.sweep({"left": ("cells",), "num_layers": (layers,)})
         assert found is not None
         assert found.workers == 1
         assert [each.outcome for each in found.findings] == ["identical"]
