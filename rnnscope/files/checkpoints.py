@@ -22,7 +22,7 @@ from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
 from rnnscope.spec.spec import DTYPES, Spec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StateDict:
     """The tensors of one state_dict by their names; `folded` are the weights that weight norm had split.
 
@@ -36,7 +36,7 @@ class StateDict:
     odd: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Group:
     """The tensors of one state_dict that would make one network.
 
@@ -71,7 +71,7 @@ class Group:
         return RnnscopeError(f"{self.names[name]} has shape {self.shape(name)}, but {what}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rnn:
     """One network in a file: a group that is whole, with its weights by torch's names, in the dtype of the file.
 

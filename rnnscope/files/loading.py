@@ -37,7 +37,7 @@ Facts = dict[str, Any]
 """Fields of a Spec by their names."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Recording:
     """Those of x, h0, c0, lengths, y, h and c that a file has, and of batch_first, nonlinearity and arithmetic."""
 

@@ -88,7 +88,7 @@ def h_before(h: Tensor, h0: Tensor, reverse: bool, real: Tensor | None = None) -
     return later if real is None else torch.where(real.roll(-1, 0), later, h0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer:
     """The weights of one layer in one direction. G is 1 (RNN), 4 (LSTM) or 3 (GRU).
 

@@ -18,7 +18,7 @@ Weights = dict[str, Tensor]
 """Parameters by torch's names: weight_ih_l0, weight_hh_l0, bias_ih_l0, …"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Input:
     """What goes in: x: (L, N, H_in), or (N, L, H_in) with batch_first, and state: (h0,), or (h0, c0) for an LSTM.
 

@@ -21,7 +21,7 @@ from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """What came out: y: (L, N, D·H_out), laid out as x is, and state: (h,), or (h, c) for an LSTM.
 

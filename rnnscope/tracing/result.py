@@ -291,7 +291,7 @@ def _findings(trace: Trace) -> list[Sentence]:
 _GAP, _ELIDED = "   ", "..."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Row:
     """A line of the drawing: its left end, the text of each step, what stands between the steps, its right end.
 

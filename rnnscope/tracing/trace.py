@@ -158,7 +158,7 @@ MOST_OTHERS = 1000
 _ALL = slice(None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Slice:
     """A slice: as it is written, and its numbers."""
 
@@ -166,7 +166,7 @@ class _Slice:
     tensor: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Slices:
     """Slices of y: (L, N, D·H_out), h: (D·K, N, H_out) and c: (D·K, N, H); of all items where none is named."""
 

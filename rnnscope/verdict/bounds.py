@@ -63,7 +63,7 @@ DRAWS = (2, 8)
 """Randomly rounded runs: two, and eight where two do not decide, since signs can cancel by chance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bound:
     """How far each tensor may be off: (L, D) of y, (1, 1) of others.
 

@@ -28,7 +28,7 @@ Walker = Callable[..., tuple[Tensor, State]]
 """`walk`, or another function that walks the steps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Deviation:
     """One thing done otherwise than in torch.
 

@@ -36,7 +36,7 @@ _ROUNDING = ("bfloat16", "float16", "float32")
 """In this order every result is a number of all the dtypes that came before, too."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """One network and one input, on the CPU: in float64, and x in the smallest dtype that can say it.
 

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import shlex
 import signal
 import struct
 import subprocess
@@ -215,11 +216,13 @@ def test_the_help_starts_with_a_question_and_ends_with_two_examples(cli: Bash, c
 
 @pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_examples_run(bash: Bash, cli: Bash, tmp_path: Path, command: str, number: int) -> None:
-    torch.save(nn.LSTM(10, 20, 2).state_dict(), tmp_path / "model.pt")
-    first, second = lines_of_help(cli, command)[-2:]
-    before = [first] if command == "convert" and number else []  # the second one turns its file back
-    answer = bash(" && ".join([f"cd {tmp_path}", *before, (first, second)[number]]))
+def test_the_examples_run(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, number: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save(nn.LSTM(10, 20, 2).state_dict(), "model.pt")
+    first, second = (shlex.split(line)[1:] for line in lines_of_help(cli, command)[-2:])
+    if command == "convert" and number:  # the second one turns the file of the first one back
+        cli(*first)
+    answer = cli(*(first, second)[number])
     assert (answer.code, answer.err) == (0, "")
     assert answer.out
 
