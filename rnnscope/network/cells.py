@@ -116,9 +116,8 @@ class StackedCells(nn.Module):
         """The same network as an nn.RNN, nn.LSTM or nn.GRU, with weights of its own.
 
         Raises:
-            RnnscopeError: another module, or one with a forward of its own.
-            RnnscopeError: it has proj_size, which nn.LSTMCell does not know.
-            RnnscopeError: its weights are reparametrised, or of more than one dtype or device.
+            RnnscopeError: another module, one with a forward of its own, or proj_size, which nn.LSTMCell does not know.
+            RnnscopeError: weights that are reparametrised, or of more than one dtype or device.
         """
         kind = next((kind for kind, each in MODULES.items() if isinstance(module, each)), None)
         if kind is None or type(module).forward is not MODULES[kind].forward:

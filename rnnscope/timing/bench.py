@@ -27,15 +27,7 @@ from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.rich import progress
-from rnnscope.spec.options import (
-    BENCH_SUBJECTS,
-    NO_FILES,
-    SUBJECT,
-    TIME_GRAD,
-    baseline_of,
-    bench_specs,
-    side_spec,
-)
+from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running

@@ -235,10 +235,8 @@ def _rules(slices: _Slices) -> Iterator[Equality]:
 
 def _equal_places(spec: Spec, run: Run) -> Iterator[tuple[int, int, int, int | None]]:
     """(row of h, half of y, step, item) wherever they are equal: item is None where it holds of all."""
-    y, h = time_first(spec, run.y), run.state[0]
-    if spec.unbatched:
-        h = h.unsqueeze(1)
-    y = y.reshape(*y.shape[:2], spec.directions, -1)
+    y = time_first(spec, run.y).reshape(spec.seq_len, spec.batch_size, spec.directions, -1)
+    h = run.state[0].reshape(-1, spec.batch_size, spec.output_size)
     one_by_one = spec.lengths is not None
     for row in range(len(h)):
         for direction in range(spec.directions):
