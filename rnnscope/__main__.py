@@ -10,8 +10,8 @@ LEAST_HELP_WIDTH = 80
 
 def main() -> int:
     """Run the command line in sys.argv and return its exit code."""
-    # What torch makes when it is imported lives as long as the process: searching it for garbage would cost a tenth of a
-    # short compare. A comparison leaves no garbage in circles, so memory does not grow.
+    # What torch makes when it is imported lives as long as the process. To search it for garbage would cost a tenth of
+    # a short compare. A comparison leaves no garbage in circles, so memory does not grow.
     gc.set_threshold(1_000_000, 10, 10)
     _settle_width(sys.argv[1:])
     try:
