@@ -7,6 +7,7 @@ place is compared and not their digits.
 import contextlib
 import io
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import typer.main
-from support import ROOT, Answer, masked
+from support import ROOT, Answer, Cli, masked
 
 from rnnscope.cli.commands import main
 from rnnscope.cli.parser import COMMANDS, app_of
@@ -35,7 +36,7 @@ def followed_by_output(kind: str) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("command", "output"), CONSOLE, ids=[command for command, _ in CONSOLE])
 def test_a_command_prints_what_stands_under_it(bash: Callable[..., Answer], command: str, output: str) -> None:
-    if "cuda" in command and "cuda" in bash("rnnscope shapes --device auto --json").out:
+    if "cuda" in command and torch.cuda.is_available():
         pytest.skip("says what a machine without CUDA says")
     if "bfloat16" in command and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("says what a CPU says on which oneDNN computes bfloat16")
@@ -79,11 +80,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(("command", "words"), SCREENS, ids=[command for command, _ in SCREENS])
-def test_a_screen_says_what_settles_it(bash: Callable[..., Answer], folder: Path, command: str, words: str) -> None:
-    if "cuda" in command and "cuda" not in bash("rnnscope shapes --device auto --json").out:
+def test_a_screen_says_what_settles_it(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, words: str
+) -> None:
+    if "cuda" in command and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
-    record = "rnnscope compare --record run.pt --force -q && " if "run.pt" in command else ""
-    answer = bash(f"cd {folder} && {record}{command}")
+    monkeypatch.chdir(folder)
+    if "run.pt" in command:
+        cli("compare", "--record", "run.pt", "--force", "-q")
+    answer = cli(*shlex.split(command)[1:])
     assert words in re.sub(r"\s+", " ", answer.out)
 
 
