@@ -10,15 +10,16 @@ LEAST_HELP_WIDTH = 80
 
 def main() -> int:
     """Run the command line in sys.argv and return its exit code."""
-    # What torch makes when it is imported lives as long as the process. To search it for garbage would cost a tenth of
-    # a short compare. A comparison leaves no garbage in circles, so memory does not grow.
-    gc.set_threshold(1_000_000, 10, 10)
+    # What torch makes when it is imported lives as long as the process: to search it for garbage again and again, and
+    # once more when the process ends, would cost a tenth of a short compare.
+    gc.set_threshold(300_000, 10, 10)
     _settle_width(sys.argv[1:])
     try:
         from rnnscope.cli.shell import run
 
         code = run(sys.argv[1:])
         _silence_what_is_left()
+        gc.freeze()
         return code
     except KeyboardInterrupt:
         return 130
