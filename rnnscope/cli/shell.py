@@ -76,6 +76,9 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str]:
         message, hint = _reason(error, words)
         message, hint = printable(message), hint and printable(hint)
         if _is_said_elsewhere(error, words):
+            from rnnscope.sweeps.workers import let_rank_0_speak
+
+            let_rank_0_speak()
             return 2, ""
         if not manners.quiet:
             if manners.debug:

@@ -16,6 +16,9 @@ from itertools import count
 
 _SWEEPS = count()
 
+HEAD_START = 3.0
+"""Seconds that rank 0 has to say what every rank finds wrong."""
+
 
 def is_launched() -> bool:
     """Whether torchrun started this process."""
@@ -25,6 +28,11 @@ def is_launched() -> bool:
 def is_follower() -> bool:
     """Whether torchrun started this process, and not as rank 0, which alone prints and writes."""
     return is_launched() and os.environ.get("RANK", "0") != "0"
+
+
+def let_rank_0_speak() -> None:
+    """Wait before this process fails too: torchrun ends all when one fails, and rank 0 might not have spoken."""
+    time.sleep(HEAD_START)
 
 
 def workers_here() -> int:
