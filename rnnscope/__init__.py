@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
     from rnnscope.network.cells import StackedCells as StackedCells
     from rnnscope.network.costs import check_memory as check_memory
     from rnnscope.scripts.script import code as code
+    from rnnscope.shapes.observe import observed_shapes as observed_shapes
     from rnnscope.shapes.result import Shapes as Shapes
-    from rnnscope.shapes.result import observed_shapes as observed_shapes
     from rnnscope.shapes.result import shapes_of as shapes_of
     from rnnscope.spec.question import Tolerance as Tolerance
     from rnnscope.spec.spec import Spec as Spec
@@ -46,7 +46,7 @@ _HOME = {
     "compare": "verdict.compare",
     "convert": "conversion.convert",
     "load": "files.loading",
-    "observed_shapes": "shapes.result",
+    "observed_shapes": "shapes.observe",
     "shapes_of": "shapes.result",
     "sweep": "sweeps.sweep",
     "trace": "tracing.trace",

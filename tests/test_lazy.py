@@ -131,3 +131,10 @@ def test_formulas_load_no_other_commands() -> None:
     found = modules_after("from rnnscope.cli.shell import run; run(['shapes', '--dry-run'])")
     assert "rnnscope.shapes.result" in found
     assert [each for each in found if each.startswith(("rnnscope.sweeps", "rnnscope.tracing", "rnnscope.timing"))] == []
+
+
+@pytest.mark.parametrize("command", ["shapes", "compare", "trace"])
+def test_nothing_is_said_of_a_missing_numpy(command: str) -> None:
+    code = f"import sys; sys.modules['numpy'] = None; from rnnscope.cli.shell import run; run(['{command}'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stderr == ""

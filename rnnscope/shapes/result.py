@@ -1,24 +1,18 @@
-"""All shapes of a Spec in one result: by formula, and as they came out of a run; and the page that tells them.
-
-Values are not looked at.
-"""
+"""All shapes of a Spec in one result, by formula, and the page that tells them. torch is not imported."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network import shapes as network
 from rnnscope.network.costs import check_rows, human_bytes, mac_formula, macs, parameter_count, parameter_formula
-from rnnscope.network.shapes import Shape, TensorShape, parameters, tensor_shapes
+from rnnscope.network.shapes import Shape, TensorShape, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DRY_RUN, NO_FILES, PATH, PATHS, Sources
 from rnnscope.spec.spec import Spec
-
-if TYPE_CHECKING:
-    from rnnscope.network.weights import Weights
 
 
 @dataclass(frozen=True)
@@ -142,53 +136,6 @@ def shapes_of(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
             raise RnnscopeError("--path is cells, but nn.LSTMCell knows no --proj-size", "try --path module")
         paths = ("module",)
     return Shapes(spec, paths, tensor_shapes(spec), parameter_count(spec), macs(spec))
-
-
-def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
-    """Run random input through the network on each path, and set what came out beside the formulas.
-
-    Raises:
-        RnnscopeError: an unknown path, no such device, or a dtype that it cannot compute.
-
-    >>> observed_shapes(Spec(batch_first=True), ("module",)).actual
-    {'module': {'y': (5, 3, 20), 'h': (2, 5, 20)}}
-    """
-    import torch
-
-    from rnnscope.network.weights import draw_input
-    from rnnscope.subjects.builtin import BUILDERS, as_module
-    from rnnscope.subjects.devices import device_name, running
-
-    formulas = shapes_of(spec, paths)
-    outputs = {each.name: each.shape for each in formulas.tensors if each.role == "output"}
-    actual: dict[str, dict[str, Shape]] = {}
-    mismatches: list[Mismatch] = []
-    with running(spec) as placed:
-        given = draw_input(placed)
-        for path in formulas.paths:
-            network = BUILDERS[path](placed)
-            own: Weights = dict(network.named_parameters())
-            actual[path] = _shapes(as_module(network, placed, given, own).run().outputs())
-            named = {name: each.shape for each in parameters(spec) if (name := each.names[path])}
-            mismatches += _mismatches(path, outputs, actual[path])
-            mismatches += _mismatches(path, named, _shapes(own))
-        return replace(
-            formulas,
-            spec=placed,
-            actual=actual,
-            mismatches=tuple(mismatches),
-            device_name=device_name(placed),
-            torch_version=str(torch.__version__),
-        )
-
-
-def _shapes(tensors: "Weights") -> dict[str, Shape]:
-    return {name: tuple(each.shape) for name, each in tensors.items()}
-
-
-def _mismatches(path: str, expected: dict[str, Shape], actual: dict[str, Shape]) -> list[Mismatch]:
-    found = [Mismatch(path, name, expected.get(name), actual.get(name)) for name in sorted({*expected, *actual})]
-    return [each for each in found if each.expected != each.actual]
 
 
 Texts = tuple[str, ...]
