@@ -151,3 +151,11 @@ def convert(
 ) -> Result:
     """How do I get a trained module as cells, or back? Writes the same network under other names, and proves it."""
     return rnnscope.convert(file, out, to, prefix, force)
+
+
+@command("compare", "verdict", runs=False)
+def help(topic: Annotated[tuple[str, ...], options.TOPIC]) -> Result:
+    """How is it used, and what does it mean? Shows a topic of the manual, or lists all of them."""
+    from rnnscope.help import topics
+
+    return topics.topic("-".join(topic)) if topic else topics.contents()

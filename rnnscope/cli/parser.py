@@ -19,7 +19,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import COSTLY, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
-from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, help_of
+from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words, help_of
 from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import Question
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
@@ -262,7 +262,8 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
     if not flag.name.startswith("-"):
         argument = typer.Argument(help=_help(flag), metavar=flag.metavar, show_default=False)
-        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[str, argument])
+        form: Any = Annotated[list[str] | None if isinstance(flag, Words) else str | None, argument]
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=form)
     # None where it was not typed: what is given must be told from a default.
     # A list that is typed in several parts is one list.
     kind: Any = (
@@ -292,6 +293,8 @@ def _help(flag: Flag) -> str:
 
 def _value(flag: Flag, typed: Any) -> Any:
     """What a flag stands for: what was typed, or its default."""
+    if isinstance(flag, Words):
+        return tuple(typed or ())
     if typed is None:
         return flag.default
     if isinstance(typed, list):

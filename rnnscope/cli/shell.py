@@ -29,12 +29,15 @@ UsageError: Any = typer.BadParameter.__base__
 def run(words: list[str]) -> int:
     """Answer a command line and return the exit code."""
     stdout = sys.stdout
-    code, text = _answer(words, stdout)
+    code, text, is_manual = _answer(words, stdout)
     if not text:
         return code
     try:
         if stdout is None:
             raise OSError("it is closed")
+        if is_manual and stdout.isatty():
+            _page_through(text)
+            return code
         stdout.write(text if can_say(stdout, text) else plain(text))
         stdout.flush()
     except BrokenPipeError:
@@ -44,6 +47,14 @@ def run(words: list[str]) -> int:
         _complain(f"rnnscope: cannot write to standard output ({error.strerror or error})")
         return 2
     return code
+
+
+def _page_through(text: str) -> None:
+    """Show a text in the pager of the user's choice, or in less, which ends by itself where a screen holds the text."""
+    import pydoc  # which takes long
+
+    os.environ.setdefault("LESS", "FRX")
+    pydoc.pager(text)
 
 
 def can_say(stream: TextIO, text: str) -> bool:
@@ -57,20 +68,21 @@ def can_say(stream: TextIO, text: str) -> bool:
     return True
 
 
-def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str]:
-    """The exit code and what belongs on stdout."""
+def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
+    """The exit code, what belongs on stdout, and whether that is a page of the manual, to be read at leisure."""
     collected, manners = Collected(stdout), Manners()
     try:
         with contextlib.redirect_stdout(collected), warnings.catch_warnings():
             app = app_of(_command(words), main)
             outcome = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
-                return outcome or 0, collected.getvalue()
+                return outcome or 0, collected.getvalue(), False
             text = "" if manners.quiet else render(outcome.result, outcome.format, collected)
             kept = _keep(outcome, collected, manners.quiet)
-            return outcome.result.exit_code if kept else 2, text
+            is_manual = outcome.result.is_manual and outcome.format == "table"
+            return outcome.result.exit_code if kept else 2, text, is_manual
     except (KeyboardInterrupt, typer.Abort):
-        return 130, ""
+        return 130, "", False
     except Exception as error:
         manners = manners if manners.is_parsed else _guessed(words)
         message, hint = _reason(error, words)
@@ -79,12 +91,12 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str]:
             from rnnscope.sweeps.workers import let_rank_0_speak
 
             let_rank_0_speak()
-            return 2, ""
+            return 2, "", False
         if not manners.quiet:
             if manners.debug:
                 _complain(traceback.format_exc())
             _complain(_line(message, hint))
-        return 2, _error_document(words, message, hint) if manners.json and not manners.quiet else ""
+        return 2, _error_document(words, message, hint) if manners.json and not manners.quiet else "", False
 
 
 def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:

@@ -57,7 +57,14 @@ class Listing:
     language: str
 
 
-Block = Grid | Drawing | Listing | Sentence
+@dataclass(frozen=True, eq=False, repr=False)
+class Markdown:
+    """A text in Markdown, as the manual has it."""
+
+    text: str
+
+
+Block = Grid | Drawing | Listing | Markdown | Sentence
 
 Page = list[Block]
 

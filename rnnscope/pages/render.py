@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TextIO
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
-from rnnscope.pages.page import Drawing, Grid, Listing, Page, printable
+from rnnscope.pages.page import Drawing, Grid, Listing, Markdown, Page, printable
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import Sources
 from rnnscope.spec.spec import Spec, rerun
@@ -29,6 +29,9 @@ class Result:
     """
 
     command: ClassVar[str]
+    is_manual: ClassVar[bool] = False
+    """Whether it is there to be read, so that a terminal shows it in a pager."""
+
     torch_version: str | None
     device_name: str | None
 
@@ -175,6 +178,8 @@ def _markdown(page: Page) -> str:
     for block in page:
         if isinstance(block, Listing):
             lines += [f"```{block.language}", *block.text.splitlines(), "```"]
+        elif isinstance(block, Markdown):
+            lines += block.text.splitlines()
         elif isinstance(block, (Grid, Drawing)):
             apart = [""] if lines and lines[-1] else []
             body = _markdown_grid(block) if isinstance(block, Grid) else _markdown_drawing(block)

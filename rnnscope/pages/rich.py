@@ -14,17 +14,21 @@ from typing import TextIO
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.table import Table
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from rnnscope.pages.page import Block, Grid, Listing, Page, Sentence, printable
+from rnnscope.pages.page import Block, Grid, Listing, Markdown, Page, Sentence, printable
 
 _MOODS = {"good": "green", "bad": "bold red", None: ""}
 
 _PROSE_WIDTH = 20
 """A column of prose may become as narrow as this."""
+
+_MANUAL_WIDTH = 80
+"""Longer lines are hard to read."""
 
 _LEAST_WIDTH = 40
 """A page is never narrower, whatever COLUMNS says: words would be torn apart."""
@@ -75,6 +79,10 @@ def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = F
     """
     if isinstance(block, Sentence):
         return Text.assemble((f"{block.label}: ", "bold"), (printable(block.text), _MOODS[block.mood]))
+    if isinstance(block, Markdown):
+        from rich.markdown import Markdown as Rendered
+
+        return Constrain(Rendered(block.text), _MANUAL_WIDTH)
     if isinstance(block, Listing):
         code = block.text.rstrip("\n")
         if not coloured:
@@ -92,7 +100,7 @@ def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = F
 
 def _least_width(block: Block, renderable: RenderableType, console: Console, options: ConsoleOptions) -> int:
     """What a block takes under its title: a sentence wraps at any width, and a grid where it has prose."""
-    if isinstance(block, Sentence):
+    if isinstance(block, (Sentence, Markdown)):
         return 0
     body = renderable.renderables[-1] if isinstance(renderable, Group) else renderable
     measured = Measurement.get(console, options.update(width=10_000), body)

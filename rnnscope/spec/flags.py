@@ -179,6 +179,17 @@ class FileName(Flag):
         return None if isinstance(value, str) and value and "\0" not in value else "the name of a file"
 
 
+class Words(Flag):
+    """Any number of words, as a tuple; an argument without a name in front."""
+
+    @property
+    def metavar(self) -> str:
+        return f"[{self.name}]..."
+
+    def complaint(self, value: object) -> str | None:
+        return None if isinstance(value, tuple) else self.allowed
+
+
 class Listed(Flag):
     """Several values of a flag, as a tuple without repetitions. The flag itself says what each value may be.
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, listed
+from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
@@ -133,7 +133,7 @@ RECORD = FileName(
     ("--record",), "Keep weights, input and the left side's outputs in a file.", "Files", example="run.pt"
 )
 
-FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files")
+FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files", example="model.pt")
 
 TO = Choice(("--to",), "Whose names the weights get:", "Files", choices=("cells", "module"), example="cells")
 
@@ -213,3 +213,5 @@ ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", e
 RESUME = Switch(("--resume",), "Go on with that file, and leave out what it has.", "Sweep", False)
 
 REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")
+
+TOPIC = Words(("TOPIC",), "A topic or a command; all topics are listed without it.", "Output")

@@ -81,7 +81,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, or --help"),
+        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, or --help"),
         ("compair", "no such command: compair; did you mean compare?"),
         ("sing", "no such command: sing; see rnnscope --help"),
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
