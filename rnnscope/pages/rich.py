@@ -14,7 +14,6 @@ from typing import TextIO
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.constrain import Constrain
 from rich.measure import Measurement
 from rich.table import Table
 from rich.terminal_theme import TerminalTheme
@@ -26,9 +25,6 @@ _MOODS = {"good": "green", "bad": "bold red", None: ""}
 
 _PROSE_WIDTH = 20
 """A column of prose may become as narrow as this."""
-
-_MANUAL_WIDTH = 80
-"""Longer lines are hard to read."""
 
 _LEAST_WIDTH = 40
 """A page is never narrower, whatever COLUMNS says: words would be torn apart."""
@@ -80,9 +76,9 @@ def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = F
     if isinstance(block, Sentence):
         return Text.assemble((f"{block.label}: ", "bold"), (printable(block.text), _MOODS[block.mood]))
     if isinstance(block, Markdown):
-        from rich.markdown import Markdown as Rendered
+        from rnnscope.pages.manual import ManualPage
 
-        return Constrain(Rendered(block.text), _MANUAL_WIDTH)
+        return ManualPage(block.text)
     if isinstance(block, Listing):
         code = block.text.rstrip("\n")
         if not coloured:
