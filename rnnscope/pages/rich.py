@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from operator import itemgetter
 from typing import TextIO
 
 from rich import box
@@ -165,13 +166,14 @@ class _Layout:
         yield part
 
     def _fitted(self, part: list[int], width: int) -> list[int]:
-        """The widths of some columns, of which the widest one gives first."""
+        """The widths of some columns: the last one is wrapped first, and the widest name is shortened first."""
         widths = [self._natural[at] for at in part]
-        for least in (self._wrapped, self._least):
+        for least, rank in ((self._wrapped, itemgetter(0)), (self._least, itemgetter(1))):
             while _total(widths) > width:
-                room, at = max((each - least[part[at]] > 0 and each, at) for at, each in enumerate(widths))
-                if not room:
+                with_room = [(at, each) for at, each in enumerate(widths) if each > least[part[at]]]
+                if not with_room:
                     break
+                at, _ = max(with_room, key=rank)
                 widths[at] -= 1
         return widths
 
