@@ -213,11 +213,19 @@ def _told_apart(names: Sequence[str]) -> int:
 
 def _start(names: Sequence[str], width: int) -> int | None:
     """How much of the start of names to keep so that they can be told apart; None where no part tells."""
-    room = width - len("...")
-    for start in sorted(range(room + 1), key=lambda start: abs(start - _at_the_start(room))):
-        if len({shortened(name, width, start) for name in names}) == len({*names}):
-            return start
-    return None
+    room, different = width - len("..."), [*dict.fromkeys(names)]
+    starts = sorted(range(room + 1), key=lambda start: abs(start - _at_the_start(room)))
+    return next((start for start in starts if _are_apart(shortened(each, width, start) for each in different)), None)
+
+
+def _are_apart(names: Iterator[str]) -> bool:
+    """Whether no name comes twice; it stops at the first that does, since there are many parts to try."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return False
+        seen.add(name)
+    return True
 
 
 def _widest(texts: Iterable[str]) -> int:

@@ -3,7 +3,7 @@
 import io
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from itertools import chain, pairwise
@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+from rich.cells import cell_len
+from rich.console import Console
 from support import ROOT
 from torch import nn
 
@@ -105,7 +107,7 @@ def huge() -> Comparison:
     return replace(found, figures=replace(found.figures, outputs=rows, gradients=gradients), reference=reference)
 
 
-MADE = {
+MADE: dict[str, Callable[[], Any]] = {
     "huge": huge,
     "bench": lambda: timings("module@cuda:0/bfloat16", "cells", "equations"),
     "bench of a class": lambda: timings("module", f"{OWN}:OneBit", f"{DOTTED}:OneBit"),
@@ -137,8 +139,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @cache
 def result_of(name: str) -> Any:
-    if name in MADE:
-        return MADE[name]()
+    if made := MADE.get(name):
+        return made()
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shell, "render", lambda result, form, stream: found.append(result))
@@ -230,6 +232,15 @@ def test_dots_of_a_name_do_not_run_into_those_that_are_left_out() -> None:
 
 def test_wide_characters_count_twice() -> None:
     assert shortened("模型编码器网络", 10) == "模...网络"
+
+
+@pytest.mark.parametrize("width", [30, 60])
+@pytest.mark.parametrize("name", PAGES)
+def test_a_console_of_any_width_gets_no_wider_line(name: str, width: int) -> None:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    with console.capture() as captured:
+        console.print(result_of(name))
+    assert max(map(cell_len, captured.get().splitlines())) <= width
 
 
 def page_of(*rows: tuple[str, ...], columns: tuple[Column, ...], keys: int = 1) -> Page:
