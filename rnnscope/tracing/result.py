@@ -182,7 +182,7 @@ def _pairs_of_slices(trace: Trace) -> Page:
 def _shortened(pairs: list[Equality]) -> list[tuple[str, ...]]:
     rows = [*map(_pair, pairs)]
     if len(rows) > MOST_PAIRS:
-        between = (f"... {counted(len(rows) - MOST_PAIRS + 1, 'pair')} like it ...", "", "", "", "")
+        between = (f"... {counted(len(rows) - MOST_PAIRS + 1, 'pair')} ...", "", "", "", "")
         rows[MOST_PAIRS - 2 : -1] = [between]
     return rows
 
