@@ -184,10 +184,13 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
 _WHAT = {"module": "nn.{}", "cell": "nn.{}Cell", "stacked": "{} cells"}
 
 
+_LETTERS = ("H_in", "H", "P", "K", "D")
+
+
 def _letters(rnns: tuple[Rnn, ...]) -> list[str]:
     """The sizes that a page tells: P only where a network has a projection."""
     has_projection = any(each.spec.proj_size for each in rnns)
-    return [each for each in ("H_in", "H", "P", "K", "D") if each != "P" or has_projection]
+    return [each for each in _LETTERS if each != "P" or has_projection]
 
 
 def _sizes_grid(title: str, named: list[tuple[str, Rnn]], letters: list[str]) -> Grid:
@@ -195,9 +198,7 @@ def _sizes_grid(title: str, named: list[tuple[str, Rnn]], letters: list[str]) ->
         spec = rnn.spec
         sizes = (spec.input_size, spec.hidden_size, spec.proj_size or "-", spec.num_layers, spec.directions)
         yield _WHAT[rnn.form].format(spec.kind.upper())
-        yield from (
-            str(size) for letter, size in zip(("H_in", "H", "P", "K", "D"), sizes, strict=True) if letter in letters
-        )
+        yield from (str(size) for letter, size in zip(_LETTERS, sizes, strict=True) if letter in letters)
         yield from ("yes" if spec.bias else "no", spec.dtype, thousands(rnn.parameter_count))
 
     numbers = (Column(letter, number=True) for letter in letters)
@@ -207,7 +208,9 @@ def _sizes_grid(title: str, named: list[tuple[str, Rnn]], letters: list[str]) ->
 
 def _tensors_grid(named: list[tuple[str, Rnn]]) -> Grid:
     """What goes in and comes out; the state comes out in the shape in which it went in."""
-    titles = {"x": "x", "y": "y", "h": "h0/h", "c": "c0/c"}
+    titles = {"x": "x", "y": "y", "h": "h0/h"}
+    if any(rnn.spec.kind == "lstm" for _, rnn in named):
+        titles["c"] = "c0/c"
     rows = tuple((name, *_shapes(rnn, *titles)) for name, rnn in named)
     return Grid("What goes in and comes out", (Column("prefix", name=True), *map(Column, titles.values())), rows)
 
