@@ -42,17 +42,15 @@ class Checkpoint(Result):
 
     def page(self) -> Page:
         """The tables and sentences of `rnnscope weights`."""
-        titles = ("prefix", "what", "H_in", "H", "P", "K", "D", "bias", "dtype", "parameters")
-        columns = tuple(Column(each, number=each in ("H_in", "H", "P", "K", "D", "parameters")) for each in titles)
         named = [(name or '""', rnn) for name, rnn in zip(told_apart(self.rnns), self.rnns, strict=True)]
-        lines = tuple((name, _shapes(rnn, "input", "state"), _shapes(rnn, "output")) for name, rnn in named)
+        letters = _letters(self.rnns)
         has_rnn = any(each.spec.kind == "rnn" for each in self.rnns)
         unknown = "batch_first, nonlinearity and dropout" if has_rnn else "batch_first and dropout"
         return [
-            Grid(f"RNNs in {self.file}", columns, tuple((name, *_row(rnn)) for name, rnn in named)),
-            Sentence("Sizes", "input H_in, hidden H, projection P; K layers, D directions."),
+            _sizes_grid(f"RNNs in {self.file}", named, letters),
+            Sentence("Sizes", f"input H_in, hidden H{', projection P' * ('P' in letters)}; K layers, D directions."),
             *(Sentence("Note", f"{name}: {note}.") for name, rnn in named for note in rnn.notes),
-            Grid("What goes in and comes out", (Column("prefix"), Column("goes in"), Column("comes out")), lines),
+            _tensors_grid(named),
             Sentence("Not recorded", f"{unknown} are in no state_dict: the flags say them."),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
@@ -112,7 +110,7 @@ class Conversion(Result):
 
     def page(self) -> Page:
         """The table and sentences of `rnnscope convert`."""
-        columns = (Column(f"name in {self.file}"), Column(f"name in {self.out}"))
+        columns = (Column(f"name in {self.file}", name=True), Column(f"name in {self.out}", name=True))
         spec = self.rnn.spec
         loads = "rnnscope.StackedCells" if self.to == "cells" else spec.module_name
         return [
@@ -183,21 +181,46 @@ def _same_bits(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(*(each.contiguous().view(torch.uint8) for each in (one, other)))
 
 
-_WHAT = {"module": "nn.{}", "cell": "nn.{}Cell", "stacked": "stack of nn.{}Cell"}
+_WHAT = {"module": "nn.{}", "cell": "nn.{}Cell", "stacked": "{} cells"}
 
 
-def _row(rnn: Rnn) -> tuple[str, ...]:
-    spec = rnn.spec
-    what, bias = _WHAT[rnn.form].format(spec.kind.upper()), "yes" if spec.bias else "no"
-    sizes = (spec.input_size, spec.hidden_size, spec.proj_size or "-", spec.num_layers, spec.directions)
-    return (what, *map(str, sizes), bias, spec.dtype, thousands(rnn.parameter_count))
+_LETTERS = ("H_in", "H", "P", "K", "D")
 
 
-def _shapes(rnn: Rnn, *roles: str) -> str:
+def _letters(rnns: tuple[Rnn, ...]) -> list[str]:
+    """The sizes that a page tells: P only where a network has a projection."""
+    has_projection = any(each.spec.proj_size for each in rnns)
+    return [each for each in _LETTERS if each != "P" or has_projection]
+
+
+def _sizes_grid(title: str, named: list[tuple[str, Rnn]], letters: list[str]) -> Grid:
+    def row(rnn: Rnn) -> Iterator[str]:
+        spec = rnn.spec
+        sizes = (spec.input_size, spec.hidden_size, spec.proj_size or "-", spec.num_layers, spec.directions)
+        yield _WHAT[rnn.form].format(spec.kind.upper())
+        yield from (str(size) for letter, size in zip(_LETTERS, sizes, strict=True) if letter in letters)
+        yield from ("yes" if spec.bias else "no", spec.dtype, thousands(rnn.parameter_count))
+
+    numbers = (Column(letter, number=True) for letter in letters)
+    of_each = (Column("what"), *numbers, Column("bias"), Column("dtype"), Column("parameters", number=True))
+    return Grid(title, (Column("prefix", name=True), *of_each), tuple((name, *row(rnn)) for name, rnn in named))
+
+
+def _tensors_grid(named: list[tuple[str, Rnn]]) -> Grid:
+    """What goes in and comes out; the state comes out in the shape in which it went in."""
+    titles = {"x": "x", "y": "y", "h": "h0/h"}
+    if any(rnn.spec.kind == "lstm" for _, rnn in named):
+        titles["c"] = "c0/c"
+    rows = tuple((name, *_shapes(rnn, *titles)) for name, rnn in named)
+    return Grid("What goes in and comes out", (Column("prefix", name=True), *map(Column, titles.values())), rows)
+
+
+def _shapes(rnn: Rnn, *names: str) -> Iterator[str]:
     """The tensors with the sizes that are known, L and N by their letters; a cell has neither y, L nor layers."""
     is_cell = rnn.form == "cell"
-    tensors = [each for each in tensor_shapes(rnn.spec) if each.role in roles and not (is_cell and each.name == "y")]
-    return ", ".join(f"{each.name} ({_dims(each, ('L', 'D·K') if is_cell else ())})" for each in tensors)
+    tensors = {each.name: each for each in tensor_shapes(rnn.spec) if not (is_cell and each.name == "y")}
+    for name in names:
+        yield f"({_dims(tensors[name], ('L', 'D·K') if is_cell else ())})" if name in tensors else "-"
 
 
 def _dims(tensor: TensorShape, dropped: tuple[str, ...]) -> str:

@@ -277,7 +277,7 @@ def shown_layers(spec: Spec) -> list[int | None]:
 
 def left_out(spec: Spec) -> str:
     """The layers for which None stands."""
-    return f"... {counted(spec.num_layers - 3, 'layer')} like it ..."
+    return f"... {counted(spec.num_layers - 3, 'layer')} ..."
 
 
 def layer_in_words(spec: Spec, layer: int, direction: int) -> str:

@@ -6,20 +6,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a grid; only a column of prose may be wrapped."""
+    """A column of a grid. Where a page is narrow, prose is wrapped and names are shortened in the middle."""
 
     title: str
     prose: bool = False
     number: bool = False
+    name: bool = False
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Grid:
-    """A table: each row has a text for each column."""
+    """A table: each row has a text for each column. The first `keys` of them say what a row is about."""
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[str, ...], ...]
+    keys: int = 1
 
 
 @dataclass(frozen=True)

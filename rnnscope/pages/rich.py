@@ -1,30 +1,37 @@
 """What is drawn with rich: a page in a terminal or a notebook, a page as a file to share, and the bar of a long run.
 
-Nothing is cut: a page is as wide as its grids and drawings need, and prose wraps. A file to share fetches nothing from
-elsewhere, and the page for a browser can be read on a light and on a dark ground.
+A page has one width: that of the console, or more where one of its blocks cannot be narrower. Prose wraps first, then
+names are shortened in the middle, and then a grid goes on below itself. A file to share fetches nothing from elsewhere,
+and the page for a browser can be read on a light and on a dark ground.
 """
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
+from operator import itemgetter
 from typing import TextIO
 
 from rich import box
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.measure import Measurement
 from rich.table import Table
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from rnnscope.pages.page import Block, Grid, Listing, Markdown, Page, Sentence, printable
+from rnnscope.pages.page import Block, Column, Drawing, Grid, Listing, Markdown, Page, Sentence, printable
 
 _MOODS = {"good": "green", "bad": "bold red", None: ""}
 
-_PROSE_WIDTH = 20
-"""A column of prose may become as narrow as this."""
+_PROSE_WIDTH, _WORD_WIDTH = 16, 30
+"""A column of prose may become as narrow as the first, or as its longest word up to the second."""
+
+_NAME_WIDTH = 20
+"""A column of names may become as narrow as this."""
+
+_GAP = 2
+"""Between two columns."""
 
 _LEAST_WIDTH = 40
 """A page is never narrower, whatever COLUMNS says: words would be torn apart."""
@@ -34,28 +41,45 @@ class RichPage:
     """A page that rich can print in any console.
 
     Args:
-        fold: whether the console's width holds, so that cells that are too long are folded. Without it every block
-            takes as much room as it needs, and the console must not crop.
+        fold: whether the console's width holds, so that cells that are too long are folded. Without it the page takes
+            as much room as it needs, and the console must not crop.
     """
 
     def __init__(self, page: Page, fold: bool = True) -> None:
         self._page, self._fold = page, fold
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        if not self._fold:
+            width = max(width, _LEAST_WIDTH)
+            width = max(width, *(_least_width(block, width) for block in self._page))
         before: Block | None = None
         for block in self._page:
             if before is not None and not (isinstance(before, Sentence) and isinstance(block, Sentence)):
                 yield ""  # sentences stand together, everything else apart
             before = block
-            if self._fold:
-                yield _renderable(block, options.max_width, fold=True)
-                continue
-            width = max(options.max_width, _LEAST_WIDTH)
-            renderable = _renderable(block, width, coloured=console.record)
-            own = options.update(width=max(width, _least_width(block, renderable, console, options)))
-            if isinstance(block, Sentence) and block.verbatim:  # a line that is to be copied is never broken
-                own = own.update(no_wrap=True, overflow="ignore")
-            yield from console.render(renderable, own)
+            own = options.update(width=width)
+            if not self._fold and (isinstance(block, Listing) or (isinstance(block, Sentence) and block.verbatim)):
+                own = own.update(no_wrap=True, overflow="ignore")  # what is to be copied is never broken
+            yield from console.render(_renderable(block, width, console.record and not self._fold), own)
+
+
+def shortened(text: str, width: int, start: int | None = None) -> str:
+    """A name that fills at most so many cells: its middle is left out.
+
+    Args:
+        start: how many cells of its start are kept; less than half of them otherwise, since its end tells more.
+    """
+    if cell_len(text) <= width:
+        return text
+    room = width - len("...")
+    start = _at_the_start(room) if start is None else start
+    first, last = set_cell_size(text, start), set_cell_size(text[::-1], room - start)[::-1]
+    return f"{first.rstrip(' .')}...{last.lstrip(' .')}"
+
+
+def _at_the_start(room: int) -> int:
+    return room * 2 // 5
 
 
 def text_of(page: Page, stream: TextIO) -> str:
@@ -66,11 +90,10 @@ def text_of(page: Page, stream: TextIO) -> str:
     return "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
 
 
-def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = False) -> RenderableType:
+def _renderable(block: Block, width: int, coloured: bool) -> RenderableType:
     """What rich prints for a block.
 
     Args:
-        fold: whether cells and lines that are too long are broken.
         coloured: whether a listing gets colours. What goes to a shell gets none: it may be run.
     """
     if isinstance(block, Sentence):
@@ -87,37 +110,134 @@ def _renderable(block: Block, width: int, fold: bool = False, coloured: bool = F
 
         return Syntax(code, block.language, theme="ansi_light", background_color="default")
     # The title is a line by itself: as a title of the table it would be as narrow as that.
-    title = Text(printable(block.title), "bold")
+    title = Text(" ".join(shortened(word, width) for word in printable(block.title).split(" ")), "bold")
     if isinstance(block, Grid):
-        return Group(title, _table(block, fold))
+        return Group(title, *_Layout(block).tables(width))
     lines = [Text.assemble(*((printable(text), style or "") for text, style in line)) for line in block.draw(width)]
-    return Group(title, Text("\n", no_wrap=not fold, overflow="fold" if fold else "ignore").join(lines))
+    return Group(title, Text("\n", overflow="fold").join(lines))
 
 
-def _least_width(block: Block, renderable: RenderableType, console: Console, options: ConsoleOptions) -> int:
-    """What a block takes under its title: a sentence wraps at any width, and a grid where it has prose."""
-    if isinstance(block, (Sentence, Markdown)):
-        return 0
-    body = renderable.renderables[-1] if isinstance(renderable, Group) else renderable
-    measured = Measurement.get(console, options.update(width=10_000), body)
-    return measured.minimum if isinstance(block, Grid) else measured.maximum
+def _least_width(block: Block, width: int) -> int:
+    """What a block takes: a sentence wraps at any width, and what is to be copied goes over the edge."""
+    if isinstance(block, Grid):
+        return _Layout(block).least_width
+    if isinstance(block, Drawing):
+        return max(sum(cell_len(printable(text)) for text, _ in line) for line in block.draw(width))
+    return 0
 
 
-def _table(grid: Grid, fold: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for column, *cells in zip(grid.columns, *grid.rows, strict=True):
-        widest = max(cell_len(printable(cell)) for cell in (column.title, *cells))
-        least = min(widest, _PROSE_WIDTH) if column.prose else widest
-        table.add_column(
-            Text(printable(column.title)),
-            justify="right" if column.number else "left",
-            no_wrap=not (column.prose or fold),
-            min_width=None if fold else least,
-            overflow="fold",
-        )
-    for row in grid.rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+class _Layout:
+    """The columns of a grid, as wide as they would like to be, and how narrow each may become.
+
+    Lines of prose and of titles are broken first, and then names are shortened.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._columns, self._keys = grid.columns, grid.keys
+        rows = ([column.title for column in grid.columns], *grid.rows)
+        self._texts = [[*map(printable, texts)] for texts in zip(*rows, strict=True)]
+        self._natural = [*map(_widest, self._texts)]
+        self._wrapped = [*map(_wrapped, self._columns, self._texts)]
+        self._least = [
+            _told_apart(texts) if column.name else wrapped
+            for column, texts, wrapped in zip(self._columns, self._texts, self._wrapped, strict=True)
+        ]
+
+    @property
+    def least_width(self) -> int:
+        """How narrow the grid may be where it goes on below itself after each column."""
+        keys, *others = _total(self._least[: self._keys]), *self._least[self._keys :]
+        return keys + _GAP + max(others)
+
+    def tables(self, width: int) -> Iterator[RenderableType]:
+        """The grid; where it is too wide, some of its columns, and the others below them beside the same keys."""
+        parts = [*self._parts(width)]
+        fitted = [self._fitted(part, width) for part in parts]
+        keys = [min(widths) for widths in zip(*(each[: self._keys] for each in fitted), strict=True)]
+        for part, widths in zip(parts, fitted, strict=True):
+            if part is not parts[0]:
+                yield ""
+            yield self._table(part, [*keys, *widths[self._keys :]])
+
+    def _parts(self, width: int) -> Iterator[list[int]]:
+        keys = [*range(self._keys)]
+        part = keys
+        for at in range(self._keys, len(self._columns)):
+            if part != keys and _total([self._least[each] for each in (*part, at)]) > width:
+                yield part
+                part = keys
+            part = [*part, at]
+        yield part
+
+    def _fitted(self, part: list[int], width: int) -> list[int]:
+        """The widths of some columns: the last one is wrapped first, and the widest name is shortened first."""
+        widths = [self._natural[at] for at in part]
+        for least, rank in ((self._wrapped, itemgetter(0)), (self._least, itemgetter(1))):
+            while _total(widths) > width:
+                with_room = [(at, each) for at, each in enumerate(widths) if each > least[part[at]]]
+                if not with_room:
+                    break
+                at, _ = max(with_room, key=rank)
+                widths[at] -= 1
+        return widths
+
+    def _table(self, part: list[int], widths: list[int]) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+        columns = []
+        for at, width in zip(part, widths, strict=True):
+            justify = "right" if self._columns[at].number else "left"
+            texts = self._texts[at]
+            if self._columns[at].name:
+                start = _start(texts, width)
+                texts = [shortened(text, width, start) for text in texts]
+            title, *cells = map(Text, texts)
+            table.add_column(title, justify=justify, max_width=width, overflow="fold")  # type: ignore[arg-type]
+            columns.append(cells)
+        for row in zip(*columns, strict=True):
+            table.add_row(*row)
+        return table
+
+
+def _wrapped(column: Column, texts: Sequence[str]) -> int:
+    """How narrow a column may be where lines are broken between words: of the title, and of the cells if prose."""
+    title, *cells = texts
+    if column.name:
+        return _widest(texts)
+    if not column.prose:
+        return _widest((*title.split(" "), *cells))
+    word = _widest(" ".join(texts).split(" "))
+    return min(_widest(texts), max(_PROSE_WIDTH, min(word, _WORD_WIDTH)))
+
+
+def _told_apart(names: Sequence[str]) -> int:
+    """How narrow a column of names may be, so that no two of them become the same."""
+    natural = _widest(names)
+    return next((width for width in range(_NAME_WIDTH, natural) if _start(names, width) is not None), natural)
+
+
+def _start(names: Sequence[str], width: int) -> int | None:
+    """How much of the start of names to keep so that they can be told apart; None where no part tells."""
+    room, different = width - len("..."), [*dict.fromkeys(names)]
+    starts = sorted(range(room + 1), key=lambda start: abs(start - _at_the_start(room)))
+    return next((start for start in starts if _are_apart(shortened(each, width, start) for each in different)), None)
+
+
+def _are_apart(names: Iterator[str]) -> bool:
+    """Whether no name comes twice; it stops at the first that does, since there are many parts to try."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return False
+        seen.add(name)
+    return True
+
+
+def _widest(texts: Iterable[str]) -> int:
+    return max(map(cell_len, texts))
+
+
+def _total(widths: list[int]) -> int:
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 _FONTS = "ui-monospace, Menlo, Consolas, 'DejaVu Sans Mono', 'Liberation Mono', monospace"

@@ -177,17 +177,19 @@ def _part_grid(spec: Spec) -> Grid:
 
 
 def _parameter_grid(shapes: Shapes) -> Grid:
-    spec = shapes.spec
+    """The parameters of the first path, and their names in the other: what a narrow page tells below."""
+    spec, (first, *others) = shapes.spec, shapes.paths
 
     def rows_of(layer: int) -> Iterator[Texts]:
         for each in network.layer_parameters(spec, layer):
-            names = (each.names[path] or "" for path in shapes.paths)
-            yield *names, ", ".join(each.dims), str(each.shape), thousands(each.count)
+            sizes = (", ".join(each.dims), str(each.shape), thousands(each.count))
+            yield each.names[first] or "", *sizes, *(each.names[path] or "" for path in others)
 
-    columns = [*(f"name in {path}" for path in shapes.paths), "dims", "shape"]
     skipped = max(spec.num_layers - 3, 0) * sum(each.count for each in network.layer_parameters(spec, 1))
-    of_layers = _by_layer(spec, rows_of, (*[""] * (len(columns) - 1), thousands(skipped)))
-    return Grid("Parameters", (*map(Column, columns), Column("count", number=True)), of_layers)
+    name, *other_names = (Column(f"name in {path}") for path in shapes.paths)
+    columns = (name, Column("dims"), Column("shape"), Column("count", number=True), *other_names)
+    rows = _by_layer(spec, rows_of, ("", "", thousands(skipped), *[""] * len(others)))
+    return Grid("Parameters", columns, rows)
 
 
 def _by_layer(spec: Spec, rows_of: Callable[[int], Iterable[Texts]], skipped: Texts) -> tuple[Texts, ...]:

@@ -275,14 +275,13 @@ def _grid(sweep: Sweep) -> Grid:
     """A row for each value of each flag that has several, and one for all."""
     outcomes = [each for each in OUTCOMES if each in _ALWAYS or sweep.total.counts[each]]
     numbers = (Column(each.replace("_", " "), number=True) for each in (*outcomes, "max abs"))
-    rows, before = [], None
+    rows = []
     for tally in (*sweep.tallies, sweep.total):
-        flag = "" if tally.flag == before else tally.flag
         counts = (thousands(tally.counts[each]) if tally.counts[each] else "-" for each in outcomes)
-        rows.append((flag, tally.value, *counts, "-" if tally.max_abs is None else f"{tally.max_abs:.3g}"))
-        before = tally.flag
+        apart = "-" if tally.max_abs is None else f"{tally.max_abs:.3g}"
+        rows.append((f"{tally.flag} {tally.value}".strip(), *counts, apart))
     title = counted(len(sweep.findings), "configuration")
-    return Grid(title, (Column("flag"), Column("value"), *numbers), tuple(rows))
+    return Grid(title, (Column("of these", name=True), *numbers), tuple(rows))
 
 
 def _verdict(sweep: Sweep) -> Sentence:

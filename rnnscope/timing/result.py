@@ -219,14 +219,15 @@ class Bench(SpecResult):
         """The table and the sentences of `rnnscope bench`."""
         several = len(self.seq_lens) > 1
         titles = ["subject", "L", "median", "spread", "steps/s", "ratio", "growth", "peak"]
-        columns = [Column(each, number=each != "subject") for each in titles if several or each not in ("L", "growth")]
+        shown = [each for each in titles if several or each not in ("L", "growth")]
+        columns = [Column(each, number=each != "subject", name=each == "subject") for each in shown]
         rows = [row for name in _names(self.timings) for row in _rows(self, name)]
         steps = f"{_in_words([thousands(each) for each in self.seq_lens])} steps" if several else None
         title = f"What {network_in_words(self.spec)} costs, {'forward and backward' if self.grad else 'forward'}"
         dtypes = " and ".join(dict.fromkeys(each.dtype for each in self.timings))
         run = f"on {self.device_name} in {dtypes}, {counted(self.threads, 'thread')}"
         return [
-            Grid(title, (*columns, Column("time")), tuple(rows)),
+            Grid(title, (*columns, Column("time")), tuple(rows), keys=2 if several else 1),
             Sentence("Sizes", sizes_in_words(self.spec, steps)),
             _meanings(self),
             *_growth(self),
@@ -263,8 +264,8 @@ class Bench(SpecResult):
 MOST_LENGTHS = 8
 """So many lengths of a subject are shown: the first ones and the last."""
 
-BAR, BAR_OF_SEVERAL = 20, 10
-"""The width of the longest bar; with several lengths there are more columns beside it."""
+BAR = 10
+"""The width of the longest bar."""
 
 _EIGHTHS = "▏▎▍▌▋▊▉█"
 
@@ -314,7 +315,7 @@ def _row(bench: Bench, timing: Timing) -> tuple[str, ...]:
         "-" if ratio is None else f"{'~' if is_rough else ''}{_figure(ratio.value)}",
         *([_times(growth) if growth else "-"] if several else []),
         "-" if timing.peak_bytes is None else human_bytes(timing.peak_bytes),
-        bar(timing.median, greatest, BAR_OF_SEVERAL if several else BAR),
+        bar(timing.median, greatest, BAR),
     )
 
 

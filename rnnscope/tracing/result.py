@@ -145,7 +145,7 @@ class Trace(SpecResult):
         return (asdict(each) for each in self.equalities)
 
 
-MOST_UNITS = 6
+MOST_UNITS = 5
 """A vector of more numbers is cut short."""
 
 MOST_STEPS = 5
@@ -170,7 +170,7 @@ def _pairs_of_slices(trace: Trace) -> Page:
     others = [each for each in trace.equalities if each.equal and not each.expected]
     false_friends = [each for each in trace.equalities if not each.equal and not each.expected]
     rows = [*_shortened(rules), *_shortened(others), *map(_pair, false_friends)]
-    columns = (Column("slice"), Column("against"), Column("equal"), Column("max abs", number=True))
+    columns = (Column("slice"), Column("against", prose=True), Column("equal"), Column("max abs", number=True))
     more = f"{counted(trace.by_chance, 'pair')} more by chance"
     found = more if trace.by_chance else "no other step of y is a row of h"
     return [
@@ -182,7 +182,7 @@ def _pairs_of_slices(trace: Trace) -> Page:
 def _shortened(pairs: list[Equality]) -> list[tuple[str, ...]]:
     rows = [*map(_pair, pairs)]
     if len(rows) > MOST_PAIRS:
-        between = (f"... {counted(len(rows) - MOST_PAIRS + 1, 'pair')} like it ...", "", "", "", "")
+        between = (f"... {counted(len(rows) - MOST_PAIRS + 1, 'pair')} ...", "", "", "", "")
         rows[MOST_PAIRS - 2 : -1] = [between]
     return rows
 
@@ -225,8 +225,8 @@ def _values(trace: Trace) -> Grid:
             for name, each in trace.walked[place].states.items():
                 rows.append((str(step), f"{name}, {where}", *_numbers(each[step], width)))
     title = "Numbers" if spec.unbatched else f"Numbers of item {trace.item}"
-    columns = (Column("step"), Column("tensor"), *(Column(unit, number=True) for unit in units))
-    return Grid(title, columns, tuple(rows))
+    columns = (Column("step"), Column("tensor", prose=True), *(Column(unit, number=True) for unit in units))
+    return Grid(title, columns, tuple(rows), keys=2)
 
 
 def _numbers(vector: Tensor, width: int) -> list[str]:

@@ -223,7 +223,7 @@ _BY_TOLERANCE = {
 def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
     binds = comparison.question.binds
     names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
-    columns = tuple(Column(name, number=name not in (first, "shape", "at")) for name in names)
+    columns = tuple(Column(name, name == "shape", name not in (first, "shape", "at")) for name in names)
     rows = (_differences_row(each, comparison) for each in differences)
     return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
 
@@ -231,8 +231,7 @@ def _differences_grid(title: str, first: str, differences: tuple[Difference, ...
 def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
     """The cells of a row, of which the last one is shown if the tolerance binds."""
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
-        shapes = f"{comparison.left} {each.shape}, {comparison.right} {each.right_shape}"
-        return (each.name, shapes, *["-"] * 5)
+        return (each.name, f"left {each.shape}, right {each.right_shape}", *["-"] * 5)
     return (
         each.name,
         str(each.shape),
@@ -246,8 +245,8 @@ def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...
 
 def _reference_grid(comparison: Comparison, reference: Reference) -> Grid:
     """For each check the tensor that is nearest to its bound, with the error and the bound there."""
-    titles = ("what", "computed in", "error", "bound", "nearest to it at")
-    columns = tuple(Column(name, number=name in ("error", "bound")) for name in titles)
+    numbers = (Column("error", number=True), Column("bound", number=True))
+    columns = (Column("what", name=True), Column("computed in"), *numbers, Column("nearest to it at", prose=True))
     rows = (
         _reference_row("right against left", reference.function),
         _reference_row(f"left: {comparison.left}", reference.left),

@@ -197,7 +197,7 @@ def test_tsv_is_ready_for_cut_and_awk(bash: Bash) -> None:
 
 
 def test_many_layers_under_dry_run_are_answered_in_few_lines(bash: Bash) -> None:
-    answer = bash("rnnscope shapes --dry-run --layers 999999999999")
+    answer = bash("rnnscope shapes --dry-run --layers 999999999999", COLUMNS="120")
     assert answer.code == 0
     assert len(answer.out.splitlines()) < 70
 

@@ -84,14 +84,13 @@ def test_the_same_flags_give_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", [".svg", ".html", ".txt"])
-def test_a_wide_page_is_not_cut(cli: Cli, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_page_loses_nothing(cli: Cli, tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    whole = set(re.findall(r"[\w.]+", cli(*SHAPES).out))
     monkeypatch.setenv("COLUMNS", "40")
     text, answer = exported(cli, tmp_path / f"page{ending}")
-    text = READERS[ending](text)
-    widest = max(answer.out.splitlines(), key=len)
-    assert len(widest) > 60
-    assert words(widest)[-1] in words(text)
-    assert "…" not in text
+    assert max(map(len, answer.out.splitlines()[:-1])) < 50
+    assert whole <= set(re.findall(r"[\w.]+", READERS[ending](text).replace("\xa0", " ")))
 
 
 @pytest.mark.parametrize("form", ["json", "tsv", "markdown"])
@@ -161,7 +160,7 @@ def strange(tmp_path: Path) -> Path:
 def test_wide_characters_push_nothing_off_the_page(cli: Cli, tmp_path: Path, strange: Path, ending: str) -> None:
     text, answer = exported(cli, tmp_path / f"page{ending}", "weights", str(strange))
     read = READERS[ending](text).replace("\xa0", " ")
-    assert [word for word in ("parameters", "c (1, N, 4)") if word not in answer.out or word not in read] == []
+    assert [word for word in ("parameters", "(1, N, 4)") if word not in answer.out or word not in read] == []
     assert "\x1b" not in text + answer.out
 
 
@@ -171,7 +170,7 @@ def test_markdown_has_no_control_code_and_no_column_too_many(cli: Cli, strange: 
     bars = {
         line.replace("\\|", "").count("|") for line in text.splitlines() if line.startswith("| ") and "LSTM" in line
     }
-    assert bars == {11}
+    assert bars == {10}
 
 
 def test_a_name_that_is_no_text_is_shown_and_not_lost(bash: Cli, tmp_path: Path) -> None:
