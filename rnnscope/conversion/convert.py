@@ -110,6 +110,10 @@ class Conversion(Result):
         own = ((FILE, self.file), (TO, self.to), (OUT, self.out), (SOURCE_FLAGS["prefix"], self.prefix))
         return rerun(self.command, None, *own, (FORCE, True))
 
+    @property
+    def threads(self) -> int | None:
+        return self.comparison.threads
+
     def page(self) -> Page:
         """The table and sentences of `rnnscope convert`."""
         columns = (Column(f"name in {self.file}"), Column(f"name in {self.out}"))
@@ -171,7 +175,8 @@ def _proof(rnn: Rnn, copy: Rnn) -> Comparison:
     """torch's module with the old weights against the cells with those that were written."""
     if any(not _same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
         raise RnnscopeError("the weights that were written are not those that were read", "try another disk")
-    spec = replace(rnn.spec, dtype="float64")
+    # One thread, so that the line that runs this again tells of the same bits on every machine.
+    spec = replace(rnn.spec, dtype="float64", threads=1)
     loaded = Loaded(NO_FILES, spec, rnn, copy.weights)
     comparison = compare(spec, "module", "equations" if spec.proj_size else "cells", loaded=loaded)
     if comparison.exit_code:

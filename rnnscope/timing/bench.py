@@ -92,7 +92,6 @@ def bench(
             baseline=baseline,
             grad=grad,
             min_time=min_time,
-            threads=torch.get_num_threads(),
             cpus=os.cpu_count() or 1,
             load=load,
             back_ends=tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
