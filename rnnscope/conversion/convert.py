@@ -17,6 +17,7 @@ from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import check_target, read_file, writing
 from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
+from rnnscope.pages.progress import shown
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec.spec import rerun
@@ -66,6 +67,7 @@ class Checkpoint(Result):
         return ({**_rnn_record(each), "notes": "; ".join(each.notes)} for each in self.rnns)
 
 
+@shown("weights")
 def checkpoint(file: str) -> Checkpoint:
     """Every RNN, LSTM and GRU in a file, and every stack of their cells, with sizes and weights.
 
@@ -137,6 +139,7 @@ class Conversion(Result):
         return ({"old": old, "new": new} for old, new in self.names.items())
 
 
+@shown("convert")
 def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool = False) -> Conversion:
     """Write the network under a prefix for StackedCells (`cells`) or for torch's module (`module`).
 

@@ -35,7 +35,7 @@ _FINER = [
 
 @contextmanager
 def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
-    """Run what is inside with the Spec's threads and back ends; give the Spec with its device and threads made definite.
+    """Run what is inside with the Spec's threads and back ends; give the Spec with device and threads made definite.
 
     A caller's autocast and inference mode do not reach inside. Threads, back ends, grad mode, default dtype and random
     state are afterwards what they were, also after an error.
@@ -47,10 +47,11 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
         RnnscopeError: no such device, or what torch cannot compute or cannot hold in memory.
     """
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    placed = replace(spec, device=_definite_device(spec.device), threads=spec.threads or min(threads, MOST_THREADS))
+    used = spec.threads or min(threads, MOST_THREADS)
+    placed = replace(spec, device=_definite_device(spec.device), threads=used)
     try:
         # Also where they are so many already: a library may take fewer than it has until it is told how many.
-        torch.set_num_threads(placed.threads)
+        torch.set_num_threads(used)
         plain = torch.autocast(placed.device.partition(":")[0], enabled=False)
         rng = torch.random.fork_rng(devices=[placed.device] if placed.device != "cpu" else [])
         quiet = warnings.catch_warnings()

@@ -20,7 +20,7 @@ import rnnscope
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, COSTLY, free_bytes, needed_bytes
-from rnnscope.pages.rich import progress
+from rnnscope.pages.progress import progress
 from rnnscope.spec.options import CONFIGS, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
