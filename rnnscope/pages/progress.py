@@ -10,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from time import monotonic
 from typing import TYPE_CHECKING, TextIO
 
@@ -123,7 +122,9 @@ def _in_words(stages: list[_Stage], count: _Count | None, done: int, speed: floa
 
 
 def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{thousands(hours)}:{minutes:02}:{rest:02}"
 
 
 _screen: _Screen | None = None

@@ -18,7 +18,7 @@ import torch
 from support import OWN
 from torch import nn
 
-from rnnscope import Spec, bench, compare, convert, observed_shapes, trace
+from rnnscope import Spec, StackedCells, bench, compare, convert, observed_shapes, trace
 from rnnscope.pages import progress
 from rnnscope.pages.progress import shown, stage, walking
 from rnnscope.verdict.deviations import deviations
@@ -110,27 +110,39 @@ def test_the_whole_is_counted_and_its_parts_are_named(terminal: Terminal) -> Non
     assert terminal.getvalue().endswith(WIPED)
 
 
+def test_a_run_that_takes_for_ever_has_its_time_left_too(terminal: Terminal) -> None:
+    with progress.progress(10**18, "steps") as advance:
+        terminal.waits_for("0/1,000,000,000,000,000,000 steps")
+        for number in range(1, 4):
+            advance(1)
+            terminal.waits_for(f" {number}/1,000,000,000,000,000,000 steps")
+        terminal.waits_for(" left  steps")
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_an_error_leaves_nothing_behind(terminal: Terminal, error: type[BaseException]) -> None:
+    before = threading.active_count()
     with pytest.raises(error), shown("compare"), stage("left: module"):  # noqa: PT012
         terminal.waits_for("left: module")
         raise error
     assert terminal.getvalue().endswith(WIPED)
-    assert (progress._screen, threading.active_count()) == (None, 1)
+    assert (progress._screen, threading.active_count()) == (None, before)
 
 
 def test_what_is_short_is_not_drawn(terminal: Terminal, monkeypatch: Patch) -> None:
+    before = threading.active_count()
     monkeypatch.setattr(progress, "PATIENCE", 600.0)
     found = compare(Spec(kind="lstm"))
-    assert (found.exit_code, terminal.getvalue(), threading.active_count()) == (0, "", 1)
+    assert (found.exit_code, terminal.getvalue(), threading.active_count()) == (0, "", before)
 
 
 @pytest.mark.parametrize("stream", [io.StringIO(), None], ids=["a file", "closed"])
 def test_off_a_terminal_nothing_is_drawn(monkeypatch: Patch, stream: io.StringIO | None) -> None:
+    before = threading.active_count()
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=stream))
     with shown("compare"), stage("left: module"):
-        assert (progress._screen, threading.active_count()) == (None, 1)
+        assert (progress._screen, threading.active_count()) == (None, before)
     assert stream is None or stream.getvalue() == ""
 
 
@@ -205,8 +217,8 @@ RUNS: dict[str, tuple[Callable[[], object], list[str]]] = {
         ],
     ),
     "chaos": (
-        lambda: compare(chaotic(), chaotic(), torch.ones(20, 2, 10)),
-        ["rounded runs 8 of 8", "the first 10 steps", "the equations in float32", "every step by itself"],
+        lambda: compare(chaotic(), StackedCells.from_module(chaotic()), torch.ones(100, 2, 10)),
+        ["rounded runs 2 of 2", "the first 50 steps", "the equations in float32", "every step by itself"],
     ),
     "power": (lambda: compare(Spec(kind="lstm"), power=True), [f"deviations {LSTM} of {LSTM}"]),
     "map": (lambda: compare(Spec(), map=True), ["the map"]),
