@@ -59,7 +59,9 @@ __all__ = ["__version__", *_HOME]
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'rnnscope' has no attribute {name!r}")
-    with warnings.catch_warnings():
+    from rnnscope.pages.progress import stage
+
+    with warnings.catch_warnings(), stage("loading torch"):
         # torch warns when numpy is missing; rnnscope never needs it.
         warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
         return getattr(import_module(f"rnnscope.{_HOME[name]}"), name)

@@ -1,4 +1,4 @@
-"""Draws the pictures of the README anew: `python tests/draw_pictures.py`; look at them before they are committed.
+"""Draws the picture of the README anew: `python tests/draw_pictures.py`; look at them before they are committed.
 
 Each is what `--export` writes of a command, in the root of a checkout.
 """
@@ -11,7 +11,6 @@ from rnnscope.cli.shell import run
 
 PICTURES = {
     "trace.svg": "trace --kind lstm --bidirectional --layers 1 --seq-len 50",
-    "map.svg": "compare --kind lstm --seq-len 40 --left equations --right tests/own_networks.py:Iofg --map",
 }
 
 

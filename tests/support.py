@@ -65,6 +65,7 @@ GOLDEN_TORCH = "2.13."
 def masked(text: str) -> str:
     """The text without the digits that differ from machine to machine, and without the spaces that they fill."""
     text = re.sub(r"torch \d[\w.+]*", "torch V", text)
+    text = re.sub(r",\s\d+ threads?(?=,)|each with \d+ threads?, | --threads \d+", "", text)
     text = re.sub("is a build without CUDA|finds no CUDA device on this machine", "has no CUDA", text)
     text = re.sub(
         rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{FIGURE}$", r"\1 N N - \2 F", text, flags=re.M

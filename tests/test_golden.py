@@ -300,8 +300,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.chdir(tmp_path_factory.mktemp("golden"))
         patch.setattr(platform, "python_version", lambda: "3.11.7")
         patch.setattr(torch, "__version__", "2.13.0")
+        threads = torch.get_num_threads()
+        torch.set_num_threads(2)  # on any number of cores
         write_files()
         yield
+        torch.set_num_threads(threads)
         result_of.cache_clear()
 
 

@@ -16,6 +16,7 @@ def words(path: Path) -> list[str]:
     drawn = xml.etree.ElementTree.parse(path).getroot()
     text = " ".join("".join(each.itertext()) for each in drawn.iter("{http://www.w3.org/2000/svg}text"))
     text = re.sub(r"torch \d[\w.+]*", "torch V", text.replace("\xa0", " "))
+    text = re.sub(r"(?<=, )\d+ threads?|(?<=--threads )\d+", "T", text)
     return re.sub(r"\d[\d.]*e-\d+|(?<=float64 ) *\d[\d.]*", "F", text).split()
 
 

@@ -20,6 +20,7 @@ from rnnscope.cli.commands import main
 from rnnscope.cli.parser import COMMANDS, Manners, Outcome, app_of, is_helper
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.page import printable
+from rnnscope.pages.progress import shown
 from rnnscope.pages.render import Collected, exported, json_text, plain, render, whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
@@ -72,7 +73,8 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
     """The exit code, what belongs on stdout, and whether that is a page of the manual, to be read at leisure."""
     collected, manners = Collected(stdout), Manners()
     try:
-        with contextlib.redirect_stdout(collected), warnings.catch_warnings():
+        shows = shown(_command(words) or "rnnscope")
+        with shows, contextlib.redirect_stdout(collected), warnings.catch_warnings():
             app = app_of(_command(words), main)
             outcome = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
             if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code

@@ -17,6 +17,7 @@ from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import check_target, read_file, writing
 from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
+from rnnscope.pages.progress import shown
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec.spec import rerun
@@ -64,6 +65,7 @@ class Checkpoint(Result):
         return ({**_rnn_record(each), "notes": "; ".join(each.notes)} for each in self.rnns)
 
 
+@shown("weights")
 def checkpoint(file: str) -> Checkpoint:
     """Every RNN, LSTM and GRU in a file, and every stack of their cells, with sizes and weights.
 
@@ -108,6 +110,10 @@ class Conversion(Result):
         own = ((FILE, self.file), (TO, self.to), (OUT, self.out), (SOURCE_FLAGS["prefix"], self.prefix))
         return rerun(self.command, None, *own, (FORCE, True))
 
+    @property
+    def threads(self) -> int | None:
+        return self.comparison.threads
+
     def page(self) -> Page:
         """The table and sentences of `rnnscope convert`."""
         columns = (Column(f"name in {self.file}", name=True), Column(f"name in {self.out}", name=True))
@@ -131,6 +137,7 @@ class Conversion(Result):
         return ({"old": old, "new": new} for old, new in self.names.items())
 
 
+@shown("convert")
 def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool = False) -> Conversion:
     """Write the network under a prefix for StackedCells (`cells`) or for torch's module (`module`).
 
@@ -169,7 +176,8 @@ def _proof(rnn: Rnn, copy: Rnn) -> Comparison:
     """torch's module with the old weights against the cells with those that were written."""
     if any(not _same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
         raise RnnscopeError("the weights that were written are not those that were read", "try another disk")
-    spec = replace(rnn.spec, dtype="float64")
+    # One thread, so that the line that runs this again tells of the same bits on every machine.
+    spec = replace(rnn.spec, dtype="float64", threads=1)
     loaded = Loaded(NO_FILES, spec, rnn, copy.weights)
     comparison = compare(spec, "module", "equations" if spec.proj_size else "cells", loaded=loaded)
     if comparison.exit_code:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.pages.progress import stage
 from rnnscope.pages.render import check_ending, check_place, whole_file
 from rnnscope.subjects.devices import is_out_of_memory
 
@@ -41,7 +42,7 @@ def read_file(path: str) -> Any:
     ending = Path(path).suffix.lower()
     _check_extra(ending)
     try:
-        with warnings.catch_warnings():
+        with stage(f"reading {Path(path).name}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return {".safetensors": _read_safetensors, ".npz": _read_npz}.get(ending, _read_torch)(path)
     except RnnscopeError:

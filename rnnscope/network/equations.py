@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.network.shapes import GATES
+from rnnscope.pages.progress import walking
 
 State = tuple[Tensor, ...]
 """(h,), or (h, c) for an LSTM. h: (N, H_out), c: (N, H)."""
@@ -52,12 +53,13 @@ def walk(
     # states have. Otherwise a walk that goes on from the state of another would not give what one walk gives.
     rows = iter(zip(*([row.clone() for row in each.unbind(0)] for each in initial), strict=True))
     last: list[State] = []
+    tell = walking(len(steps) * sum(map(len, layers)))
     for number, directions in enumerate(layers):
         if number and between is not None:
             steps = [between(step) for step in steps]
         halves = []
         for reverse, step in enumerate(directions):
-            half, state = _walk_direction(step, steps, next(rows), masks, bool(reverse))
+            half, state = _walk_direction(step, steps, next(rows), masks, bool(reverse), tell)
             halves.append(half)
             last.append(state)
         steps = halves[0] if len(halves) == 1 else [torch.cat(pair, -1) for pair in zip(*halves, strict=True)]
@@ -67,15 +69,18 @@ def walk(
 
 
 def _walk_direction(
-    step: Step, steps: Steps, state: State, masks: Steps | None, reverse: bool
+    step: Step, steps: Steps, state: State, masks: Steps | None, reverse: bool, tell: Callable[[Steps], object]
 ) -> tuple[list[Tensor], State]:
     """h after each step, in the order of time in either direction, and the state after the last step walked."""
-    order, walked = -1 if reverse else 1, []
+    order = -1 if reverse else 1
+    walked: list[Tensor] = []
+    tell(walked)
     every_mask = [None] * len(steps) if masks is None else masks
     for x, mask in zip(steps[::order], every_mask[::order], strict=True):
         new = step(x, state)
         state = new if mask is None else tuple(torch.where(mask, *pair) for pair in zip(new, state, strict=True))
         walked.append(state[0])
+    tell(())  # otherwise these states would be kept
     return walked[::order], state
 
 

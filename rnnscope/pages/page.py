@@ -76,15 +76,26 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def where_it_ran(device: str | None, dtype: str, torch_version: str | None) -> str:
-    """Device, dtype and torch, for a caption."""
-    return f"on {device} in {dtype}, torch {torch_version}." if torch_version else "not run; torch was not imported."
+_BACK_ENDS = {
+    "onednn": "oneDNN",
+    "cudnn": "cuDNN",
+    "tf32_in_cudnn": "TF32 in cuDNN",
+    "tf32_in_cublas": "TF32 in cuBLAS",
+}
 
 
-def back_ends_in_words(back_ends: tuple[tuple[str, bool], ...]) -> str:
-    """Which of torch's back ends may have computed."""
-    words = {"onednn": "oneDNN", "cudnn": "cuDNN", "tf32_in_cudnn": "TF32 in cuDNN", "tf32_in_cublas": "TF32 in cuBLAS"}
-    return ", ".join(f"{words[name]} {'on' if state else 'off'}" for name, state in back_ends)
+def where_it_ran(
+    device: str | None,
+    dtype: str,
+    threads: int | None,
+    torch_version: str | None,
+    back_ends: tuple[tuple[str, bool], ...] = (),
+) -> str:
+    """Device, dtype, threads, the back ends that may have computed, and torch, for a caption."""
+    if threads is None or torch_version is None:
+        return "not run; torch was not imported."
+    on = (f"{_BACK_ENDS[name]} {'on' if state else 'off'}" for name, state in back_ends)
+    return f"{', '.join((f'on {device} in {dtype}', counted(threads, 'thread'), *on, f'torch {torch_version}'))}."
 
 
 def thousands(number: int) -> str:

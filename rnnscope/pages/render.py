@@ -41,6 +41,11 @@ class Result:
         raise NotImplementedError
 
     @property
+    def threads(self) -> int | None:
+        """How many threads of the CPU computed; None where nothing was run, or where parts had several numbers."""
+        return None
+
+    @property
     def exit_code(self) -> int:
         """0 the same, 1 a finding, 2 trouble."""
         return 0
@@ -68,6 +73,7 @@ class Result:
             "python": platform.python_version(),
             "torch": self.torch_version,
             "device": self.device_name,
+            "threads": self.threads,
         }
         head = {"schema": 1, "command": self.command, "rerun": self.rerun, "environment": environment}
         return head | self.origin() | self.facts()
@@ -88,6 +94,10 @@ class SpecResult(Result):
 
     spec: Spec
     sources: Sources
+
+    @property
+    def threads(self) -> int | None:
+        return self.spec.threads if self.torch_version else None
 
     def origin(self) -> dict[str, Any]:
         return {"spec": self.spec.facts, "sources": asdict(self.sources)}

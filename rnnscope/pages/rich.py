@@ -1,4 +1,4 @@
-"""What is drawn with rich: a page in a terminal or a notebook, a page as a file to share, and the bar of a long run.
+"""What is drawn with rich: a page in a terminal or a notebook, and a page as a file to share.
 
 A page has one width: that of the console, or more where one of its blocks cannot be narrower. Prose wraps first, then
 names are shortened in the middle, and then a grid goes on below itself. A file to share fetches nothing from elsewhere,
@@ -6,9 +6,7 @@ and the page for a browser can be read on a light and on a dark ground.
 """
 
 import io
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from operator import itemgetter
 from typing import TextIO
@@ -329,34 +327,3 @@ def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
     light = console.export_html(theme=_LIGHT, code_format=_HTML)
     # Each is replaced once, where it first stands: in the head, before anything that the page says.
     return light.replace("@DARK@", dark, 1).replace("@FONTS@", _FONTS, 1).replace("@TITLE@", escape(title), 1)
-
-
-Advance = Callable[[int], object]
-"""Told how many more have been done."""
-
-_has_bar = False
-"""Whether a bar stands there: what runs within a sweep gets none of its own."""
-
-
-@contextmanager
-def progress(total: int, unit: str, done: int = 0) -> Iterator[Advance]:
-    """Show a bar while what is inside runs, with `done` of `total` units at its start; it is gone afterwards."""
-    global _has_bar
-    if _has_bar or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda count: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.speed or 0.0
-            return Text(f"{speed:,.0f} {unit}/s" if speed >= 100 else f"{speed:.3g} {unit}/s")
-
-    columns = (BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
-    # stdout is left alone: it gets the result, and may be another terminal.
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
-        task, _has_bar = bar.add_task(unit, total=total, completed=done), True
-        try:
-            yield lambda count: bar.advance(task, count)
-        finally:
-            _has_bar = False

@@ -6,6 +6,7 @@ import torch
 
 from rnnscope.network.shapes import Shape, parameters
 from rnnscope.network.weights import Weights, draw_input
+from rnnscope.pages.progress import shown, stage
 from rnnscope.shapes.result import Mismatch, Shapes, shapes_of
 from rnnscope.spec.options import PATHS
 from rnnscope.spec.spec import Spec
@@ -13,6 +14,7 @@ from rnnscope.subjects.builtin import BUILDERS, as_module
 from rnnscope.subjects.devices import device_name, running
 
 
+@shown("shapes")
 def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     """Run random input through the network on each path, and set what came out beside the formulas.
 
@@ -29,9 +31,10 @@ def observed_shapes(spec: Spec, paths: tuple[str, ...] = PATHS) -> Shapes:
     with running(spec) as placed:
         given = draw_input(placed)
         for path in formulas.paths:
-            network = BUILDERS[path](placed)
-            own: Weights = dict(network.named_parameters())
-            actual[path] = _shapes(as_module(network, placed, given, own).run().outputs())
+            with stage(path):
+                network = BUILDERS[path](placed)
+                own: Weights = dict(network.named_parameters())
+                actual[path] = _shapes(as_module(network, placed, given, own).run().outputs())
             named = {name: each.shape for each in parameters(spec) if (name := each.names[path])}
             mismatches += _mismatches(path, outputs, actual[path])
             mismatches += _mismatches(path, named, _shapes(own))

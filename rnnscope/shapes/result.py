@@ -74,7 +74,7 @@ class Shapes(SpecResult):
             _part_grid(spec),
             _parameter_grid(self),
             _count_grid(self),
-            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.torch_version)),
+            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.threads, self.torch_version)),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
 

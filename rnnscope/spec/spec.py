@@ -23,6 +23,8 @@ LARGEST_SIZE = 2**63 - 1
 LARGEST_SEED = 2**30 - 1
 """Weights, input and cotangents take the seeds 4·seed, + 1 and + 2; torch's generator on the CPU has 32 bits."""
 
+MOST_THREADS = 1024
+
 DEVICES, DEVICE_FORMS = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?", "cpu, cuda, cuda:N, auto"
 """The devices that can be asked for: as a regular expression, and in words."""
 
@@ -90,7 +92,7 @@ class Spec:
     cudnn: bool | None = _place(Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.")
     onednn: bool | None = _place(Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.")
     threads: int | None = _place(
-        Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=1024, example=1
+        Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=MOST_THREADS, example=1
     )
     train: bool = _place(Switch, False, "--train", help="In training mode, where dropout acts.")
     memory_check: bool = _place(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.spec import Spec
+from rnnscope.spec.spec import MOST_THREADS, Spec
 
 _MEMORY = re.compile("allocate memory|size calculation overflow")
 _DTYPE = re.compile("not implemented for '|[Uu]nsupported (data|dtype)|dtype .* not supported")
@@ -35,7 +35,7 @@ _FINER = [
 
 @contextmanager
 def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
-    """Run what is inside with the Spec's threads and back ends, and give the Spec with its device made definite.
+    """Run what is inside with the Spec's threads and back ends; give the Spec with device and threads made definite.
 
     A caller's autocast and inference mode do not reach inside. Threads, back ends, grad mode, default dtype and random
     state are afterwards what they were, also after an error.
@@ -46,11 +46,12 @@ def running(spec: Spec, grad: bool = False) -> Iterator[Spec]:
     Raises:
         RnnscopeError: no such device, or what torch cannot compute or cannot hold in memory.
     """
-    placed = replace(spec, device=_definite_device(spec.device))
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    used = spec.threads or min(threads, MOST_THREADS)
+    placed = replace(spec, device=_definite_device(spec.device), threads=used)
     try:
-        if spec.threads is not None:
-            torch.set_num_threads(spec.threads)
+        # Also where they are so many already: a library may take fewer than it has until it is told how many.
+        torch.set_num_threads(used)
         plain = torch.autocast(placed.device.partition(":")[0], enabled=False)
         rng = torch.random.fork_rng(devices=[placed.device] if placed.device != "cpu" else [])
         quiet = warnings.catch_warnings()

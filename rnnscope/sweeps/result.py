@@ -131,6 +131,16 @@ class Sweep(Result):
     def rerun(self) -> str:
         return self.line
 
+    @property
+    def threads(self) -> int | None:
+        used = self._threads
+        return used[0] if self.torch_version and len(used) == 1 else None
+
+    @property
+    def _threads(self) -> list[int]:
+        """Each number of threads that a configuration asks for."""
+        return sorted({each.configuration.value("threads") for each in self.findings} - {None})
+
     @cached_property
     def total(self) -> Tally:
         """Of all configurations."""
@@ -199,8 +209,10 @@ class Sweep(Result):
             page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
         page += _more(len(self.messages), "reason")
         if self.torch_version:
+            *fewer, most = self._threads
+            threads = " or ".join((*map(str, fewer), counted(most, "thread")))
             ranks = f", shared by {counted(self.workers, 'rank')} of torchrun" if self.workers else ""
-            page.append(Sentence("Run", f"torch {self.torch_version}{ranks}."))
+            page.append(Sentence("Run", f"each with {threads}, torch {self.torch_version}{ranks}."))
         return [*page, Sentence("Rerun", self.rerun, verbatim=True)]
 
     def facts(self) -> dict[str, Any]:

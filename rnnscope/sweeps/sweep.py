@@ -20,7 +20,7 @@ import rnnscope
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, COSTLY, free_bytes, needed_bytes
-from rnnscope.pages.rich import progress
+from rnnscope.pages.progress import progress
 from rnnscope.spec.options import CONFIGS, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
@@ -234,7 +234,7 @@ def _changes(spec: Spec) -> Iterator[dict[str, Any]]:
         yield {"lengths": None}
         yield from ({"lengths": each} for each in _shorter(spec.lengths))
     yield from ({"proj_size": size} for size in _smaller(spec.proj_size, least=0))
-    kept = (*_SIZES, "kind", "lengths", "proj_size")
+    kept = (*_SIZES, "kind", "lengths", "proj_size", "threads")  # on which the last bits depend
     yield from ({name: flag.default} for name, flag in SPEC_FLAGS.items() if name not in kept)
     for name, size in sizes.items():
         yield from ({name: smaller} for smaller in _smaller(size))

@@ -26,7 +26,7 @@ from rnnscope.files.loading import Loaded
 from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
 from rnnscope.network.weights import draw_input, draw_weights
-from rnnscope.pages.rich import progress
+from rnnscope.pages.progress import progress, stage
 from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
@@ -92,7 +92,6 @@ def bench(
             baseline=baseline,
             grad=grad,
             min_time=min_time,
-            threads=torch.get_num_threads(),
             cpus=os.cpu_count() or 1,
             load=load,
             back_ends=tuple({name: state for each in places for name, state in back_ends(each).items()}.items()),
@@ -126,7 +125,7 @@ class _Turns:
 
     def prepare(self, loaded: Loaded) -> None:
         """Give it weights and input, call it once, and measure how much memory a call takes."""
-        with self._noting(), running(self._spec, self._grad) as placed:
+        with stage(self.timing.typed), self._noting(), running(self._spec, self._grad) as placed:
             self.placed, self.timing = placed, replace(self.timing, device=placed.device)
             drawn = loaded.weights or draw_weights(placed)
             weights = {name: each.to(placed.device, getattr(torch, placed.dtype)) for name, each in drawn.items()}

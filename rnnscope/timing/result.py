@@ -10,7 +10,7 @@ import torch
 
 from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
 from rnnscope.network.shapes import network_in_words, sizes_in_words
-from rnnscope.pages.page import Column, Grid, Page, Sentence, back_ends_in_words, counted, ended, thousands
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import (
@@ -133,7 +133,6 @@ class Bench(SpecResult):
     baseline: str
     grad: bool
     min_time: float
-    threads: int
     cpus: int
     load: float | None
     back_ends: tuple[tuple[str, bool], ...]
@@ -194,7 +193,7 @@ class Bench(SpecResult):
     @property
     def busy(self) -> bool:
         """Whether other programs, by half a CPU or more, took time from the threads: then all rounds are slow alike."""
-        return self.load is not None and self.load >= 0.5 and self.load + self.threads > self.cpus + 0.5
+        return self.load is not None and self.load >= 0.5 and self.load + (self.threads or 1) > self.cpus + 0.5
 
     @property
     def exit_code(self) -> int:
@@ -225,7 +224,7 @@ class Bench(SpecResult):
         steps = f"{_in_words([thousands(each) for each in self.seq_lens])} steps" if several else None
         title = f"What {network_in_words(self.spec)} costs, {'forward and backward' if self.grad else 'forward'}"
         dtypes = " and ".join(dict.fromkeys(each.dtype for each in self.timings))
-        run = f"on {self.device_name} in {dtypes}, {counted(self.threads, 'thread')}"
+        run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
         return [
             Grid(title, (*columns, Column("time")), tuple(rows), keys=2 if several else 1),
             Sentence("Sizes", sizes_in_words(self.spec, steps)),
@@ -236,7 +235,7 @@ class Bench(SpecResult):
             Sentence("Verdict", f"{_verdict(self)}.", {"steady": "good", "noisy": None}.get(self.verdict, "bad")),
             *_unseen(self),
             *_busy(self),
-            Sentence("Run", f"{run}, {back_ends_in_words(self.back_ends)}, torch {self.torch_version}."),
+            Sentence("Run", run),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
 
@@ -400,7 +399,7 @@ def _busy(bench: Bench) -> Page:
     if not bench.busy:
         return []
     slow = ", so that all figures may be too high"
-    if bench.threads > 1:
+    if bench.threads != 1:
         slow = f", and {bench.threads} threads wait for the slowest of them: --threads 1 waits for none"
     on = f"on {counted(bench.cpus, 'CPU')}{slow}"
     return [Sentence("Busy", f"the machine had {bench.load:.2g} CPUs' work before this began, {on}.")]

@@ -123,7 +123,7 @@ class Trace(SpecResult):
         return [
             *page,
             *_findings(self),
-            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.torch_version)),
+            Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.threads, self.torch_version)),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
 

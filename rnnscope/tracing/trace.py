@@ -16,6 +16,7 @@ from rnnscope.files.loading import Loaded
 from rnnscope.network.equations import State, Step, gates_of, h_before
 from rnnscope.network.shapes import Place, in_order
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights, time_first
+from rnnscope.pages.progress import shown, stage
 from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES
 from rnnscope.spec.question import check_comparable
 from rnnscope.spec.spec import Spec
@@ -24,6 +25,7 @@ from rnnscope.subjects.devices import device_name, running
 from rnnscope.tracing.result import Equality, Trace, Walked
 
 
+@shown("trace")
 def trace(
     spec: Spec, values: bool = False, item: int = 0, step: int | None = None, *, loaded: Loaded | None = None
 ) -> Trace:
@@ -50,11 +52,14 @@ def trace(
         weights = {name: each.to(device, dtype) for name, each in (loaded.weights or draw_weights(placed)).items()}
         drawn = loaded.given or draw_input(placed)
         given = Input(drawn.x.to(device, dtype), tuple(each.to(device, dtype).contiguous() for each in drawn.state))
-        run = run_module(placed, weights, given)
+        with stage(spec.module_name):
+            run = run_module(placed, weights, given)
         watch = _Watch(placed, item)
-        y = run_equations(placed, weights, given, around=watch.around).y
+        with stage("the equations"):
+            y = run_equations(placed, weights, given, around=watch.around).y
         of_item = _of_item(placed, given, item)
-        equalities, by_chance = _equalities(placed, run)
+        with stage("slices that are equal"):
+            equalities, by_chance = _equalities(placed, run)
         return Trace(
             spec=placed,
             item=item,

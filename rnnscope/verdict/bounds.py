@@ -40,6 +40,7 @@ from torch.overrides import TorchFunctionMode
 from rnnscope.network.costs import real_steps
 from rnnscope.network.equations import State, Step
 from rnnscope.network.weights import Input, Weights, time_of
+from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, run_equations
 from rnnscope.subjects.devices import running
@@ -98,7 +99,7 @@ class Bounds:
     @cached_property
     def reference(self) -> Tensors:
         """R: the equations in float64 on the CPU."""
-        return self._solve(self._equations)
+        return self._solve(self._equations, "the equations in float64")
 
     def precision(self, arithmetic: str) -> Iterator[Bound]:
         """Ever wider bounds for the distance of a run in an arithmetic from the reference.
@@ -133,7 +134,7 @@ class Bounds:
 
     def _error(self, dtype: str) -> Tensors:
         if dtype not in self._errors:
-            self._errors[dtype] = self._distance(self._solve(self._equations, dtype))
+            self._errors[dtype] = self._distance(self._solve(self._equations, f"the equations in {dtype}", dtype))
         return self._errors[dtype]
 
     def _spread(self, unit: float, draws: int) -> list[Tensors]:
@@ -141,11 +142,13 @@ class Bounds:
         known = self._spreads.setdefault(unit, [])
         while len(known) < draws:
             generator = torch.Generator().manual_seed(len(known))
-            known.append(self._distance(self._solve(partial(_randomly_rounded, self._equations, unit, generator))))
+            rounded = partial(_randomly_rounded, self._equations, unit, generator)
+            known.append(self._distance(self._solve(rounded, f"rounded runs {len(known) + 1} of {draws}")))
         return known[:draws]
 
-    def _solve(self, subject: Subject, dtype: str = "float64") -> Tensors:
-        with running(replace(self.problem.spec, dtype=dtype), self.problem.cotangents is not None) as placed:
+    def _solve(self, subject: Subject, name: str, dtype: str = "float64") -> Tensors:
+        spec = replace(self.problem.spec, dtype=dtype)
+        with stage(name), running(spec, self.problem.cotangents is not None) as placed:
             return self._solver(subject, placed, self.problem)
 
     def _distance(self, found: Tensors) -> Tensors:

@@ -14,7 +14,7 @@ from torch import Tensor
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS, Place, tensor_shapes
 from rnnscope.network.weights import Input, Weights, all_finite, draw_blocks, dtype_name, time_of
-from rnnscope.pages.rich import Advance, progress
+from rnnscope.pages.progress import Advance, progress
 from rnnscope.spec.question import Tolerance
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, other_shape, valid_region

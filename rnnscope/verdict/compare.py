@@ -20,6 +20,7 @@ from rnnscope.files.tensors import check_target
 from rnnscope.network.cells import Hidden
 from rnnscope.network.shapes import Place
 from rnnscope.network.weights import all_finite, time_of
+from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
@@ -57,6 +58,7 @@ def compare(
 ) -> Comparison: ...
 
 
+@shown("compare")
 def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
@@ -201,7 +203,8 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
     try:
         with running(own) as placed:
             if subject not in SUBJECTS:
-                return own_side(role, own_network(subject, placed), placed)
+                with stage(f"loading {subject}"):
+                    return own_side(role, own_network(subject, placed), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
             return Side(role, subject, placed, SUBJECTS[subject], used)
     except RnnscopeError as error:
@@ -243,8 +246,10 @@ def _compare_sides(
     if cause_of(figures, None) is None:
         reference = _reference(evidence) if question.reference else None
         reasons = _reasons(spec, evidence, question, figures, reference)
-    place = _first_divergence(evidence, figures, reference)
-    drawn = _heat_map(evidence, question, figures, place) if question.map else None
+    with stage("where they part"):
+        place = _first_divergence(evidence, figures, reference)
+    with stage("the map"):
+        drawn = _heat_map(evidence, question, figures, place) if question.map else None
     return comparison_with(
         figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
     )

@@ -4,11 +4,12 @@ As a hypothesis a deviation explains a side that computes just what it does. As 
 would catch or miss.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
 
+from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
 from rnnscope.verdict.bounds import Bounds
@@ -72,12 +73,20 @@ def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanati
         problem, used = replace(side.own_problem(evidence.problem), cotangents=None), function_arithmetic(side)
         start = first_steps(problem, min(SCREENED, problem.spec.seq_len))
         began = None if side.recorded else side.solve(start, "float64")
-        for deviation in deviations(problem.spec):
+        for deviation in _each_told(problem.spec):
             if began is None or _left_over(deviation, start, began, used) is not None:
                 left_over = _left_over(deviation, problem, evidence.exact(side), used)
                 if left_over is not None:
                     found.append(Explanation(side.role, deviation.name, deviation.does, left_over))
     return tuple(found)
+
+
+def _each_told(spec: Spec) -> Iterator[Deviation]:
+    """The deviations that make sense for a Spec; while each is tried, a terminal is told which one it is."""
+    every = tuple(deviations(spec))
+    for number, each in enumerate(every, 1):
+        with stage(f"deviations {number} of {len(every)}"):
+            yield each
 
 
 def _left_over(deviation: Deviation, problem: Problem, actual: Tensors, used: str) -> float | None:
@@ -133,7 +142,7 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     where = replace(right.spec, device="cpu")
     used = right.arithmetic if right.recorded else where.dtype  # a mutant is as imprecise as the recording
     caught, missed, equivalent = list[str](), list[str](), list[str]()
-    for deviation in deviations(spec):
+    for deviation in _each_told(spec):
         mutant = replace(right, subject=deviation.name, spec=where, run=deviation.run, arithmetic=used)
         at_once = by_reference and _parts_at_once(start.against(mutant))
         if deviation.applies(problem.spec) and (at_once or differs(evidence.against(mutant))):

@@ -12,6 +12,8 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_steps
 from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
+from rnnscope.pages.page import counted
+from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import arithmetic, running
@@ -59,8 +61,9 @@ class Side:
     def solve(self, problem: Problem, dtype: str, solver: Solver = solve) -> Tensors:
         """What it gives on its device in a dtype."""
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
+        name = f"{self.role}: {self.subject}" if dtype == self.spec.dtype else f"{self.role} in {dtype}"
         try:
-            with guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+            with stage(name), guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
                 return solver(self.run, placed, self.own_problem(problem))
         except RnnscopeError as error:
             if not (self.is_own and dtype == "float64" != self.spec.dtype and "dtype" in error.message):
@@ -167,9 +170,12 @@ class Evidence:
             return check
         while loop and not check.decided and part.problem.spec.seq_len > 1:
             part = part.beginning
-            check = ask(part)
-        count = part.problem.spec.seq_len if loop else 0
-        return replace(ask(self.by_steps) if check.within else check, whole_steps=count)
+            with stage(f"the first {counted(part.problem.spec.seq_len, 'step')}"):
+                check = ask(part)
+        if check.within:
+            with stage("every step by itself"):
+                check = ask(self.by_steps)
+        return replace(check, whole_steps=part.problem.spec.seq_len if loop else 0)
 
     def check(self, used: str, actual: Tensors, bounds: Bounds, by: Side | None = None) -> Check:
         """The margin of each tensor under the first of ever wider bounds of an arithmetic that holds it.

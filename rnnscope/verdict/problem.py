@@ -24,6 +24,7 @@ from rnnscope.network.weights import (
     time_of,
     x_of_blocks,
 )
+from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
 
@@ -103,7 +104,8 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     if not roots:  # what comes out does not depend on what goes in
         return plain | {name: torch.zeros_like(each) for name, each in leaves.items()}
     cotangents = [problem.cotangents[name].to(each) for name, each in roots.items()]
-    found = torch.autograd.grad([*roots.values()], [*leaves.values()], cotangents, materialize_grads=True)
+    with stage("gradients"):
+        found = torch.autograd.grad([*roots.values()], [*leaves.values()], cotangents, materialize_grads=True)
     return plain | dict(zip(leaves, found, strict=True))
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from rnnscope.network.shapes import Place, network_in_words, place_in_words
-from rnnscope.pages.page import Column, Grid, Page, Sentence, back_ends_in_words, counted, thousands
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, Tolerance, blind_spots
@@ -167,8 +167,8 @@ class Comparison(SpecResult):
                 limit = "bound in float64"  # the map itself may show nothing over it
             page += heat_page(self.spec, self.heat_map, limit)
         page += [Sentence("Blind spot", f"{each}.") for each in self.blind_spots]
-        dtypes, on = " and ".join(dict.fromkeys(self.sides.dtypes)), back_ends_in_words(self.back_ends)
-        run = f"on {self.device_name} in {dtypes}, {on}, torch {self.torch_version}."
+        dtypes = " and ".join(dict.fromkeys(self.sides.dtypes))
+        run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
         page.append(Sentence("Run", run))
         return page + ([Sentence("Rerun", self.rerun, verbatim=True)] if self.rerun else [])
 

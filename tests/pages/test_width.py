@@ -80,9 +80,9 @@ def timings(*subjects: str, seq_lens: tuple[int, ...] = (3,)) -> Bench:
         for name in subjects
         for length in seq_lens
     ]
-    spec = Spec(seq_len=seq_lens[0])
+    spec = Spec(seq_len=seq_lens[0], threads=2)
     return Bench(
-        spec, subjects, seq_lens, tuple(rows), subjects[0], False, 0.5, 2, 2, 3.14, (("onednn", True),), "cpu", "2.13.0"
+        spec, subjects, seq_lens, tuple(rows), subjects[0], False, 0.5, 2, 3.14, (("onednn", True),), "cpu", "2.13.0"
     )
 
 

@@ -92,8 +92,8 @@ def test_a_size_that_contradicts_is_said_though_it_is_the_default(cli: Cli) -> N
 
 
 def test_it_is_the_line_of_the_comparison() -> None:
-    values = {"kind": "gru", "lengths": (4, 2), "right": "equations"}
-    assert Configuration(values).rerun == compare(Spec(kind="gru", lengths=(4, 2)), right="equations").rerun
+    values = {"kind": "gru", "lengths": (4, 2), "threads": 1, "right": "equations"}
+    assert Configuration(values).rerun == compare(Spec(kind="gru", lengths=(4, 2), threads=1), right="equations").rerun
 
 
 @pytest.mark.parametrize("line", ["rnnscope shapes", "rnnscope compare --nothing", "compare", "rnnscope compare '", ""])
@@ -168,7 +168,7 @@ def test_a_flag_that_is_given_goes_before_what_lines_say() -> None:
 
 def test_the_spec_of_a_document_is_a_line() -> None:
 
-    spec = Spec(kind="lstm", unbatched=True, proj_size=3)
+    spec = Spec(kind="lstm", unbatched=True, proj_size=3, threads=2)
     (line,) = read_lines(json.dumps(compare(spec, right="equations").document()["spec"]), "f")
     assert Spec(**Configuration(line).of(SPEC_FLAGS)) == spec
 

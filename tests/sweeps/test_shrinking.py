@@ -126,6 +126,7 @@ def test_a_sweep_tells_the_smallest_command(monkeypatch: pytest.MonkeyPatch, cli
         "num_layers": 1,
         "seq_len": 1,
         "batch_size": 1,
+        "threads": 1,
         "right": "equations",
     }
     assert cli(*command.split()[1:]).code == 1

@@ -413,7 +413,9 @@ def test_the_worst_difference_may_be_that_of_a_gradient() -> None:
 def test_a_bar_tells_rate_and_time_left_on_a_terminal_and_is_gone_at_the_end(tmp_path: Path) -> None:
     pty = pytest.importorskip("pty", reason="has no terminals to open")
     leader, follower = pty.openpty()
-    words = [sys.executable, "-m", "rnnscope", "sweep", "--layers", "1..120", "--hidden-size", "1"]
+    at_once = "import sys; from rnnscope.pages import progress; progress.PATIENCE = 0.0; "
+    at_once += "from rnnscope.__main__ import main; sys.exit(main())"
+    words = [sys.executable, "-c", at_once, "sweep", "--layers", "1..120", "--hidden-size", "1"]
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "80"}
     seen = b""
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=follower, env=environment, text=True) as process:

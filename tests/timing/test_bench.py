@@ -39,12 +39,12 @@ def row(typed: str, seq_len: int, *milliseconds: float, **facts: Any) -> Timing:
     return Timing(typed, typed.partition("@")[0], "cpu", "float32", seq_len, rounds, len(rounds), **facts)
 
 
-def made(*timings: Timing, **facts: Any) -> Bench:
+def made(*timings: Timing, threads: int = 1, **facts: Any) -> Bench:
     """A benchmark by hand."""
     lengths = tuple(sorted({each.seq_len for each in timings}))
     names = tuple(dict.fromkeys(each.typed for each in timings))
-    known: dict[str, Any] = {"threads": 1, "cpus": 2, "load": 0.0, "back_ends": (("onednn", True),)} | facts
-    spec = Spec(seq_len=lengths[0])
+    known: dict[str, Any] = {"cpus": 2, "load": 0.0, "back_ends": (("onednn", True),)} | facts
+    spec = Spec(seq_len=lengths[0], threads=threads)
     return Bench(
         spec, names, lengths, timings, "module", False, 0.5, device_name="cpu", torch_version="2.13.0", **known
     )
@@ -356,11 +356,11 @@ def rows_of(answer: Answer) -> list[dict[str, Any]]:
 
 
 def test_the_document_has_every_key(cli: Cli) -> None:
-    answer = cli("bench", *QUICK, "--subjects", "cells,items", "--seq-len", "4,2", "--json")
+    answer = cli("bench", *QUICK, "--threads", "2", "--subjects", "cells,items", "--seq-len", "4,2", "--json")
     found = json.loads(answer.out)
     assert answer.code == 0
     assert {"rows", "seq_lens", "yardstick", "grad", "min_time_s", "threads", "back_ends", "verdict"} <= found.keys()
-    assert found["rerun"] == "rnnscope bench --subjects cells,items --seq-len 2,4 --min-time 0.0"
+    assert found["rerun"] == "rnnscope bench --threads 2 --subjects cells,items --seq-len 2,4 --min-time 0.0"
     rows = found["rows"]
     assert [(each["subject"], each["seq_len"]) for each in rows] == [
         *(("module", 2), ("module", 4), ("cells", 2), ("cells", 4), ("items", 2), ("items", 4))

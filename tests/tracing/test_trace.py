@@ -314,8 +314,8 @@ def test_python_is_told_the_same(item: Any) -> None:
 
 
 def test_the_rerun_line_gives_the_same(cli: Cli) -> None:
-    found = trace(Spec(kind="lstm", lengths=(3, 2)), values=True, item=1, step=0)
-    assert found.rerun == "rnnscope trace --kind lstm --batch 2 --lengths 3,2 --values --item 1 --step 0"
+    found = trace(Spec(kind="lstm", lengths=(3, 2), threads=2), values=True, item=1, step=0)
+    assert found.rerun == "rnnscope trace --kind lstm --batch 2 --lengths 3,2 --threads 2 --values --item 1 --step 0"
     again = cli(*found.rerun.split()[1:])
     assert again.out == render(found, "table", io.StringIO())
 

@@ -355,7 +355,7 @@ def test_a_recorded_run_is_not_run_again(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_what_is_told_of_chunks(cli: Cli) -> None:
-    line = "rnnscope compare --seq-len 10 --no-reference --chunk 4"
+    line = "rnnscope compare --seq-len 10 --threads 1 --no-reference --chunk 4"
     found = json.loads(cli(*line.split()[1:], "--json").out)
     assert (found["chunk"], found["rerun"], found["reference"]) == (4, line, None)
     assert json.loads(cli("compare", "--json").out)["chunk"] is None

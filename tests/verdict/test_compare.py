@@ -353,7 +353,8 @@ def test_a_back_end_is_switched_for_the_run_and_put_back(switches: Callable[[], 
 
 
 def test_the_effective_back_ends_are_shown(cli: Cli) -> None:
-    assert "Run: on cpu in float32, oneDNN off, torch" in cli("compare", "--no-onednn").out
+    line = ("compare", "--no-onednn", "--threads", "1")
+    assert "Run: on cpu in float32, 1 thread, oneDNN off, torch" in cli(*line).out
     assert json.loads(cli("compare", "--onednn", "--json").out)["back_ends"] == {"onednn": True}
 
 

@@ -251,9 +251,13 @@ def test_the_same_flags_give_the_same_figures() -> None:
 @pytest.mark.parametrize(
     ("spec", "facts", "line"),
     [
-        (Spec(), {}, "rnnscope compare"),
-        (Spec(num_layers=3, bias=False), {}, "rnnscope compare --layers 3 --no-bias"),
-        (Spec(), {"right": "cells@cpu/bfloat16"}, "rnnscope compare --right cells@cpu/bfloat16"),
+        (Spec(threads=1), {}, "rnnscope compare --threads 1"),
+        (Spec(num_layers=3, bias=False, threads=1), {}, "rnnscope compare --layers 3 --no-bias --threads 1"),
+        (
+            Spec(threads=1),
+            {"right": "cells@cpu/bfloat16"},
+            "rnnscope compare --threads 1 --right cells@cpu/bfloat16",
+        ),
         (
             Spec(batch_first=True, seed=9, threads=2),
             {"left": "cells", "right": "module", "rtol": 0, "atol": 1e-07},
