@@ -44,8 +44,8 @@ WHO_STACKS = {
     "f i g o": "OpenVINO's LSTMCell, which calls them f i c o",
     # PaddlePaddle: "Weight = {W_ch, W_ih, W_fh, W_oh}" in paddle/fluid/operators/fused/fusion_lstm_op.cc
     "g i f o": "PaddlePaddle's older operators lstm and fusion_lstm, which call them c i f o",
-    # Keras: GRUCell in keras/src/layers/rnn/gru.py; https://onnx.ai/onnx/operators/onnx__GRU.html; OpenVINO: gru_cell of
-    # openvino.runtime.opset10; WebNN: MLGruWeightLayout, above; dm-haiku: GRU in haiku/_src/recurrent.py.
+    # Keras: GRUCell in keras/src/layers/rnn/gru.py; https://onnx.ai/onnx/operators/onnx__GRU.html; OpenVINO: gru_cell
+    # of openvino.runtime.opset10; WebNN: MLGruWeightLayout, above; dm-haiku: GRU in haiku/_src/recurrent.py.
     "z r n": "Keras's, ONNX's and Haiku's GRU, OpenVINO's GRUCell, and WebNN's gruCell by default",
 }
 """The frameworks that are known to stack the rows of their gates in an order that is not torch's."""
@@ -132,8 +132,8 @@ DEVIATIONS: tuple[Entry, ...] = (
         theirs="a = x @ W_ih.T + h @ W_hh",
         shows="In every output, from the first step on where h0 is random, and from the second on where it is zeros. "
         "One step from zeros never uses W_hh. A block of W_hh is square, so that no error of shape warns of it.",
-        # `math_ops.matmul(array_ops.concat([inputs, h], 1), self._kernel)` in rnn_cell_impl.py; `jnp.matmul(inputs, w_i)`
-        # in haiku/_src/recurrent.py; `K.dot(r * h_tm1, self.recurrent_kernel[:, 2 * self.units:])` in Keras's GRUCell.
+        # `math_ops.matmul(array_ops.concat([inputs, h], 1), self._kernel)` in rnn_cell_impl.py; `jnp.matmul(inputs,
+        # w_i)` in haiku/_src/recurrent.py; `K.dot(r * h_tm1, self.recurrent_kernel[:, 2 * self.units:])` in Keras.
         frameworks="Keras, TensorFlow 1 and Haiku compute h @ W, so that their weights are the transposes of torch's.",
         mends="Write h @ W_hh.T, or F.linear(h, W_hh). Transpose weights of such a framework once, when they are "
         "loaded.",
@@ -223,8 +223,8 @@ DEVIATIONS: tuple[Entry, ...] = (
         torch="f = sigmoid(W_if·x + b_if + W_hf·h + b_hf)",
         theirs="f = sigmoid(W_if·x + b_if + W_hf·h + b_hf + 1)",
         shows="In every output, from the first step on where c0 is random, and from the second on where it is zeros.",
-        # `forget_bias=1.0` of BasicLSTMCell in rnn_cell_impl.py; `f = jax.nn.sigmoid(f + 1)` in haiku/_src/recurrent.py;
-        # `forget_gate_bias(1.0)` in dynet/nodes-lstm.h.
+        # `forget_bias=1.0` of BasicLSTMCell in rnn_cell_impl.py; `f = jax.nn.sigmoid(f + 1)` in
+        # haiku/_src/recurrent.py; `forget_gate_bias(1.0)` in dynet/nodes-lstm.h.
         frameworks="TensorFlow 1's BasicLSTMCell by default, Haiku's LSTM, and DyNet's VanillaLSTM.",
         mends="Leave the 1 out of the step, and add it to the f part of one bias once, when weights are loaded.",
     ),

@@ -17,7 +17,7 @@ class Entry:
     Args:
         name: as JSON has it.
         sort: one of SORTS.
-        does: the sentence, without capital and full stop. A deviation's has the subject left out: its side comes before.
+        does: the sentence, without capital and full stop. That of a deviation lacks its subject, which is a side.
         command: lines of shell that show it.
         says: words of the page that the command prints.
         torch, theirs: the line as torch has it, and as people write it.

@@ -10,8 +10,8 @@ from rnnscope.help.entries import Entry
 
 _WILD = """\
 python -c "from torch import nn, save
-wild = nn.RNN(10, 64, 2).state_dict()
-save({name: 9 * wild[name] for name in wild}, 'wild.pt')"
+wild = nn.RNN(10, 128, 2).state_dict()
+save({name: 30 * wild[name] for name in wild}, 'wild.pt')"
 rnnscope compare --weights wild.pt """
 
 _cause = partial(Entry, sort="cause")
@@ -44,7 +44,7 @@ rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
     ),
     _cause(
         name="function",
-        does="in float64 the two sides are further apart than rounding explains, so that they are not the same function",
+        does="the sides are not the same function: in float64 they are further apart than rounding explains",
         command="rnnscope compare --right deviation:W_hh-transposed",
         says="not the same function",
         shows="The verdict is different. The page says which side does not compute torch's equations, where it parts "
@@ -67,8 +67,8 @@ rnnscope compare --right rough.py:Rough""",
         says="computes in about float32 inside",
         torch="y = torch.stack(states)",
         theirs="y = torch.stack(states).float()",
-        shows="The verdict is different. In float64 a side is as far off as float32 would be, or in its own dtype it is "
-        "further off than rounding explains.",
+        shows="The verdict is different. In float64 a side is as far off as float32 would be, or in its own dtype it "
+        "is further off than rounding explains.",
         mends="Look for a tensor that is made in another dtype: .float(), torch.zeros without dtype=x.dtype, numpy, a "
         "constant. Otherwise a weight is off by as little.",
     ),
@@ -97,7 +97,7 @@ VERDICTS: tuple[Entry, ...] = (
     _verdict(
         name="equivalent",
         does="the two sides are the same function, and they differ by rounding alone",
-        command="rnnscope compare --right cells@cpu/float64",
+        command="rnnscope compare --no-reference --right cells@cpu/float64",
         says="Verdict: equivalent",
         shows="Exit code 0. With --no-reference it says less: every element is within the tolerance.",
     ),
@@ -105,7 +105,7 @@ VERDICTS: tuple[Entry, ...] = (
         name="different",
         does="shapes differ, NaN or infinity came out, the sides are not the same function, one computes worse than "
         "its arithmetic allows, or an element is over a tolerance that was given",
-        command="rnnscope compare --rtol 0 --atol 0 --right cells@cpu/float64",
+        command="rnnscope compare --no-reference --right deviation:W_hh-transposed",
         says="Verdict: different",
         shows="Exit code 1. JSON has the cause: shape, nonfinite, function, precision, or rounding where only a "
         "tolerance was too narrow.",
@@ -114,12 +114,12 @@ VERDICTS: tuple[Entry, ...] = (
     _verdict(
         name="undecided",
         does="rounding alone may move these numbers so far that nothing can be told",
-        command=f"{_WILD}--seq-len 50 --dtype bfloat16",
+        command=f"{_WILD}--seq-len 20 --dtype bfloat16",
         says="Verdict: undecided",
         shows="Exit code 2. A network with large weights doubles every error in a few steps, so that two correct runs "
         "part; in bfloat16 and float16 that happens soon.",
-        mends="Compare in float64 or float32, over fewer steps, with smaller weights, or by --resync, which takes every "
-        "step by itself.",
+        mends="Compare in float64 or float32, over fewer steps, with smaller weights, or by --resync, which takes "
+        "every step by itself.",
     ),
 )
 

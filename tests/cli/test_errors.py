@@ -81,7 +81,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, or --help"),
+        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, explain, or --help"),
         ("compair", "no such command: compair; did you mean compare?"),
         ("sing", "no such command: sing; see rnnscope --help"),
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
@@ -94,12 +94,12 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "compare --left modul",
             "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, recorded:FILE; did you mean --left module?",
+            "package.module:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
         ),
         (
             "compare --right gru",
             "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, recorded:FILE; try --right cells",
+            "package.module:Class, deviation:NAME, recorded:FILE; try --right cells",
         ),
         (
             "compare --left module@gpu",

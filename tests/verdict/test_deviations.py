@@ -58,7 +58,7 @@ def test_a_deviation_is_caught_and_explained_by_its_own_name(
     if (spec.kind, deviation.name) in SAME_FUNCTION:
         assert found.exit_code == 0
     elif deviation.name == "h0 ignored" and spec.h0 == "zeros":
-        assert any("whether the initial state is used" in each for each in blind_spots(spec))
+        assert any("whether the initial state is used" in each.sentence for each in blind_spots(spec))
     elif deviation.name == "batch and time swapped" and spec.seq_len != spec.batch_size:
         assert (found.verdict, found.cause) == ("different", "shape")
     else:
