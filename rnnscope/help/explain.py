@@ -94,7 +94,7 @@ def explained(words: tuple[str, ...]) -> Explained:
         if not count:
             name = " ".join(rest)
             near = _nearest(name, _BY_KEY) or _nearest(rest[0], _BY_KEY)
-            hint = f"did you mean {near}?" if near else "rnnscope explain lists all names"
+            hint = f"did you mean {' or '.join(near)}?" if near else "rnnscope explain lists all names"
             raise RnnscopeError(f"nothing is called {quoted(name)}", hint)
         found += _BY_KEY[key(" ".join(rest[:count]))]
         rest = rest[count:]
@@ -112,15 +112,15 @@ def named_deviation(flag: Flag, typed: str) -> Entry | None:
     name, own = typed.removeprefix(DEVIATION).partition("@")[0], {key(each.name): each for each in DEVIATIONS}
     if key(name) not in own:
         near = _nearest(name, own)
-        hint = f"did you mean {flag.name} {DEVIATION}{near}?" if near else "rnnscope explain lists them"
+        hint = f"did you mean {flag.name} {DEVIATION}{near[0]}?" if near else "rnnscope explain lists them"
         raise RnnscopeError(f"{flag.name} names no deviation: {quoted(name)}", hint)
     return own[key(name)]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """The nearest name as one word of a shell, of those with some keys."""
-    near = get_close_matches(key(name), known, n=1)
-    return _BY_KEY[near[0]][0].slug if near else None
+def _nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The nearest name as one word of a shell, otherwise those that have the words in them."""
+    near = get_close_matches(key(name), known, n=1) or [each for each in known if name and key(name) in each]
+    return [_BY_KEY[each][0].slug for each in near[:_MOST]]
 
 
 def more(found: Iterable[str]) -> Page:
@@ -132,6 +132,7 @@ def more(found: Iterable[str]) -> Page:
 
 
 _MOST = 3
+"""So many names are told at a time."""
 
 _WIDTH = 80 - len("More: ")
 
@@ -151,7 +152,7 @@ def _gist(entry: Entry) -> str:
 
 
 def _page(entry: Entry) -> Page:
-    page: Page = [Markdown(f"# {entry.name}\n\n{_LEADS[entry.sort].format(entry.does)}\n\n")]
+    page: Page = [Markdown(f"**{entry.name}**\n\n{_LEADS[entry.sort].format(entry.does)}\n\n")]
     if entry.torch:
         page.append(Listing(f"torch    {entry.torch}\nbut not  {entry.theirs}", "text"))
     told = {"How it shows": entry.shows, "Who does it": entry.frameworks, "What mends it": entry.mends}

@@ -9,7 +9,8 @@ from functools import partial
 from rnnscope.help.entries import Entry
 
 _WILD = """\
-python -c "from torch import nn, save
+python -c "from torch import manual_seed, nn, save
+manual_seed(0)
 wild = nn.RNN(10, 128, 2).state_dict()
 save({name: 30 * wild[name] for name in wild}, 'wild.pt')"
 rnnscope compare --weights wild.pt """
@@ -32,7 +33,8 @@ CAUSES: tuple[Entry, ...] = (
         name="nonfinite",
         does="NaN or infinity came out of a side, or of the equations in float64",
         command="""\
-python -c "from torch import nn, save
+python -c "from torch import manual_seed, nn, save
+manual_seed(0)
 growing = nn.RNN(10, 20).state_dict()
 save({name: abs(9 * growing[name]) for name in growing}, 'growing.pt')"
 rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
