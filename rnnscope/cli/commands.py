@@ -167,7 +167,7 @@ def help(topic: Annotated[tuple[str, ...], options.TOPIC]) -> Result:
 
 @command("reset-before-the-matmul", "gates-i-f-o-g zero-h0", runs=False)
 def explain(name: Annotated[tuple[str, ...], options.NAME]) -> Result:
-    """What is it that a verdict names, and what mends it? Shows a page for each name, or lists all of them."""
+    """What does a name in a verdict mean, and what mends it? Shows a page for each name, or lists all of them."""
     from rnnscope.help.explain import explained
 
     return explained(name)

@@ -58,7 +58,6 @@ class Explained(Manual):
         return (asdict(each) for each in self.entries)
 
 
-@dataclass(frozen=True)
 class Index(Explained):
     """Every entry, a line each."""
 
@@ -159,5 +158,5 @@ def _page(entry: Entry) -> Page:
     page += [Sentence(label, ended(text)) for label, text in told.items() if text]
     says = [] if entry.says == entry.does else [Sentence("It says", ended(entry.says))]
     if "\n" in entry.command:
-        return [*page, *says, Sentence("Try it", "these lines."), Listing(entry.command, "sh")]
+        return [*page, Sentence("Try it", "these lines."), Listing(entry.command, "sh"), *says]
     return [*page, Sentence("Try it", entry.command, verbatim=True), *says]

@@ -51,8 +51,8 @@ rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
         says="not the same function",
         shows="The verdict is different. The page says which side does not compute torch's equations, where it parts "
         "from them first, and which known deviation computes just what it does.",
-        mends="Where a line begins with Why, mend that. Otherwise start at First at: the earliest layer and step, and "
-        "the unit. The unit tells the gate, where only some rows are wrong; --map shows where the rest is.",
+        mends="Where a line begins with Why, mend that. Where it is the weights, a table says which of them differ. "
+        "Otherwise start at First at, which names the earliest layer and step; --map shows where the rest is.",
     ),
     _cause(
         name="precision",
@@ -195,7 +195,8 @@ rnnscope compare --inputs x.pt""",
         says="steps would not be seen",
         shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
         "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither.",
-        mends="Compare with smaller weights, such as those before training, or at a length that the page calls whole.",
+        mends="Compare with smaller weights, such as those before training, or over no more steps than were compared "
+        "as a whole.",
     ),
     _blind_spot(
         name="gradient not given",

@@ -169,10 +169,13 @@ class Sweep(Result):
 
     @property
     def more(self) -> list[str]:
-        """What `rnnscope explain` has a page of: of those that differ, otherwise undecided ones, otherwise all."""
-        undecided = [each for each in self.findings if each.outcome == "undecided"]
-        found = Counter(name for each in self.different or undecided or self.findings for name in each.more)
-        return [name for name, _ in found.most_common()]
+        """What `rnnscope explain` has a page of: of those that differ, otherwise undecided ones, otherwise all.
+
+        The most frequent first. Where nothing is wrong, only what nobody could see.
+        """
+        told = self.different or [each for each in self.findings if each.outcome == "undecided"]
+        found = Counter(name for each in told or self.findings for name in each.more)
+        return [name for name, _ in found.most_common() if told or name not in _NOTHING_WRONG]
 
     @property
     def messages(self) -> list[tuple[str, str, int]]:
@@ -263,6 +266,8 @@ def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, 
             label = f"{label} to {word(group[-1])}" if is_number else f"{len(group)} others"
         yield label, [each for value in group for each in found[value]]
 
+
+_NOTHING_WRONG = ("identical", "equivalent", "rounding")
 
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
 

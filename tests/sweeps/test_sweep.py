@@ -265,6 +265,11 @@ def test_a_sweep_ends_with_what_explains_what_differs(cli: Cli, tmp_path: Path) 
     assert json.loads(cli("sweep", "--report", out, "--json").out)["more"] == [ONE.replace("-", " "), "zero h0"]
 
 
+def test_a_sweep_in_which_nothing_is_wrong_names_what_it_cannot_see(cli: Cli) -> None:
+    assert "More:" not in cli("sweep", "--kind", "rnn,gru").out
+    assert "\nMore: rnnscope explain zero-h0\nRun:" in cli("sweep", "--h0", "zeros,random").out
+
+
 @pytest.mark.parametrize("named", [[], ["no name"], [{}], None], ids=str)
 def test_a_row_may_name_what_is_not_known(cli: Cli, tmp_path: Path, named: object) -> None:
     row = row_of(Configuration({})) | {"more": named}
