@@ -90,6 +90,12 @@ LINES = {
     "bench-failed": "bench --kind lstm --proj-size 3 --seq-len 2 --subjects cells --threads 2",
     "sweep": "sweep --configs configs.jsonl",
     "code": "code --kind gru --bidirectional",
+    "explain": "explain",
+    "explain-deviation": "explain reset-before-the-matmul",
+    "explain-cause": "explain nonfinite",
+    "explain-verdict": "explain undecided",
+    "explain-relation": "explain last_state",
+    "explain-blind-spot": "explain zero-h0",
 }
 
 LAYOUTS = {
@@ -110,7 +116,7 @@ WIDE = ("compare", "compare-map", "trace-long", "shapes-large", "bench", "sweep"
 DOCUMENTS = (
     *("shapes", "shapes-finding", "shapes-lstm", "compare", "compare-function", "compare-power", "compare-nonfinite"),
     *("compare-shape", "compare-lstm-lengths-grad", "compare-map", "compare-weights", "weights", "convert"),
-    *("trace-by-hand", "sweep", "bench-lengths", "bench-noisy"),
+    *("trace-by-hand", "sweep", "bench-lengths", "bench-noisy", "explain-deviation"),
 )
 EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
 

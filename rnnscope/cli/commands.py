@@ -68,7 +68,11 @@ def compare(
     question: Annotated[Question, QUESTION_FLAGS],
 ) -> Result:
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
+    from rnnscope.help.explain import named_deviation
+
     check_comparable(asked.spec, left, right, question)  # refused, as all above, before torch is imported
+    named_deviation(options.LEFT, left)
+    named_deviation(options.RIGHT, right)
     return rnnscope.compare(asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question)
 
 
@@ -159,3 +163,11 @@ def help(topic: Annotated[tuple[str, ...], options.TOPIC]) -> Result:
     from rnnscope.help import topics
 
     return topics.topic("-".join(topic)) if topic else topics.contents()
+
+
+@command("reset-before-the-matmul", "gates-i-f-o-g zero-h0", runs=False)
+def explain(name: Annotated[tuple[str, ...], options.NAME]) -> Result:
+    """What does a name in a verdict mean, and what mends it? Shows a page for each name, or lists all of them."""
+    from rnnscope.help.explain import explained
+
+    return explained(name)

@@ -15,6 +15,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, rnns_in, told_apart
 from rnnscope.files.loading import Loaded
 from rnnscope.files.tensors import check_target, read_file, writing
+from rnnscope.help.explain import more
 from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
 from rnnscope.pages.progress import shown
@@ -123,6 +124,7 @@ class Conversion(Result):
             Grid(f"{network_in_words(spec)} for {loads}", columns, tuple(self.names.items())),
             Sentence("Bits", f"every weight is in {spec.dtype} as before, with the same bits."),
             Sentence("Verdict", verdict_in_words(self.comparison), "good"),
+            *more(self.comparison.more),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
 
@@ -130,7 +132,7 @@ class Conversion(Result):
         """Where the network was and is, its names, and the proof."""
         where = {"file": self.file, "out": self.out, "to": self.to, "rnn": _rnn_record(self.rnn), "names": self.names}
         outputs = [asdict(each) for each in self.comparison.outputs]
-        return where | {"verdict": self.comparison.verdict, "outputs": outputs}
+        return where | {"verdict": self.comparison.verdict, "outputs": outputs, "more": list(self.comparison.more)}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a weight."""

@@ -18,6 +18,9 @@ SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
 RECORDED = "recorded:"
 """Stands before the name of a file with recorded outputs."""
 
+DEVIATION = "deviation:"
+"""Stands before the name of a deviation; `rnnscope explain` lists them."""
+
 _PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
 _OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
 
@@ -25,7 +28,8 @@ _OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
 class SideFlag(Flag):
     """A subject, and behind it the device and the dtype where they are not those of the Spec.
 
-    `allowed` says which subjects there are, and whether a recorded run is among them.
+    `allowed` says which subjects there are, and whether a recorded run and a deviation are among them. Which deviations
+    there are is not known here.
     """
 
     def complaint(self, value: object) -> str | None:
@@ -33,24 +37,27 @@ class SideFlag(Flag):
         if text.startswith(RECORDED) and RECORDED in self.allowed:
             return None if text != RECORDED else f"{RECORDED}FILE"
         subject, at, place = text.partition("@")
-        if subject in SUBJECT_NAMES:
+        if self._is_known(subject):
             device, slash, dtype = place.partition("/")
             if at and not re.fullmatch(DEVICES, device):
                 return f"{subject}@DEVICE with one of {DEVICE_FORMS}"
             odd = slash and dtype not in DTYPES
             return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if odd else None
-        is_own = not text.startswith(RECORDED) and _OWN.fullmatch(_parted(text)[0])
+        is_own = not text.startswith((RECORDED, DEVIATION)) and _OWN.fullmatch(_parted(text)[0])
         return None if is_own else f"one of {self.allowed}"
 
     def hint(self, value: object) -> str | None:
         text = str(value)
         subject = text.partition("@")[0]
-        if subject in SUBJECT_NAMES:
+        if self._is_known(subject):
             return f"try {self.name} {subject}@cpu/float32"
         if text.endswith(".py"):
             return f"name the class in it, such as {text}:MyLSTM"
         near = get_close_matches(subject.lower(), SUBJECT_NAMES, n=1, cutoff=0.5)
         return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
+
+    def _is_known(self, subject: str) -> bool:
+        return subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed)
 
 
 def _parted(text: str) -> tuple[str, str, str]:
@@ -64,10 +71,10 @@ _WHERE = "where @DEVICE or @DEVICE/DTYPE may follow"
 
 LEFT = SideFlag(
     ("--left",),
-    f"What is expected, {_WHERE}: {_RUN} or {RECORDED}FILE.",
+    f"What is expected, {_WHERE}: {_RUN}, {DEVIATION}NAME or {RECORDED}FILE.",
     "Sides",
     "module",
-    allowed=f"{_RUN}, {RECORDED}FILE",
+    allowed=f"{_RUN}, {DEVIATION}NAME, {RECORDED}FILE",
     placeholder="SIDE",
 )
 RIGHT = replace(LEFT, names=("--right",), help="What is judged, likewise.", default="cells")
@@ -215,3 +222,5 @@ RESUME = Switch(("--resume",), "Go on with that file, and leave out what it has.
 REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")
 
 TOPIC = Words(("TOPIC",), "A topic or a command; all topics are listed without it.", "Output")
+
+NAME = Words(("NAME",), "What is to be explained; all names are listed without it.", "Output")

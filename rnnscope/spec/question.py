@@ -180,16 +180,29 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = DEF
         )
 
 
-def blind_spots(spec: Spec, resync: bool = False) -> Iterator[str]:
+@dataclass(frozen=True)
+class BlindSpot:
+    """A fault that a comparison cannot see: the name of its entry among the words for people, and a sentence."""
+
+    name: str
+    sentence: str
+
+
+def blind_spots(spec: Spec, resync: bool = False) -> Iterator[BlindSpot]:
     """Which faults no comparison of the Spec can see, whichever weights it has."""
     if resync:
-        yield "--resync takes every step by itself, so the loop does not show: h0, lengths, order of time, padding"
+        loop = "--resync takes every step by itself, so the loop does not show: h0, lengths, order of time, padding"
+        yield BlindSpot("resync", loop)
         return
     if spec.seq_len == 1 and spec.h0 == "zeros":
-        yield "one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random"
+        unused = "one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random"
+        yield BlindSpot("one step from zeros", unused)
     elif spec.h0 == "zeros":
-        yield "with --h0 zeros it does not show whether the initial state is used: use --h0 random"
+        state = "with --h0 zeros it does not show whether the initial state is used: use --h0 random"
+        yield BlindSpot("zero h0", state)
     if spec.seq_len == spec.batch_size == 1 and not spec.unbatched:
-        yield "one step of one item does not show whether batch and time are swapped: use --seq-len 2 or more"
+        swapped = "one step of one item does not show whether batch and time are swapped: use --seq-len 2 or more"
+        yield BlindSpot("one step of one item", swapped)
     if spec.seq_len == 1 and spec.bidirectional:
-        yield "one step does not show in which order the backward direction walks: use --seq-len 2 or more"
+        order = "one step does not show in which order the backward direction walks: use --seq-len 2 or more"
+        yield BlindSpot("one step backward", order)

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.help.explain import named_deviation
 from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Switch, listed, quoted
 from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, RANDOM, RECORDED, RIGHT, SOURCE_FLAGS
@@ -209,6 +210,8 @@ def check_axes(axes: Axes, random: int | None, lines: int = 1) -> None:
         if name not in AXES:
             raise RnnscopeError(f"there is nothing called {name} to list", f"use {', '.join(list(AXES)[:6])}, ...")
         AXES[name].check(values)
+        for value in values if name in ("left", "right") else ():
+            named_deviation(FIELDS[name], value)
     many = lines * prod(map(len, axes.values()))
     if random is None and many > MOST_CONFIGURATIONS:
         raise RnnscopeError(

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.pages.render import Result
 from rnnscope.spec.flags import Choice, Number, Switch, Whole
@@ -37,7 +38,7 @@ class Finding:
     """What a row says, in short.
 
     outcome: one of OUTCOMES. max_abs: the greatest difference of all outputs, and gradients where they were compared.
-    size: how much there is to compute, for an order.
+    size: how much there is to compute, for an order. more: what `rnnscope explain` has a page of.
     """
 
     configuration: Configuration
@@ -46,6 +47,7 @@ class Finding:
     max_abs: float | None
     message: str | None
     size: int
+    more: tuple[str, ...] = ()
 
     @property
     def rerun(self) -> str:
@@ -57,7 +59,8 @@ def finding(configuration: Configuration, row: Mapping[str, Any]) -> Finding:
     found = [each["max_abs"] for each in (*row.get("outputs", ()), *row.get("gradients", ()))]
     max_abs = None if None in found else max(map(float, found), key=nan_last, default=None)
     outcome = row["verdict"] if row["status"] == "compared" else row["status"]
-    return Finding(configuration, outcome, row.get("cause"), max_abs, row["message"], _size(row["spec"]))
+    names = tuple(each for each in row.get("more", ()) if isinstance(each, str))
+    return Finding(configuration, outcome, row.get("cause"), max_abs, row["message"], _size(row["spec"]), names)
 
 
 def read_finding(row: Mapping[str, Any]) -> Finding:
@@ -175,6 +178,16 @@ class Sweep(Result):
         return next((each for each in self.different if each.cause == "function"), None)
 
     @property
+    def more(self) -> list[str]:
+        """What `rnnscope explain` has a page of: of those that differ, otherwise undecided ones, otherwise all.
+
+        The most frequent first. Where nothing is wrong, only what nobody could see.
+        """
+        told = self.different or [each for each in self.findings if each.outcome == "undecided"]
+        found = Counter(name for each in told or self.findings for name in each.more)
+        return [name for name, _ in found.most_common() if told or name not in _NOTHING_WRONG]
+
+    @property
     def messages(self) -> list[tuple[str, str, int]]:
         """Why there was no comparison: outcome, reason, and of how many; the most frequent first."""
         found = Counter((each.outcome, each.message) for each in self.findings if each.message is not None)
@@ -202,12 +215,12 @@ class Sweep(Result):
         page: Page = [_grid(self), _verdict(self)]
         for each in self.different[:_MOST]:
             page.append(Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True))
-        page += _more(len(self.different), "line", " like these")
+        page += _left_out(len(self.different), "line", " like these")
         if self.smallest:
             page.append(Sentence("Smallest that differs", self.smallest, verbatim=True))
         for outcome, message, count in self.messages[:_MOST]:
             page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
-        page += _more(len(self.messages), "reason")
+        page += [*_left_out(len(self.messages), "reason"), *more(self.more)]
         if self.torch_version:
             *fewer, most = self._threads
             threads = " or ".join((*map(str, fewer), counted(most, "thread")))
@@ -225,6 +238,7 @@ class Sweep(Result):
             "messages": [dict(zip(("status", "message", "count"), each, strict=True)) for each in self.messages],
             "first_different": first and first.rerun,
             "smallest_different": self.smallest,
+            "more": self.more,
             "configurations": [finding_record(each) for each in self.findings],
         }
 
@@ -265,6 +279,8 @@ def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, 
         yield label, [each for value in group for each in found[value]]
 
 
+_NOTHING_WRONG = ("identical", "equivalent", "rounding")
+
 _ALWAYS = ("identical", "equivalent", "different", "not_comparable")
 
 _CAUSES = {
@@ -278,9 +294,9 @@ _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
 
 
-def _more(many: int, unit: str, like: str = "") -> Page:
+def _left_out(many: int, unit: str, like: str = "") -> Page:
     rest = many - _MOST
-    return [Sentence("More", f"{counted(rest, unit)}{like}: --format tsv lists all.")] if rest > 0 else []
+    return [Sentence("Left out", f"{counted(rest, unit)}{like}: --format tsv lists all.")] if rest > 0 else []
 
 
 def _grid(sweep: Sweep) -> Grid:

@@ -21,7 +21,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, COSTLY, free_bytes, needed_bytes
 from rnnscope.pages.progress import progress
-from rnnscope.spec.options import CONFIGS, ROWS, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import CONFIGS, LEFT, RIGHT, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
@@ -29,6 +29,7 @@ from rnnscope.sweeps.plan import Axes, Configuration, Values, plan_of, read_line
 from rnnscope.sweeps.result import Finding, Sweep, finding, read_finding
 from rnnscope.sweeps.rows import Row, rows_added_to
 from rnnscope.sweeps.workers import Ranks, is_launched, workers_here
+from rnnscope.verdict.deviations import deviation_of
 
 
 def sweep(
@@ -156,6 +157,8 @@ def row_of(asked: Configuration) -> Row:
         if not asked.has_files:  # flags alone tell whether it makes sense
             loaded = Loaded(sources, Spec(**asked.of(SPEC_FLAGS)))
             check_comparable(loaded.spec, left, right, question)
+            for flag, typed in ((LEFT, left), (RIGHT, right)):
+                deviation_of(flag, typed, loaded.spec)
         row["status"] = "failed"
         loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
         row["spec"] = loaded.spec.facts

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from rnnscope.help.explain import more
 from rnnscope.network import shapes as network
 from rnnscope.network.shapes import Place
 from rnnscope.pages.page import Column, Drawing, Grid, Line, Page, Sentence, counted, thousands, where_it_ran
@@ -105,6 +106,14 @@ class Trace(SpecResult):
         return 1 if self.first_nonfinite or self.broken or not isfinite(self.distance) else 0
 
     @property
+    def more(self) -> tuple[str, ...]:
+        """What `rnnscope explain` has a page of."""
+        spec = self.spec
+        found = {"nonfinite": self.first_nonfinite, "last_state": True, "packed": spec.lengths}
+        found["batch_first"] = spec.batch_first and not spec.unbatched
+        return tuple(name for name, is_told in found.items() if is_told)
+
+    @property
     def rerun(self) -> str:
         step = None if self.step == self.length - 1 else self.step
         return self.line((VALUES, self.values), (ITEM, self.item), (STEP, step))
@@ -123,6 +132,7 @@ class Trace(SpecResult):
         return [
             *page,
             *_findings(self),
+            *more(self.more),
             Sentence("Run", where_it_ran(self.device_name, spec.dtype, self.threads, self.torch_version)),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
@@ -138,6 +148,7 @@ class Trace(SpecResult):
             "steps": list(_step_records(self)),
             "module_max_abs": self.distance,
             "first_nonfinite": place and asdict(place),
+            "more": list(self.more),
         }
 
     def records(self) -> Iterator[dict[str, Any]]:

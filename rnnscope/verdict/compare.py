@@ -30,6 +30,7 @@ from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
+from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
@@ -82,7 +83,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     >>> found = compare(Spec(kind="gru", seq_len=1, h0="zeros"))
     >>> found.exit_code
     0
-    >>> print(found.blind_spots[0])
+    >>> print(found.blind_spots[0].sentence)
     one step from --h0 zeros never uses weight_hh: use --seq-len 2 or more, or --h0 random
     """
     if fields := {name: options.pop(name) for name in QUESTION_FLAGS if name in options}:
@@ -200,13 +201,14 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         return Side(
             role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False, has_steps=False
         )
+    deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:
-            if subject not in SUBJECTS:
+            if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            return Side(role, subject, placed, SUBJECTS[subject], used)
+            return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise

@@ -14,13 +14,19 @@ from operator import attrgetter
 import torch
 from torch import Tensor
 
+from rnnscope.errors import RnnscopeError
+from rnnscope.help import deviations as words
+from rnnscope.help.explain import named_deviation
 from rnnscope.network.equations import Layer, State, Step, affine, rnn_step, walk
-from rnnscope.network.shapes import GATES
+from rnnscope.network.shapes import GATES, network_in_words
 from rnnscope.network.weights import Input, Weights
+from rnnscope.spec.flags import Flag
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Around, Formula, Run, formula_of, run_equations
 
 ChangeWeights = Callable[[Spec, Weights], Weights]
+
+_WORDS = {each.name: each for each in words.DEVIATIONS}
 
 Layers = list[list[Step]]
 
@@ -33,8 +39,7 @@ class Deviation:
     """One thing done otherwise than in torch.
 
     Args:
-        name: short, for lists.
-        does: what a subject that has it does, then a semicolon and what torch does. The subject's name comes before.
+        name: that of its entry among the words for people.
         applies: whether it makes sense for a Spec.
         weights, given: change what goes in.
         formula: the step that is computed for a Spec.
@@ -43,13 +48,17 @@ class Deviation:
     """
 
     name: str
-    does: str
     applies: Callable[[Spec], bool] = lambda spec: True
     weights: ChangeWeights = lambda spec, weights: weights
     given: Callable[[Input], Input] = lambda given: given
     formula: Callable[[Spec], Formula] = formula_of
     walker: Walker = walk
     outputs: Callable[[Run], Run] = lambda run: run
+
+    @property
+    def does(self) -> str:
+        """What a side that has it does, then a semicolon and what torch does."""
+        return _WORDS[self.name].does
 
     def run(self, spec: Spec, weights: Weights, given: Input, around: Around | None = None) -> Run:
         """The equations with this deviation: a subject like any other."""
@@ -62,6 +71,22 @@ class Deviation:
 def deviations(spec: Spec) -> Iterator[Deviation]:
     """Those that make sense for a Spec."""
     return (each for each in DEVIATIONS if each.applies(spec))
+
+
+def deviation_of(flag: Flag, typed: str, spec: Spec) -> Deviation | None:
+    """The deviation that a side of a comparison names; None where it is another side.
+
+    Raises:
+        RnnscopeError: no such deviation, or one that makes no sense for the Spec.
+    """
+    entry = named_deviation(flag, typed)
+    if entry is None:
+        return None
+    deviation = next(each for each in DEVIATIONS if each.name == entry.name)
+    if not deviation.applies(spec):
+        message = f"{flag.name} {typed} makes no sense for {network_in_words(spec)}"
+        raise RnnscopeError(message, f"try {entry.command}")
+    return deviation
 
 
 # Where they apply.
@@ -255,73 +280,52 @@ def h_direction_major(run: Run) -> Run:
     return Run(run.y, tuple(torch.cat((each[::2], each[1::2])) for each in run.state))
 
 
-# An entry takes one to three lines.
+# The table. What each is called and what is said of it stands in the words for people, under the same names.
+
+_GATE_ORDERS = tuple(
+    Deviation(f"gates {' '.join(order)}", of_kind(kind), weights=rows_in_order(order))
+    for kind in ("lstm", "gru")
+    for order in permutations(GATES[kind])
+    if order != tuple(GATES[kind])
+)
+
 # fmt: off
 DEVIATIONS: tuple[Deviation, ...] = (
-    *(
-        Deviation(f"gates {' '.join(order)}",
-                  f"stacks its gates {' '.join(order)}; torch stacks {' '.join(GATES[kind])}",
-                  of_kind(kind), weights=rows_in_order(order))
-        for kind in ("lstm", "gru") for order in permutations(GATES[kind]) if order != tuple(GATES[kind])
-    ),
-    Deviation("b_ih dropped", "leaves out b_ih; torch adds both biases", has_bias, weights=without("bias_ih")),
-    Deviation("b_hh dropped", "leaves out b_hh; torch adds both biases", has_bias, weights=without("bias_hh")),
-    Deviation("both biases dropped", "leaves out b_ih and b_hh; torch adds both", has_bias, weights=without("bias")),
-    Deviation("b_ih and b_hh swapped", "takes b_hh for b_ih and b_ih for b_hh", has_bias, weights=biases_swapped),
-    Deviation("W_hh transposed", "multiplies with the transpose of W_hh; torch computes W_hh·h",
-              lambda spec: not spec.proj_size, weights=with_changed("weight_hh", blocks_transposed)),
-    Deviation("layers in reverse order",
-              "takes the weights of its layers of one shape from the last to the first; torch starts with the lowest",
-              lambda spec: len(layers_alike(spec)) > 1, weights=layers_reversed),
-    Deviation("h0 ignored", "starts from zeros; torch starts from h0", given=state_ignored(0)),
-    Deviation("c0 ignored", "starts its cell state from zeros; torch starts from c0", is_lstm, given=state_ignored(1)),
-    Deviation("h0 and c0 ignored", "starts from zeros in h and c; torch starts from hx", is_lstm,
-              given=state_ignored(0, 1)),
-    Deviation("h0 and c0 swapped", "takes hx for (c0, h0); torch takes (h0, c0)",
-              lambda spec: is_lstm(spec) and not spec.proj_size, given=lambda given: Input(given.x, given.state[::-1])),
-    Deviation("tanh and relu swapped", "has the other nonlinearity: relu for tanh, or tanh for relu",
-              formula=nonlinearity_swapped),
-    Deviation("tanh missing on the cell state", "gives o·c for h; torch gives o·tanh(c)", is_lstm,
-              formula=lstm(lambda o, c: o * c)),
-    Deviation("output gate before tanh", "gives tanh(o·c) for h; torch gives o·tanh(c)", is_lstm,
-              formula=lstm(lambda o, c: torch.tanh(o * c))),
-    Deviation("forget bias of 1", "adds 1 to the forget gate; torch adds its biases alone", is_lstm,
-              formula=lstm(forget_bias=1.0)),
-    Deviation("projection left out", "gives the first P features of o·tanh(c) for h; torch multiplies with W_hr",
-              lambda spec: spec.proj_size > 0, formula=lstm(projects=False)),
-    Deviation("reset before the matmul", "resets h before it multiplies with W_hn; torch resets the product", is_gru,
-              formula=gru(reset_before)),
-    Deviation("update gate inverted", "gives z·n + (1 - z)·h; torch gives (1 - z)·n + z·h", is_gru,
+    *_GATE_ORDERS,
+    Deviation("b_ih dropped", has_bias, weights=without("bias_ih")),
+    Deviation("b_hh dropped", has_bias, weights=without("bias_hh")),
+    Deviation("both biases dropped", has_bias, weights=without("bias")),
+    Deviation("b_ih and b_hh swapped", has_bias, weights=biases_swapped),
+    Deviation("W_hh transposed", lambda spec: not spec.proj_size,
+              weights=with_changed("weight_hh", blocks_transposed)),
+    Deviation("layers in reverse order", lambda spec: len(layers_alike(spec)) > 1, weights=layers_reversed),
+    Deviation("h0 ignored", given=state_ignored(0)),
+    Deviation("c0 ignored", is_lstm, given=state_ignored(1)),
+    Deviation("h0 and c0 ignored", is_lstm, given=state_ignored(0, 1)),
+    Deviation("h0 and c0 swapped", lambda spec: is_lstm(spec) and not spec.proj_size,
+              given=lambda given: Input(given.x, given.state[::-1])),
+    Deviation("tanh and relu swapped", formula=nonlinearity_swapped),
+    Deviation("tanh missing on the cell state", is_lstm, formula=lstm(lambda o, c: o * c)),
+    Deviation("output gate before tanh", is_lstm, formula=lstm(lambda o, c: torch.tanh(o * c))),
+    Deviation("forget bias of 1", is_lstm, formula=lstm(forget_bias=1.0)),
+    Deviation("projection left out", lambda spec: spec.proj_size > 0, formula=lstm(projects=False)),
+    Deviation("reset before the matmul", is_gru, formula=gru(reset_before)),
+    Deviation("update gate inverted", is_gru,
               formula=gru(lambda w, h, r, z, n_x, n_h: z * torch.tanh(n_x + r * n_h) + (1 - z) * h)),
-    Deviation("reset state kept", "mixes n with r·h; torch mixes it with h", is_gru,
+    Deviation("reset state kept", is_gru,
               formula=gru(lambda w, h, r, z, n_x, n_h: (1 - z) * torch.tanh(n_x + r * n_h) + z * r * h)),
-    Deviation("new hidden used too early", "takes the new h for the one before the step, and takes the step once more",
-              formula=too_early),
-    Deviation("layer fed by the previous step",
-              "feeds each layer the h that the layer below had a step before; torch feeds it the h of the same step",
-              lambda spec: spec.num_layers > 1 and not spec.bidirectional,
+    Deviation("new hidden used too early", formula=too_early),
+    Deviation("layer fed by the previous step", lambda spec: spec.num_layers > 1 and not spec.bidirectional,
               walker=layer_by_layer(feed=lambda y, initial: torch.cat((initial[0], y[:-1])))),
-    Deviation("backward outputs not flipped back",
-              "leaves the backward half of y in the order in which it was walked; torch puts it in the order of time",
-              is_bidirectional, walker=layer_by_layer(not_flipped_back)),
-    Deviation("backward direction fed forward",
-              "walks its backward direction from the first step on; torch starts at the last",
-              is_bidirectional, walker=layer_by_layer(fed_forward)),
-    Deviation("directions swapped in y", "puts the backward half of y first; torch puts the forward half first",
-              is_bidirectional, outputs=y_swapped),
-    Deviation("directions swapped in h",
-              "puts the backward row of each layer first; torch puts the forward row first",
-              is_bidirectional, outputs=h_swapped),
-    Deviation("directions swapped in y and h",
-              "puts the backward direction first in y and h; torch puts the forward one first",
-              is_bidirectional, outputs=lambda run: h_swapped(y_swapped(run))),
-    Deviation("h ordered direction-major",
-              "stacks the forward rows of h before all backward ones; torch stacks them layer by layer",
-              lambda spec: spec.bidirectional and spec.num_layers > 1, outputs=h_direction_major),
-    Deviation("batch and time swapped", "walks along N instead of L", can_swap_batch_and_time,
-              walker=batch_and_time_swapped),
-    Deviation("lengths ignored", "walks on through the padding; torch stops at each item's own end",
-              lambda spec: spec.lengths is not None and min(spec.lengths) < spec.seq_len,
+    Deviation("backward outputs not flipped back", is_bidirectional, walker=layer_by_layer(not_flipped_back)),
+    Deviation("backward direction fed forward", is_bidirectional, walker=layer_by_layer(fed_forward)),
+    Deviation("directions swapped in y", is_bidirectional, outputs=y_swapped),
+    Deviation("directions swapped in h", is_bidirectional, outputs=h_swapped),
+    Deviation("directions swapped in y and h", is_bidirectional, outputs=lambda run: h_swapped(y_swapped(run))),
+    Deviation("h ordered direction-major", lambda spec: spec.bidirectional and spec.num_layers > 1,
+              outputs=h_direction_major),
+    Deviation("batch and time swapped", can_swap_batch_and_time, walker=batch_and_time_swapped),
+    Deviation("lengths ignored", lambda spec: spec.lengths is not None and min(spec.lengths) < spec.seq_len,
               walker=lambda layers, x, initial, real, between: walk(layers, x, initial, None, between)),
 )
 # fmt: on

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from rnnscope.help.explain import more
 from rnnscope.network.shapes import Place, network_in_words, place_in_words
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
-from rnnscope.spec.options import LEFT, NO_FILES, RECORDED, RIGHT, Sources
-from rnnscope.spec.question import QUESTION_FLAGS, Question, Tolerance, blind_spots
+from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, Sources
+from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
@@ -109,24 +110,32 @@ class Comparison(SpecResult):
         return {"different": 1, "undecided": 2}.get(self.verdict, 0)
 
     @property
-    def blind_spots(self) -> tuple[str, ...]:
+    def blind_spots(self) -> tuple[BlindSpot, ...]:
         """What this comparison cannot see, whatever its verdict."""
         has_own_input = self.sides.recorded is not None or self.sources.inputs is not None
-        found = [
-            each for each in blind_spots(self.spec, self.question.resync) if not (has_own_input and "--h0" in each)
-        ]
+        found = list(blind_spots(self.spec, self.question.resync))
+        if has_own_input:
+            found = [each for each in found if "--h0" not in each.sentence]
         if has_own_input and self.spec.h0 == "zeros":
-            found.append("no h0 was recorded, so zeros were taken: whether the initial state is used does not show")
-        own = [each for each in (self.left, self.right) if ":" in each and not each.startswith(RECORDED)]
+            unused = "no h0 was recorded, so zeros were taken: whether the initial state is used does not show"
+            found.append(BlindSpot("no recorded h0", unused))
+        own = [each for each in (self.left, self.right) if ":" in each and not each.startswith((RECORDED, DEVIATION))]
         if own and self.question.chunk is not None and self.question.chunk < self.spec.seq_len:
-            found.append(f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk")
+            kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
+            found.append(BlindSpot("memory of its own", kept))
         steps = self.reference.function.whole_steps if self.reference else None
         if steps is not None and self.exit_code == 0:
-            found.append(
-                f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen: "
-                "rounding hides it with these weights"
-            )
+            late = f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen"
+            found.append(BlindSpot("late fault", f"{late}: rounding hides it with these weights"))
         return tuple(found)
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """What `rnnscope explain` has a page of: the deviations, otherwise the cause or the verdict; blind spots."""
+        found = [each.convention for each in _explained(self)] or [self.cause or self.verdict]
+        found += [each.name for each in self.blind_spots]
+        found += ["gradient not given"] if self.figures.missing_gradients else []
+        return tuple(dict.fromkeys(found))
 
     @property
     def rerun(self) -> str:
@@ -166,7 +175,8 @@ class Comparison(SpecResult):
             if self.reference and not self.reference.function.within:
                 limit = "bound in float64"  # the map itself may show nothing over it
             page += heat_page(self.spec, self.heat_map, limit)
-        page += [Sentence("Blind spot", f"{each}.") for each in self.blind_spots]
+        page += [Sentence("Blind spot", f"{each.sentence}.") for each in self.blind_spots]
+        page += more(self.more)
         dtypes = " and ".join(dict.fromkeys(self.sides.dtypes))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
         page.append(Sentence("Run", run))
@@ -190,7 +200,8 @@ class Comparison(SpecResult):
             "explanations": [asdict(each) for each in reasons.explanations],
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
-            "blind_spots": list(self.blind_spots),
+            "blind_spots": [each.sentence for each in self.blind_spots],
+            "more": list(self.more),
             "back_ends": dict(self.back_ends),
             "dtypes": list(sides.dtypes),
             "resync": question.resync,
@@ -265,6 +276,13 @@ def _reference_row(what: str, check: Check) -> tuple[str, ...]:
         at = "{0}[{2}]: step {1}, item {3}, unit {4}".format(worst.name, *index)
     row = (what, _arithmetic_in_words(check.arithmetic), f"{worst.error:.3g}", f"{worst.bound:.3g}")
     return (*row, at if worst.error else "-")
+
+
+def _explained(comparison: Comparison) -> tuple[Explanation, ...]:
+    """The deviations that the page names."""
+    reference = comparison.reference
+    is_told = reference and reference.deviating and not reference.about_float32
+    return comparison.explanations if is_told else ()
 
 
 def _why(comparison: Comparison) -> Page:

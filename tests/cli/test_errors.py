@@ -81,7 +81,11 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, or --help"),
+        (
+            "",
+            "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, explain, or "
+            "--help",
+        ),
         ("compair", "no such command: compair; did you mean compare?"),
         ("sing", "no such command: sing; see rnnscope --help"),
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
@@ -94,12 +98,12 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "compare --left modul",
             "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, recorded:FILE; did you mean --left module?",
+            "package.module:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
         ),
         (
             "compare --right gru",
             "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, recorded:FILE; try --right cells",
+            "package.module:Class, deviation:NAME, recorded:FILE; try --right cells",
         ),
         (
             "compare --left module@gpu",
@@ -110,6 +114,27 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
             "compare --right cells@cpu/int8",
             "--right is 'cells@cpu/int8', but it must be cells@cpu/DTYPE with one of float32, float64, bfloat16, "
             "float16; try --right cells@cpu/float32",
+        ),
+        (
+            "compare --right deviation:h0-ignord@cpu/int8",
+            "--right is 'deviation:h0-ignord@cpu/int8', but it must be deviation:h0-ignord@cpu/DTYPE with one of "
+            "float32, float64, bfloat16, float16; try --right deviation:h0-ignord@cpu/float32",
+        ),
+        (
+            "compare --right deviation:h0-ignord",
+            "--right names no deviation: 'h0-ignord'; did you mean --right deviation:h0-ignored?",
+        ),
+        ("compare --left deviation:", "--left names no deviation: ''; rnnscope explain lists them"),
+        ("sweep --right cells,deviation:x", "--right names no deviation: 'x'; rnnscope explain lists them"),
+        (
+            "compare --right deviation:reset-before-the-matmul",
+            "--right deviation:reset-before-the-matmul makes no sense for nn.RNN (2 layers, tanh); try rnnscope "
+            "compare --kind gru --right deviation:reset-before-the-matmul",
+        ),
+        (
+            "bench --subjects deviation:h0-ignored",
+            "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, items, "
+            "FILE.py:Class, package.module:Class; try --subjects cells",
         ),
         (
             "compare --kind lstm --proj-size 3 --left compiled",

@@ -33,6 +33,7 @@ def folders_loaded(*words: str) -> set[str]:
         ("compare", {"verdict"}),
         ("code", {"scripts"}),
         ("bench --help", set()),
+        ("explain zero-h0", set()),
         ("sweep --kind rnn", {"sweeps", "verdict"}),
     ],
 )

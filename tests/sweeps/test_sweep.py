@@ -218,6 +218,9 @@ def deviation(name: str) -> subjects.Subject:
     return next(each for each in DEVIATIONS if each.name == name).run
 
 
+ONE = "reset-before-the-matmul"
+
+
 def exit_codes() -> dict[str, tuple[list[str], int]]:
     return {
         "the same": (["--kind", "rnn,gru"], 0),
@@ -228,6 +231,8 @@ def exit_codes() -> dict[str, tuple[list[str], int]]:
         "no such device": (["--device", "cpu,cuda:99"], 2),
         "nothing can be compared": (["--kind", "gru", "--proj-size", "3"], 2),
         "too large": (["--hidden-size", "5,100000000"], 2),
+        "a deviation that the other kinds cannot have": (["--kind", "rnn,gru", "--right", f"deviation:{ONE}"], 1),
+        "a deviation that no kind has": (["--kind", "rnn,lstm", "--right", f"deviation:{ONE}"], 2),
     }
 
 
@@ -249,6 +254,31 @@ def test_the_report_says_what_the_sweep_said(monkeypatch: pytest.MonkeyPatch, cl
     assert report.code == told.code == 1
     assert own.sub("", report.out) == own.sub("", told.out)
     assert "Smallest that differs: rnnscope compare --kind lstm --input-size 1 --hidden-size 2 " in told.out
+
+
+def test_a_sweep_ends_with_what_explains_what_differs(cli: Cli, tmp_path: Path) -> None:
+    out = str(tmp_path / "f")
+    told = cli("sweep", "--kind", "rnn,gru", "--h0", "zeros,random", "--right", f"deviation:{ONE},cells", "--out", out)
+    line = f"\nMore: rnnscope explain {ONE} zero-h0\nRun:"
+    assert line in told.out
+    assert line.removesuffix("Run:") in cli("sweep", "--report", out).out
+    assert json.loads(cli("sweep", "--report", out, "--json").out)["more"] == [ONE.replace("-", " "), "zero h0"]
+
+
+def test_a_sweep_in_which_nothing_is_wrong_names_what_it_cannot_see(cli: Cli) -> None:
+    assert "More:" not in cli("sweep", "--kind", "rnn,gru").out
+    assert "\nMore: rnnscope explain zero-h0\nRun:" in cli("sweep", "--h0", "zeros,random").out
+
+
+@pytest.mark.parametrize("named", [[], ["no name"], [{}], None], ids=str)
+def test_a_row_may_name_what_is_not_known(cli: Cli, tmp_path: Path, named: object) -> None:
+    row = row_of(Configuration({})) | {"more": named}
+    (tmp_path / "f").write_bytes(
+        line_of({name: each for name, each in row.items() if each is not None or name != "more"})
+    )
+    answer = cli("sweep", "--report", str(tmp_path / "f"))
+    assert answer.code == 0
+    assert "More:" not in answer.out
 
 
 def test_a_report_passes_over_a_torn_line(cli: Cli, tmp_path: Path) -> None:

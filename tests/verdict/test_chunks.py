@@ -229,9 +229,9 @@ def test_a_class_that_ignores_its_state_has_nothing_to_carry(tmp_path: Path, que
 
 def test_what_a_class_keeps_by_itself_is_a_blind_spot_in_chunks() -> None:
     found = compare(Spec(kind="lstm", seq_len=20), right=f"{OWN}:Lstm", chunk=7)
-    assert any("may keep from step to step besides hx starts anew" in each for each in found.blind_spots)
+    assert any("may keep from step to step besides hx starts anew" in each.sentence for each in found.blind_spots)
     whole = compare(Spec(kind="lstm", seq_len=20), right=f"{OWN}:Lstm", chunk=20)
-    assert not any("starts anew" in each for each in whole.blind_spots)
+    assert not any("starts anew" in each.sentence for each in whole.blind_spots)
 
 
 def test_two_modules_are_compared_in_chunks() -> None:

@@ -1,5 +1,6 @@
 """Every named deviation: caught by the verdict, explained by its own name, and told where it cannot show."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import permutations
@@ -10,7 +11,7 @@ import torch
 from support import Cli
 from torch import Tensor, nn
 
-from rnnscope import Spec, compare
+from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.network.shapes import GATES
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.spec.question import blind_spots
@@ -58,7 +59,7 @@ def test_a_deviation_is_caught_and_explained_by_its_own_name(
     if (spec.kind, deviation.name) in SAME_FUNCTION:
         assert found.exit_code == 0
     elif deviation.name == "h0 ignored" and spec.h0 == "zeros":
-        assert any("whether the initial state is used" in each for each in blind_spots(spec))
+        assert any("whether the initial state is used" in each.sentence for each in blind_spots(spec))
     elif deviation.name == "batch and time swapped" and spec.seq_len != spec.batch_size:
         assert (found.verdict, found.cause) == ("different", "shape")
     else:
@@ -112,6 +113,55 @@ def test_two_wrong_sides_that_agree_are_the_same_function(monkeypatch: pytest.Mo
     assert found.reference is not None
     assert found.reference.deviating == ("left", "right")
     assert {each.convention for each in found.explanations} == {"reset before the matmul"}
+
+
+# As a side of a comparison.
+
+
+@pytest.mark.parametrize("typed", ["W_hh-transposed", "w-hh-transposed", "W_hh transposed"])
+def test_a_side_may_be_a_deviation(typed: str) -> None:
+    found = compare(Spec(), right=f"deviation:{typed}")
+    assert (found.verdict, found.side, found.right) == ("different", "right", f"deviation:{typed}")
+    assert [each.convention for each in found.explanations] == ["W_hh transposed"]
+
+
+def test_a_left_side_may_be_a_deviation_in_a_dtype_of_its_own() -> None:
+    found = compare(Spec(), "deviation:h0-ignored@cpu/float64", "module", grad=True)
+    assert found.sides.dtypes == ("float64", "float32")
+    assert [(each.side, each.convention) for each in found.explanations] == [("left", "h0 ignored")]
+    assert found.gradients
+    assert found.figures.missing_gradients == ()
+
+
+def test_two_sides_of_one_deviation_are_identical() -> None:
+    found = compare(Spec(kind="gru"), "deviation:update-gate-inverted", "deviation:update-gate-inverted")
+    assert (found.verdict, found.more) == ("identical", ("update gate inverted",))
+
+
+def test_a_deviation_is_no_class_with_a_memory_of_its_own() -> None:
+    assert compare(Spec(), right="deviation:b_hh-dropped", chunk=2).blind_spots == ()
+
+
+def test_a_deviation_can_be_run_again(cli: Cli) -> None:
+    words = ("compare", "--kind", "gru", "--right", "deviation:gates-z-r-n@cpu/float64", "--map")
+    line = re.findall(r"^Rerun: rnnscope (.*)$", cli(*words).out, re.MULTILINE)[0]
+    assert cli(*line.split()) == cli(*words)
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        (Spec(kind="lstm"), "gates-z-r-n"),
+        (Spec(bias=False), "b_hh-dropped"),
+        (Spec(), "directions-swapped-in-h"),
+        (Spec(kind="lstm", proj_size=3), "W_hh-transposed"),
+        (Spec(), "lengths-ignored"),
+    ],
+)
+def test_a_deviation_that_makes_no_sense_is_refused(spec: Spec, name: str) -> None:
+    with pytest.raises(RnnscopeError, match=f"--left deviation:{name} makes no sense for nn.") as refused:
+        compare(spec, f"deviation:{name}", "module")
+    assert str(refused.value.hint).startswith("try rnnscope compare ")
 
 
 # Against networks that are written here, independently of the table.

@@ -1,0 +1,217 @@
+"""The words for what a comparison finds: its causes and its verdicts, and what it cannot see.
+
+A cause says why two sides are not identical. A blind spot is a fault that would not show in a comparison as it was
+asked for, whatever its verdict.
+"""
+
+from functools import partial
+
+from rnnscope.help.entries import Entry
+
+_WILD = """\
+python -c "from torch import manual_seed, nn, save
+manual_seed(0)
+wild = nn.RNN(10, 128, 2).state_dict()
+save({name: 30 * wild[name] for name in wild}, 'wild.pt')"
+rnnscope compare --weights wild.pt """
+
+_cause = partial(Entry, sort="cause")
+
+CAUSES: tuple[Entry, ...] = (
+    _cause(
+        name="shape",
+        does="an output or a gradient of the right side has another shape than the left side's",
+        command="rnnscope compare --h0 zeros --right deviation:batch-and-time-swapped",
+        says="the shapes of h differ",
+        torch="y: (L, N, D·H_out)   h: (D·K, N, H_out)",
+        theirs="y: (N, L, D·H_out)   h: (N, D·K, H_out)",
+        shows="The verdict is different, and nothing else is compared: the table has both shapes of the output.",
+        mends="See which dim is elsewhere: rnnscope shapes says which tensor has which shape, and why. Often N and L "
+        "are swapped, h was moved with batch_first, or a dim of 1 is missing.",
+    ),
+    _cause(
+        name="nonfinite",
+        does="NaN or infinity came out of a side, or of the equations in float64",
+        command="""\
+python -c "from torch import manual_seed, nn, save
+manual_seed(0)
+growing = nn.RNN(10, 20).state_dict()
+save({name: abs(9 * growing[name]) for name in growing}, 'growing.pt')"
+rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
+        says="NaN or infinity came out",
+        shows="The verdict is different, even where both sides give NaN in the same places. First at says in which "
+        "layer, step, item and unit it came out first.",
+        mends="Look at the step that First at names: rnnscope trace --values prints its numbers. With relu, states can "
+        "grow without limit; float16 ends at 65504.",
+    ),
+    _cause(
+        name="function",
+        does="the sides are not the same function: in float64 they are further apart than rounding explains",
+        command="rnnscope compare --right deviation:W_hh-transposed",
+        says="not the same function",
+        shows="The verdict is different. The page says which side does not compute torch's equations, where it parts "
+        "from them first, and which known deviation computes just what it does.",
+        mends="Where a line begins with Why, mend that. Where it is the weights, a table says which of them differ. "
+        "Otherwise start at First at, which names the earliest layer and step; --map shows where the rest is.",
+    ),
+    _cause(
+        name="precision",
+        does="the sides are the same function, but one computes worse than its arithmetic allows",
+        command="""\
+cat > rough.py <<'PYTHON'
+from torch import nn
+class Rough(nn.RNN):
+    def forward(self, x, hx):
+        y, h = super().forward(x, hx)
+        return y.float().to(x.dtype), h
+PYTHON
+rnnscope compare --right rough.py:Rough""",
+        says="computes in about float32 inside",
+        torch="y = torch.stack(states)",
+        theirs="y = torch.stack(states).float()",
+        shows="The verdict is different. In float64 a side is as far off as float32 would be, or in its own dtype it "
+        "is further off than rounding explains.",
+        mends="Look for a tensor that is made in another dtype: .float(), torch.zeros without dtype=x.dtype, numpy, a "
+        "constant. Otherwise a weight is off by as little.",
+    ),
+    _cause(
+        name="rounding",
+        does="the sides are the same function, and nothing but rounding parts them",
+        command="rnnscope compare --right cells@cpu/float64",
+        says="they differ by rounding alone",
+        shows="The verdict is equivalent. Differences are of the size of the dtype's last bits, and the table says how "
+        "far each side is from the equations in float64 and how far rounding may move it.",
+        mends="Nothing is wrong. Sums in another order round otherwise; no other implementation gives the same bits "
+        "everywhere.",
+    ),
+)
+
+_verdict = partial(Entry, sort="verdict")
+
+VERDICTS: tuple[Entry, ...] = (
+    _verdict(
+        name="identical",
+        does="the two sides are the same function, and every bit agrees",
+        command="rnnscope compare --right module",
+        says="Verdict: identical",
+        shows="Exit code 0. Every difference is 0.",
+    ),
+    _verdict(
+        name="equivalent",
+        does="the two sides are the same function, and they differ by rounding alone",
+        command="rnnscope compare --no-reference --right cells@cpu/float64",
+        says="Verdict: equivalent",
+        shows="Exit code 0. With --no-reference it says less: every element is within the tolerance.",
+    ),
+    _verdict(
+        name="different",
+        does="shapes differ, NaN or infinity came out, the sides are not the same function, one computes worse than "
+        "its arithmetic allows, or an element is over a tolerance that was given",
+        command="rnnscope compare --no-reference --right deviation:W_hh-transposed",
+        says="Verdict: different",
+        shows="Exit code 1. JSON has the cause: shape, nonfinite, function, precision, or rounding where only a "
+        "tolerance was too narrow.",
+        mends="Read the cause: each has a page of its own.",
+    ),
+    _verdict(
+        name="undecided",
+        does="rounding alone may move these numbers so far that nothing can be told",
+        command=f"{_WILD}--seq-len 20 --dtype bfloat16",
+        says="Verdict: undecided",
+        shows="Exit code 2. A network with large weights doubles every error in a few steps, so that two correct runs "
+        "part; in bfloat16 and float16 that happens soon.",
+        mends="Compare in float64 or float32, over fewer steps, with smaller weights, or by --resync, which takes "
+        "every step by itself.",
+    ),
+)
+
+_blind_spot = partial(Entry, sort="blind spot")
+
+BLIND_SPOTS: tuple[Entry, ...] = (
+    _blind_spot(
+        name="zero h0",
+        does="with zeros for h0 it does not show whether the initial state is used",
+        command="rnnscope compare --h0 zeros",
+        says="with --h0 zeros it does not show whether the initial state is used",
+        shows="A side that ignores h0, or takes c0 for it, gives the same numbers.",
+        mends="Compare with --h0 random, which is the default.",
+    ),
+    _blind_spot(
+        name="one step from zeros",
+        does="one step from zeros never uses weight_hh",
+        command="rnnscope compare --h0 zeros --seq-len 1",
+        says="one step from --h0 zeros never uses weight_hh",
+        shows="A side with a wrong weight_hh, transposed or of another layer, gives a difference of exactly 0.",
+        mends="Compare two steps or more, or with --h0 random.",
+    ),
+    _blind_spot(
+        name="one step of one item",
+        does="one step of one item does not show whether batch and time are swapped",
+        command="rnnscope compare --seq-len 1 --batch 1",
+        says="one step of one item does not show whether batch and time are swapped",
+        shows="(1, 1, H) is the same shape either way, and so are the numbers.",
+        mends="Compare two steps or more, and another number of items.",
+    ),
+    _blind_spot(
+        name="one step backward",
+        does="one step does not show in which order the backward direction walks",
+        command="rnnscope compare --seq-len 1 --bidirectional",
+        says="one step does not show in which order the backward direction walks",
+        shows="A backward direction that walks forward, or is not flipped back, gives the same numbers.",
+        mends="Compare two steps or more.",
+    ),
+    _blind_spot(
+        name="resync",
+        does="a comparison that takes every step by itself does not see the loop",
+        command="rnnscope compare --resync",
+        says="--resync takes every step by itself, so the loop does not show",
+        shows="Faults in h0, lengths, the order of time and padding do not show: each step is fed the reference's "
+        "state.",
+        mends="Compare without --resync too, over as few steps as keep rounding small.",
+    ),
+    _blind_spot(
+        name="no recorded h0",
+        does="where no h0 was recorded, zeros were taken, and whether the initial state is used does not show",
+        command="""\
+python -c "import torch; torch.save({'x': torch.randn(3, 5, 10)}, 'x.pt')"
+rnnscope compare --inputs x.pt""",
+        says="no h0 was recorded, so zeros were taken",
+        shows="A side that ignores h0 gives the same numbers.",
+        mends="Record h0, and c0 of an LSTM, beside x in the same file.",
+    ),
+    _blind_spot(
+        name="memory of its own",
+        does="what a class keeps from step to step besides hx starts anew in every chunk",
+        command="rnnscope compare --chunk 2 --right torch.nn:RNN",
+        says="may keep from step to step besides hx starts anew in every chunk",
+        shows="A class that counts steps, or keeps a state in itself, starts from nothing in each chunk: neither its "
+        "faults nor its right answers over the whole sequence show.",
+        mends="Compare without --chunk too, over as many steps as memory holds.",
+    ),
+    _blind_spot(
+        name="late fault",
+        does="where rounding decides the later steps, a fault of the loop behind the first ones would not be seen",
+        command=f"{_WILD}--seq-len 50",
+        says="steps would not be seen",
+        shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
+        "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither.",
+        mends="Compare with smaller weights, such as those before training, or over no more steps than were compared "
+        "as a whole.",
+    ),
+    _blind_spot(
+        name="gradient not given",
+        does="a gradient that a side does not give is not compared",
+        command="""\
+cat > frozen.py <<'PYTHON'
+from torch import nn
+class Frozen(nn.RNN):
+    def __init__(self, *sizes, **options):
+        super().__init__(*sizes, **options)
+        self.bias_hh_l0.requires_grad_(False)
+PYTHON
+rnnscope compare --grad --right frozen.py:Frozen""",
+        says="gives no gradient of bias_hh_l0",
+        shows="A parameter has another name than torch's, does not learn, or is cut off by detach or no_grad.",
+        mends="Name parameters as torch or StackedCells do, and let them learn.",
+    ),
+)
