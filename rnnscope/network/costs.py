@@ -13,7 +13,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import BLOCK, GATES, dim_sizes, gate_rows, layer_parameters, tensor_shapes
-from rnnscope.spec.spec import Spec
+from rnnscope.spec.spec import LARGEST_SIZE, Spec
 
 
 def parameter_count(spec: Spec) -> int:
@@ -117,7 +117,7 @@ class Held:
 
     Args:
         weights, x: in float64, whichever dtype runs.
-        y: of y, h and c, and with gradients of h0 and c0; in float64 with the reference, in the dtype that runs without it.
+        y: of y, h and c, and with gradients of h0 and c0; in float64 with the reference, in the own dtype without it.
         step: bytes of the objects that a step in one direction leaves behind; with gradients a step of each layer.
     """
 
@@ -164,11 +164,16 @@ class Work:
     chunk: int | None = None
 
     @property
+    def in_float64(self) -> bool:
+        """Whether the reference runs."""
+        return self.command == "compare" and self.reference
+
+    @property
     def held(self) -> Held:
         """What is held at the peak."""
         if self.command in ("shapes", "trace"):
             return HELD[self.command]
-        return HELD[f"compare{'' if self.reference else ' --no-reference'}{' --grad' if self.grad else ''}"]
+        return HELD[f"compare{'' if self.in_float64 else ' --no-reference'}{' --grad' if self.grad else ''}"]
 
     @classmethod
     def of(cls, command: str, values: Mapping[str, Any]) -> "Work":
@@ -198,15 +203,16 @@ def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
     if work.map:  # the states of all layers of both sides, and at a time the gates of one
         exact += layer * seen.seq_len * (seen.num_layers + 3 + 5 * gates)
     if work.command == "bench":  # each subject keeps its own
-        exact += (len(work.subjects) - 2) / 2 * (weights + prod(x.shape))
-    is_exact = work.command == "compare" and work.reference
-    return _bytes_of_objects(spec, work) + int(FLOAT64 * exact + (FLOAT64 if is_exact else seen.element_size) * own)
+        exact += (max(len(work.subjects), 2) - 2) / 2 * (weights + prod(x.shape))
+    running = FLOAT64 if work.in_float64 else seen.element_size
+    return _bytes_of_objects(spec, work) + int(FLOAT64 * exact + running * own)
 
 
 def _seen(spec: Spec, work: Work) -> Spec:
     """The steps that are there at a time: of a chunk and the blocks that it is cut out of, or each as a sequence."""
     if work.resync:
-        return replace(spec, seq_len=1, batch_size=real_steps(spec), lengths=None, unbatched=False)
+        count = min(real_steps(spec), LARGEST_SIZE)
+        return replace(spec, seq_len=1, batch_size=count, lengths=None, unbatched=False)
     if work.chunk is None or work.reference or spec.lengths is not None:
         return spec
     return replace(spec, seq_len=min(spec.seq_len, work.chunk + 2 * BLOCK))
@@ -234,9 +240,9 @@ def check_steps(spec: Spec) -> None:
 
 
 def steps_bytes(spec: Spec) -> int:
-    """The bytes that the states of every step take, in the input and the runs that are made of them."""
+    """The bytes that every step by itself takes, over those of a single one."""
     work = Work(resync=True)
-    return needed_bytes(spec, work) - _bytes_of_objects(spec, work)
+    return needed_bytes(spec, work) - needed_bytes(replace(spec, seq_len=1, batch_size=1, lengths=None), work)
 
 
 def check_memory(spec: Spec, free: int | None = None, **work: Any) -> None:
@@ -252,7 +258,7 @@ def check_memory(spec: Spec, free: int | None = None, **work: Any) -> None:
     >>> check_memory(Spec(), free=2**30)
     >>> check_memory(Spec(hidden_size=100_000), free=2**30)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rnnscope.errors.RnnscopeError: these sizes need about 671 GiB of memory, and 1 GiB is free; make ... smaller, ...
+    rnnscope.errors.RnnscopeError: these sizes need about 760 GiB of memory, and 1 GiB is free; make ... smaller, ...
     """
     sizes = "--lengths" if spec.lengths else "--seq-len, --batch"
     hint = f"make {sizes}, --hidden-size or --layers smaller, or add --no-memory-check"
