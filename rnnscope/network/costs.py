@@ -197,7 +197,12 @@ def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
     weights, gates = parameter_count(seen), len(GATES[seen.kind])
     layer = seen.directions * seen.batch_size * seen.hidden_size  # of one step
     exact = held.weights * weights + held.x * prod(x.shape)
-    own = held.y * sum(prod(each.shape) for each in others if work.grad or each.role == "output")
+    outputs, states = (sum(prod(each.shape) for each in others if each.role == role) for role in ("output", "state"))
+    own = held.y * (outputs + (states if work.grad else 0))
+    # The gates of all steps are computed at once, and are wider than y where it is projected.
+    own += gates * seen.seq_len * seen.batch_size * (seen.hidden_size - seen.output_size)
+    if work.resync:  # the states are noted step by step, and then stacked
+        exact += 2 * states
     if work.grad:
         own += KEPT[seen.kind] * layer * (seen.num_layers * seen.seq_len + 2)
     if work.map:  # the states of all layers of both sides, and at a time the gates of one

@@ -47,7 +47,7 @@ GRADIENTS = [
     "--seq-len 400 --batch 64 --input-size 800 --hidden-size 32 --layers 1",
     "--seq-len 1 --batch 30000 --input-size 1 --hidden-size 200 --layers 1",
     "--seq-len 2500 --batch 64 --hidden-size 128",
-    "--kind gru --seq-len 2500 --batch 64 --hidden-size 128",
+    "--kind gru --seq-len 1200 --batch 64 --hidden-size 128",
     "--kind lstm --seq-len 2500 --batch 64 --hidden-size 128",
     "--kind lstm --seq-len 150 --batch 128 --hidden-size 100 --layers 3 --bidirectional --dtype bfloat16",
     "--kind gru --seq-len 150 --batch 128 --hidden-size 100 --layers 1 --right equations --batch-first",
