@@ -98,7 +98,7 @@ BYTES_OF_COMPILER = 210 * MIB
 BYTES_OF_PROFILER = 70 * MIB
 """What torch's timer and profiler add, before anything is recorded."""
 
-BYTES_OF_WATCHED_STEP = 90_000
+BYTES_OF_WATCHED_STEP = 95_000
 """What the profiler records of a step of one layer in one direction; three times as much with gradients."""
 
 MOST_WATCHED_STEPS = 10_000
@@ -130,15 +130,23 @@ class Held:
 HELD = {
     "shapes": Held(weights=1.1, x=0.9, y=4.5),
     "trace": Held(weights=1.5, x=0.8, y=9.5),
+    "bench": Held(weights=2.6, x=1.7, y=7.5),
+    "bench --grad": Held(weights=2, x=0.5, y=7, step=15_000),
     "compare": Held(weights=3.4, x=2.7, y=8.5),
-    "compare --grad": Held(weights=10.5, x=11.5, y=8, step=14_000),
+    "compare --grad": Held(weights=6, x=7, y=8, step=14_000),
     "compare --no-reference": Held(weights=2.6, x=1.7, y=5.5),
-    "compare --no-reference --grad": Held(weights=4.5, x=3.3, y=2.5, step=15_000),
+    "compare --no-reference --grad": Held(weights=2, x=0.5, y=2.5, step=15_000),
 }
-"""By what is done. A benchmark holds what a comparison without the reference does."""
+"""By what is done."""
 
 KEPT = {"rnn": 4, "lstm": 14, "gru": 16}
 """What autograd keeps of each step, as copies of its h. As much is held for two more while gradients are taken."""
+
+KEPT_BY_LENGTHS = 5
+"""What it keeps besides where each step is masked."""
+
+LEAVES = 4.5
+"""Copies of weights and x, as they run, and their gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,9 +179,8 @@ class Work:
     @property
     def held(self) -> Held:
         """What is held at the peak."""
-        if self.command in ("shapes", "trace"):
-            return HELD[self.command]
-        return HELD[f"compare{'' if self.in_float64 else ' --no-reference'}{' --grad' if self.grad else ''}"]
+        left_out = self.command == "compare" and not self.reference
+        return HELD[f"{self.command}{' --no-reference' if left_out else ''}{' --grad' if self.grad else ''}"]
 
     @classmethod
     def of(cls, command: str, values: Mapping[str, Any]) -> "Work":
@@ -204,7 +211,8 @@ def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
     if work.resync:  # the states are noted step by step, and then stacked
         exact += 2 * states
     if work.grad:
-        own += KEPT[seen.kind] * layer * (seen.num_layers * seen.seq_len + 2)
+        kept = KEPT[seen.kind] + (KEPT_BY_LENGTHS if seen.lengths else 0)
+        own += kept * layer * (seen.num_layers * seen.seq_len + 2) + LEAVES * (weights + prod(x.shape))
     if work.map:  # the states of all layers of both sides, and at a time the gates of one
         exact += layer * seen.seq_len * (seen.num_layers + 3 + 5 * gates)
     if work.command == "bench":  # each subject keeps its own

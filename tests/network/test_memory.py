@@ -74,6 +74,8 @@ NO_REFERENCE = [
     "--grad --kind lstm --seq-len 300 --batch 128 --hidden-size 128",
     "--grad --kind gru --seq-len 300 --batch 128 --hidden-size 128 --bidirectional --dtype bfloat16",
     "--grad --seq-len 400 --batch 64 --input-size 1000 --hidden-size 128 --dtype float64",
+    "--grad --seq-len 400 --batch 64 --input-size 1200 --hidden-size 32 --layers 1 --dtype bfloat16",
+    "--grad --input-size 3000 --hidden-size 2500 --layers 1 --dtype float64",
 ]
 
 OTHERS = [
