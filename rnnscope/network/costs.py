@@ -199,26 +199,28 @@ COMPARE = Work()
 
 def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
     """The most bytes that a process takes: each tensor as often as it is held, and what objects take besides."""
-    seen, held = _seen(spec, work), work.held
-    x, *others = tensor_shapes(seen)
-    weights, gates = parameter_count(seen), len(GATES[seen.kind])
-    layer = seen.directions * seen.batch_size * seen.hidden_size  # of one step
-    exact = held.weights * weights + held.x * prod(x.shape)
-    outputs, states = (sum(prod(each.shape) for each in others if each.role == role) for role in ("output", "state"))
-    own = held.y * (outputs + (states if work.grad else 0))
+    seen, held, gates = _seen(spec, work), work.held, len(GATES[spec.kind])
+    x, states, outputs = (_numbers(seen, role) for role in ("input", "state", "output"))
+    weights, steps = parameter_count(seen), seen.num_layers * seen.seq_len
+    of_step = seen.directions * seen.batch_size * seen.hidden_size
+    exact = held.weights * weights + held.x * x
     # The gates of all steps are computed at once, and are wider than y where it is projected.
-    own += gates * seen.seq_len * seen.batch_size * (seen.hidden_size - seen.output_size)
-    if work.resync:  # the states are noted step by step, and then stacked
-        exact += 2 * states
+    own = held.y * outputs + gates * seen.seq_len * seen.batch_size * (seen.hidden_size - seen.output_size)
     if work.grad:
         kept = KEPT[seen.kind] + (KEPT_BY_LENGTHS if seen.lengths else 0)
-        own += kept * layer * (seen.num_layers * seen.seq_len + 2) + LEAVES * (weights + prod(x.shape))
+        own += held.y * states + LEAVES * (weights + x) + kept * of_step * (steps + 2)
+    if work.resync:  # the states are noted step by step, and then stacked
+        exact += 2 * states
     if work.map:  # the states of all layers of both sides, and at a time the gates of one
-        exact += layer * seen.seq_len * (seen.num_layers + 3 + 5 * gates)
+        exact += of_step * (steps + (3 + 5 * gates) * seen.seq_len)
     if work.command == "bench":  # each subject keeps its own
-        exact += (max(len(work.subjects), 2) - 2) / 2 * (weights + prod(x.shape))
+        exact += (max(len(work.subjects), 2) - 2) / 2 * (weights + x)
     running = FLOAT64 if work.in_float64 else seen.element_size
     return _bytes_of_objects(spec, work) + int(FLOAT64 * exact + running * own)
+
+
+def _numbers(spec: Spec, role: str) -> int:
+    return sum(prod(each.shape) for each in tensor_shapes(spec) if each.role == role)
 
 
 def _seen(spec: Spec, work: Work) -> Spec:
