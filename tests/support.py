@@ -1,12 +1,15 @@
 """What several test files share: the answer of a command line, where things stand, and texts without their figures."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import strategies as st
 
 from rnnscope import Spec
@@ -50,6 +53,27 @@ class Answer:
 
 Cli = Callable[..., Answer]
 """Answers the words of a command line, or a line of shell."""
+
+
+PEAK = """
+import re, sys
+import torch
+from rnnscope.cli.shell import run
+assert not sys.argv[1:] or run(sys.argv[1:]) in (0, 1)
+print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1])
+"""
+
+
+def peak(words: str) -> float:
+    """MiB that a process takes at most in which a command runs: none of the one that starts it.
+
+    A resource usage would tell no less than the process that starts it has.
+    """
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the system does not tell the peak of a process by itself")
+    command = [sys.executable, "-W", "ignore", "-c", PEAK, *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(done.stdout.split()[-1]) / 1024
 
 
 FIGURE = r"\d[\d.]*(e[-+]\d+)?"

@@ -129,7 +129,7 @@ def bench(
         asked.spec, subjects, seq_len, min_time
     )  # refused, as all above, before torch is imported
     if asked.spec.memory_check:
-        check_memory(specs[-1], grad=grad, reference=False)
+        check_memory(specs[-1], command="bench", subjects=subjects, grad=grad, reference=False)
     return rnnscope.bench(asked.spec, subjects, seq_len, grad, min_time, loaded=asked.loaded)
 
 

@@ -16,7 +16,7 @@ import typer
 
 import rnnscope
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.costs import COSTLY, check_memory, check_rows
+from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words, help_of
@@ -226,7 +226,8 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
         if flags.files is not None:
             given = {name: values[name] for name in SPEC_FLAGS if name not in flags.own and typed[name] is not None}
             options["asked"] = asked = _asked(given, values)
-            _check_size(asked.spec, form, values, command.runs and not values.get("dry_run"))
+            if command.runs and not values.get("dry_run"):
+                _check_size(asked.spec, form, Work.of(command.function.__name__, values))
         if flags.question:
             options["question"] = Question(**{name: values[name] for name in flags.question})
         return Outcome(command.function(**options), form, export, force)
@@ -249,13 +250,13 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     return Asked(loaded.spec, loaded)
 
 
-def _check_size(spec: Spec, form: str, values: dict[str, Any], runs: bool) -> None:
-    if form in ("json", "tsv") and runs:
-        of_map = 1 + len(GATES[spec.kind]) if values.get("map") else 0
-        by_step = 1 if "values" in values else of_map  # a trace has a record for each step
+def _check_size(spec: Spec, form: str, work: Work) -> None:
+    if form in ("json", "tsv"):
+        of_map = 1 + len(GATES[spec.kind]) if work.map else 0
+        by_step = 1 if work.command == "trace" else of_map  # a trace has a record for each step
         check_rows(spec, by_step if form == "json" else 0)
-    if spec.memory_check and runs:
-        check_memory(spec, **{name: values[name] for name in COSTLY if name in values})
+    if spec.memory_check:
+        check_memory(spec, **vars(work))
 
 
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:

@@ -1,18 +1,19 @@
 """What a network costs: parameters, multiply-accumulates and bytes by formula, and what memory the machine has free.
 
-The need of memory is an estimate on the safe side. The memory of a GPU is not asked for: torch itself reports that it
-ran out.
+The need of memory is an estimate: how often each tensor is held was measured, and depends on what is done alone. The
+memory of a GPU is not asked for: torch itself reports that it ran out.
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
+from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import BLOCK, GATES, dim_sizes, gate_rows, layer_parameters, tensor_shapes
-from rnnscope.spec.spec import Spec
+from rnnscope.spec.spec import LARGEST_SIZE, Spec
 
 
 def parameter_count(spec: Spec) -> int:
@@ -86,72 +87,165 @@ def check_rows(spec: Spec, by_step: int = 0) -> None:
         raise RnnscopeError(what, "use --format table, which leaves out the layers in the middle")
 
 
-BYTES_OF_TORCH = 448 * 2**20
-"""230 MiB were measured once torch is imported, and 90 for the pieces in which differences are taken. The allocator
-keeps up to 100 of freed steps."""
+MIB = 2**20
 
-BYTES_PER_STEP = 1400
-"""Overhead of the small tensors that one time step leaves behind: 1020 (module) to 1220 (cells) bytes were measured."""
+BYTES_OF_TORCH = 270 * MIB
+"""What a process takes that compares a small network, most of it torch: 240 to 295 MiB were measured."""
 
-BYTES_PER_STEP_OF_AUTOGRAD = 9_000
-"""What autograd keeps of a step for each gate: 8,000 (RNN), 5,000 (LSTM) and 8,000 (GRU) bytes were measured.
+BYTES_OF_COMPILER = 210 * MIB
+"""What torch.compile adds: 160 to 270 MiB."""
 
-It keeps twice as many where every operation is rounded at random: 16,300, 9,300 and 13,600."""
+BYTES_OF_PROFILER = 70 * MIB
+"""What torch's timer and profiler add, before anything is recorded."""
 
-BYTES_PER_LAYER = 40_000
-"""The Python objects of one layer in the module and in the stack of cells."""
+BYTES_OF_WATCHED_STEP = 95_000
+"""What the profiler records of a step of one layer in one direction; three times as much with gradients."""
 
 MOST_WATCHED_STEPS = 10_000
-"""Over all layers and directions. torch's profiler keeps some 60 records of each step, and of more steps it would keep
-more than is to be measured."""
+"""Over all layers and directions: of more steps the profiler would keep more than is to be measured."""
 
-COPIES_OF_STATES = 9
-"""How often the states of all steps are held where every step is compared by itself: 8.5 were measured."""
+BYTES_OF_LAYER = 10_000
+"""The Python objects of one layer in one direction."""
 
-COSTLY = ("grad", "reference", "resync", "map", "chunk")
-"""What may be asked of a comparison that decides how much it takes: the arguments of `check_memory`."""
-
-DRAWN = 8
-"""Bytes of an element while it is drawn: weights and input are drawn in float64 and rounded afterwards."""
+FLOAT64 = 8
+"""Bytes of an element: weights and x are drawn in float64, and the reference runs in it."""
 
 
-def needed_bytes(
-    spec: Spec,
-    grad: bool = False,
-    reference: bool = True,
-    resync: bool = False,
-    map: bool = False,
-    chunk: int | None = None,
-) -> int:
-    """The most bytes that a comparison of two subjects holds at one time, for the arguments of `check_memory`.
+@dataclass(frozen=True)
+class Held:
+    """How many copies of a tensor there are at the peak, as measured.
 
-    - Weights, h0 and c0: as they are drawn and rounded, and once more in the network that runs.
-    - x: in the dtype of the sides, in that of the network that runs, and what is drawn of it at a time.
-    - y, h and c: of every run so far, and their distances from each other. The one that runs has them as steps, as a
-      stack, and as a copy where batch_first leaves them strided. The gates of an LSTM or a GRU are each as large as y.
-    - With the reference, each side and the equations in float64 too, and the equations rounded at random. Without it
-      no more steps than those of a chunk and of the blocks that it is cut out of.
-    - With gradients, what the derivative of every step of every layer needs, and a gradient of each run's parameters.
-    - Where every step is compared by itself, the states of all steps; for a map, outputs and gates of every layer.
+    Args:
+        weights, x: in float64, whichever dtype runs.
+        y: of y, h and c, and with gradients of h0 and c0; in float64 with the reference, in the own dtype without it.
+        step: bytes of the objects that a step in one direction leaves behind; with gradients a step of each layer.
     """
-    if chunk is not None and not reference and spec.lengths is None:
-        spec = replace(spec, seq_len=min(spec.seq_len, chunk + 2 * BLOCK))
-    sizes = {each.name: prod(each.shape) for each in tensor_shapes(spec)}
-    gates, running = len(GATES[spec.kind]), DRAWN if reference else spec.element_size
-    alone = not (reference or grad or map)  # where one side is walked beside the other's y
-    runs = (1 if alone else 2) * spec.element_size + (4 * DRAWN if reference else 0)
-    kept = spec.num_layers * (10 + 18 * gates if reference else 4 + 3 * gates) if grad else gates
-    weights = parameter_count(spec) * (2 * DRAWN + running + (runs if grad else 0))
-    states = sum(sizes.get(name, 0) for name in ("h0", "c0")) * (2 * DRAWN + running + (runs if grad else 0))
-    drawn = sizes["x"] * min(BLOCK, spec.seq_len) // spec.seq_len * 2 * DRAWN
-    inputs = states + drawn + sizes["x"] * (spec.element_size + (1 if alone else 2) * running + (runs if grad else 0))
-    outputs = sum(sizes.get(name, 0) for name in ("y", "h", "c")) * (runs + (4 + kept) * running)
-    step = spec.directions * (2 if spec.kind == "lstm" else 1) * BYTES_PER_STEP
-    if grad:
-        step += (2 if reference else 1) * spec.directions * spec.num_layers * max(gates, 1) * BYTES_PER_STEP_OF_AUTOGRAD
-    overhead = BYTES_OF_TORCH + spec.seq_len * step + spec.num_layers * BYTES_PER_LAYER
-    layers = sizes["y"] * spec.num_layers * (2 * spec.element_size + DRAWN) + sizes["y"] * (2 * gates + 4) * DRAWN
-    return weights + inputs + outputs + overhead + (steps_bytes(spec) if resync else 0) + (layers if map else 0)
+
+    weights: float
+    x: float
+    y: float
+    step: int = 1_300
+
+
+HELD = {
+    "shapes": Held(weights=1.1, x=0.9, y=4.5),
+    "trace": Held(weights=1.5, x=0.8, y=9.5),
+    "bench": Held(weights=2.6, x=1.7, y=7.5),
+    "bench --grad": Held(weights=2, x=0.5, y=7, step=15_000),
+    "compare": Held(weights=3.4, x=2.7, y=8.5),
+    "compare --grad": Held(weights=6, x=7, y=8, step=14_000),
+    "compare --no-reference": Held(weights=2.6, x=1.7, y=5.5),
+    "compare --no-reference --grad": Held(weights=2, x=0.5, y=2.5, step=15_000),
+}
+"""By what is done."""
+
+KEPT = {"rnn": 4, "lstm": 14, "gru": 16}
+"""What autograd keeps of each step, as copies of its h. As much is held for two more while gradients are taken."""
+
+KEPT_BY_LENGTHS = 5
+"""What it keeps besides where each step is masked."""
+
+LEAVES = 4.5
+"""Copies of weights and x, as they run, and their gradients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is done with a network, as far as it decides how much memory that takes: the keywords of `check_memory`.
+
+    Args:
+        command: shapes, trace, bench or compare.
+        subjects: what is run, as flags name it.
+        grad: whether gradients are computed too.
+        reference: whether the equations are run in float64 too.
+        resync: whether every step is compared by itself.
+        map: whether a map of the differences is drawn.
+        chunk: steps that are run at a time; all when None.
+    """
+
+    command: str = "compare"
+    subjects: tuple[str, ...] = ("module", "cells")
+    grad: bool = False
+    reference: bool = True
+    resync: bool = False
+    map: bool = False
+    chunk: int | None = None
+
+    @property
+    def in_float64(self) -> bool:
+        """Whether the reference runs."""
+        return self.command == "compare" and self.reference
+
+    @property
+    def held(self) -> Held:
+        """What is held at the peak."""
+        left_out = self.command == "compare" and not self.reference
+        return HELD[f"{self.command}{' --no-reference' if left_out else ''}{' --grad' if self.grad else ''}"]
+
+    @classmethod
+    def of(cls, command: str, values: Mapping[str, Any]) -> "Work":
+        """What a command does with the values of its flags, by their names."""
+        subjects = tuple(values.get(side, "") for side in ("left", "right"))
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(**{"command": command, "subjects": subjects} | known)
+
+    def has(self, subject: str) -> bool:
+        """Whether a subject is among those that are run, on whichever device."""
+        return any(each.partition("@")[0] == subject for each in self.subjects)
+
+
+COMPARE = Work()
+
+
+def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
+    """The most bytes that a process takes: each tensor as often as it is held, and what objects take besides."""
+    seen, held, gates = _seen(spec, work), work.held, len(GATES[spec.kind])
+    x, states, outputs = (_numbers(seen, role) for role in ("input", "state", "output"))
+    weights, steps = parameter_count(seen), seen.num_layers * seen.seq_len
+    of_step = seen.directions * seen.batch_size * seen.hidden_size
+    exact = held.weights * weights + held.x * x
+    # The gates of all steps are computed at once, and are wider than y where it is projected.
+    own = held.y * outputs + gates * seen.seq_len * seen.batch_size * (seen.hidden_size - seen.output_size)
+    if work.grad:
+        kept = KEPT[seen.kind] + (KEPT_BY_LENGTHS if seen.lengths else 0)
+        own += held.y * states + LEAVES * (weights + x) + kept * of_step * (steps + 2)
+    if work.resync:  # the states are noted step by step, and then stacked
+        exact += 2 * states
+    if work.map:  # the states of all layers of both sides, and at a time the gates of one
+        exact += of_step * (steps + (3 + 5 * gates) * seen.seq_len)
+    if work.command == "bench":  # each subject keeps its own
+        exact += (max(len(work.subjects), 2) - 2) / 2 * (weights + x)
+    running = FLOAT64 if work.in_float64 else seen.element_size
+    return _bytes_of_objects(spec, work) + int(FLOAT64 * exact + running * own)
+
+
+def _numbers(spec: Spec, role: str) -> int:
+    return sum(prod(each.shape) for each in tensor_shapes(spec) if each.role == role)
+
+
+def _seen(spec: Spec, work: Work) -> Spec:
+    """The steps that are there at a time: of a chunk and the blocks that it is cut out of, or each as a sequence."""
+    if work.resync:
+        count = min(real_steps(spec), LARGEST_SIZE)
+        return replace(spec, seq_len=1, batch_size=count, lengths=None, unbatched=False)
+    if work.chunk is None or work.reference or spec.lengths is not None:
+        return spec
+    return replace(spec, seq_len=min(spec.seq_len, work.chunk + 2 * BLOCK))
+
+
+def _bytes_of_objects(spec: Spec, work: Work) -> int:
+    """What is there besides the numbers: torch itself, its tools, and the objects of layers and steps."""
+    found = BYTES_OF_TORCH + spec.num_layers * spec.directions * BYTES_OF_LAYER
+    found += BYTES_OF_COMPILER if work.has("compiled") else 0
+    steps = spec.directions * (spec.seq_len if work.resync else _seen(spec, work).seq_len)
+    if work.grad or work.resync or work.command == "bench":
+        steps *= spec.num_layers
+    noted = steps * (2 if work.grad and spec.kind != "rnn" else 1)  # with gates autograd notes twice as much
+    if work.command == "bench":
+        is_watched = steps * (2 if work.grad else 1) <= MOST_WATCHED_STEPS
+        found += BYTES_OF_PROFILER + is_watched * noted * BYTES_OF_WATCHED_STEP * (3 if work.grad else 1)
+    by_item = spec.batch_size if work.grad and work.has("items") else 1
+    return found + noted * by_item * work.held.step
 
 
 def check_steps(spec: Spec) -> None:
@@ -161,30 +255,17 @@ def check_steps(spec: Spec) -> None:
 
 
 def steps_bytes(spec: Spec) -> int:
-    """The bytes that the states of every step take, in the input and the runs that are made of them."""
-    rows = spec.directions * spec.num_layers * spec.seq_len * spec.batch_size
-    width = spec.output_size + (spec.hidden_size if spec.kind == "lstm" else 0)
-    return rows * width * DRAWN * COPIES_OF_STATES
+    """The bytes that every step by itself takes, over those of a single one."""
+    work = Work(resync=True)
+    return needed_bytes(spec, work) - needed_bytes(replace(spec, seq_len=1, batch_size=1, lengths=None), work)
 
 
-def check_memory(
-    spec: Spec,
-    free: int | None = None,
-    grad: bool = False,
-    reference: bool = True,
-    resync: bool = False,
-    map: bool = False,
-    chunk: int | None = None,
-) -> None:
+def check_memory(spec: Spec, free: int | None = None, **work: Any) -> None:
     """Raise unless the machine can hold a comparison of the network.
 
     Args:
         free: bytes that may be used; what the machine has free when None.
-        grad: whether gradients are computed too.
-        reference: whether the equations are run in float64 too.
-        resync: whether every step is compared by itself.
-        map: whether a map of the differences is drawn.
-        chunk: steps that are run at a time; all when None.
+        work: what is done: command, subjects, grad, reference, resync, map, chunk; a plain comparison by default.
 
     Raises:
         RnnscopeError: with both figures.
@@ -192,11 +273,11 @@ def check_memory(
     >>> check_memory(Spec(), free=2**30)
     >>> check_memory(Spec(hidden_size=100_000), free=2**30)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    rnnscope.errors.RnnscopeError: these sizes need about 671 GiB of memory, and 1 GiB is free; make ... smaller, ...
+    rnnscope.errors.RnnscopeError: these sizes need about 760 GiB of memory, and 1 GiB is free; make ... smaller, ...
     """
     sizes = "--lengths" if spec.lengths else "--seq-len, --batch"
     hint = f"make {sizes}, --hidden-size or --layers smaller, or add --no-memory-check"
-    check_free(needed_bytes(spec, grad, reference, resync, map, chunk), "these sizes need about", hint, free)
+    check_free(needed_bytes(spec, Work(**work)), "these sizes need about", hint, free)
 
 
 def check_free(needed: int, what: str, hint: str, free: int | None = None) -> None:

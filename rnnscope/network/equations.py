@@ -8,7 +8,7 @@ Sources: https://docs.pytorch.org/docs/stable/generated/torch.nn.RNN.html, and t
 beside it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -57,15 +57,28 @@ def walk(
     for number, directions in enumerate(layers):
         if number and between is not None:
             steps = [between(step) for step in steps]
-        halves = []
-        for reverse, step in enumerate(directions):
-            half, state = _walk_direction(step, steps, next(rows), masks, bool(reverse), tell)
-            halves.append(half)
-            last.append(state)
-        steps = halves[0] if len(halves) == 1 else [torch.cat(pair, -1) for pair in zip(*halves, strict=True)]
-        if masks is not None:
-            steps = [torch.where(mask, step, 0) for mask, step in zip(masks, steps, strict=True)]
+        steps, states = _walk_layer(directions, steps, rows, masks, tell)
+        last += states
     return torch.stack(tuple(steps)), tuple(torch.stack(each) for each in zip(*last, strict=True))
+
+
+def _walk_layer(
+    directions: Sequence[Step],
+    steps: Steps,
+    rows: Iterator[State],
+    masks: Steps | None,
+    tell: Callable[[Steps], object],
+) -> tuple[Steps, list[State]]:
+    """What goes up from a layer at each step, and the last state of each direction."""
+    halves, last = [], []
+    for reverse, step in enumerate(directions):
+        half, state = _walk_direction(step, steps, next(rows), masks, bool(reverse), tell)
+        halves.append(half)
+        last.append(state)
+    joined = halves[0] if len(halves) == 1 else [torch.cat(pair, -1) for pair in zip(*halves, strict=True)]
+    if masks is not None:
+        joined = [torch.where(mask, step, 0) for mask, step in zip(masks, joined, strict=True)]
+    return joined, last
 
 
 def _walk_direction(

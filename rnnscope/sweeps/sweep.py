@@ -19,7 +19,7 @@ import torch
 import rnnscope
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
-from rnnscope.network.costs import BYTES_OF_TORCH, COSTLY, free_bytes, needed_bytes
+from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_bytes
 from rnnscope.pages.progress import progress
 from rnnscope.spec.options import CONFIGS, LEFT, RIGHT, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
@@ -162,7 +162,7 @@ def row_of(asked: Configuration) -> Row:
         row["status"] = "failed"
         loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
         row["spec"] = loaded.spec.facts
-        _check_memory(loaded.spec, question)
+        _check_memory(loaded.spec, Work.of("compare", vars(question) | {"left": left, "right": right}))
         found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question)
         facts = {"sources": asdict(found.sources)} | found.facts()
     except Exception as error:  # one configuration is not the end of the others
@@ -170,9 +170,9 @@ def row_of(asked: Configuration) -> Row:
     return row | {"status": "compared"} | facts | {"left": left, "right": right}
 
 
-def _check_memory(spec: Spec, question: Question) -> None:
+def _check_memory(spec: Spec, work: Work) -> None:
     """Raise unless this process can take its share of what is free."""
-    needed = needed_bytes(spec, **{name: getattr(question, name) for name in COSTLY})
+    needed = needed_bytes(spec, work)
     if spec.memory_check and needed > BYTES_OF_TORCH + LITTLE:
         free = free_bytes()
         if free is not None and needed > free // workers_here():

@@ -150,6 +150,7 @@ class _Turns:
             raise RnnscopeError("returned {} of shape {}, and torch's is {}".format(*wrong))
         if self._grad:
             target = with_backward(prepared, outputs)
+            del outputs  # with all that autograd keeps of it
             target()
         _wait_for(device)
         if is_compiled:  # for now all of the first call

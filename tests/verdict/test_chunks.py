@@ -1,8 +1,6 @@
 """A long sequence in chunks: numbers and figures of the whole one, for any chunk, in memory that does not grow."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from support import OWN, Answer, Cli
+from support import OWN, Answer, Cli, peak
 
 from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, compare
-from rnnscope.network.costs import needed_bytes
+from rnnscope.network.costs import Work, needed_bytes
 from rnnscope.network.shapes import BLOCK
 from rnnscope.network.weights import Input, Weights, draw_input, time_of
 from rnnscope.subjects import builtin as subjects
@@ -378,42 +376,25 @@ def test_the_state_of_torch_is_left_as_it_was() -> None:
 
 def test_a_billion_steps_in_chunks_are_not_refused() -> None:
     spec = Spec(seq_len=10**9, batch_size=1)
-    assert needed_bytes(spec, reference=False, chunk=1000) < 600 * 2**20
-    assert needed_bytes(spec, reference=False) > 10**12
-
-
-PEAK = """
-import re, sys
-import torch
-from rnnscope.cli.shell import run
-assert not sys.argv[1:] or run(["compare", "-q", *sys.argv[1:]]) == 0
-print(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", open("/proc/self/status").read())[1])
-"""
-
-
-def peak(words: str) -> float:
-    """MiB that a process takes at most: none of the one that starts it, as a resource usage would tell."""
-    if not Path("/proc/self/status").exists():
-        pytest.skip("the system does not tell the peak of a process by itself")
-    command = [sys.executable, "-W", "ignore", "-c", PEAK, *words.split()]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
+    assert needed_bytes(spec, Work(reference=False, chunk=1000)) < 600 * 2**20
+    assert needed_bytes(spec, Work(reference=False)) > 10**12
 
 
 def test_memory_does_not_grow_with_the_length() -> None:
-    sizes = "--batch 1 --input-size 64 --hidden-size 8 --layers 1 --chunk 500 --no-reference --seq-len"
+    sizes = "compare -q --batch 1 --input-size 64 --hidden-size 8 --layers 1 --chunk 500 --no-reference --seq-len"
     # 45,000 steps more: 11 MiB of x, and 45 MiB of small tensors, were they all there at a time.
     assert peak(f"{sizes} 50000") - peak(f"{sizes} 5000") < 20
 
 
 def test_a_chunk_more_takes_no_weights_more() -> None:
-    sizes = "--kind lstm --batch 1 --input-size 256 --hidden-size 256 --layers 1 --chunk 1 --seq-len"
+    sizes = "compare -q --kind lstm --batch 1 --input-size 256 --hidden-size 256 --layers 1 --chunk 1 --seq-len"
     # 40 chunks more, of which each runs with weights of 2 MiB, or 4 MiB in float64.
     assert peak(f"{sizes} 50") - peak(f"{sizes} 10") < 100
 
 
 @pytest.mark.slow
 def test_a_million_steps_take_less_than_100_mib_over_torch() -> None:
-    assert peak("--seq-len 1000000 --batch 1 --chunk 1000 --no-reference") - peak("") < 100
+    assert peak("compare -q --seq-len 1000000 --batch 1 --chunk 1000 --no-reference") - peak("") < 100
 
 
 def test_a_bar_tells_how_far_the_steps_are(monkeypatch: Patch) -> None:
