@@ -95,7 +95,8 @@ def _renderable(block: Block, width: int, coloured: bool) -> RenderableType:
         coloured: whether a listing gets colours. What goes to a shell gets none: it may be run.
     """
     if isinstance(block, Sentence):
-        return Text.assemble((f"{block.label}: ", "bold"), (printable(block.text), _MOODS[block.mood]))
+        head, *rest = printable(block.text).partition(": ")  # the verdict itself is coloured, and not what follows it
+        return Text.assemble((f"{block.label}: ", "bold"), (head, _MOODS[block.mood]), *rest)
     if isinstance(block, Markdown):
         from rnnscope.pages.manual import ManualPage
 

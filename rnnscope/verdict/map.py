@@ -57,7 +57,7 @@ def heat_page(spec: Spec, heat: HeatMap, limit: str) -> Page:
     else:
         step, layer, way = heat.first_over
         place = f"step {step}, {layer_in_words(spec, layer, way)}"
-        page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}.", "bad"))
+        page.append(Sentence("Map", f"{_MARK} marks {place}, the first over its {limit}."))
     if not heat.whole:
         why = "a side cannot show the layers below the top one, so that they and the gates are not drawn."
         page.append(Sentence("Note", why))

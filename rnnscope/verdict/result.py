@@ -257,7 +257,7 @@ def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...
 def _reference_grid(comparison: Comparison, reference: Reference) -> Grid:
     """For each check the tensor that is nearest to its bound, with the error and the bound there."""
     numbers = (Column("error", number=True), Column("bound", number=True))
-    columns = (Column("what", name=True), Column("computed in"), *numbers, Column("nearest to it at", prose=True))
+    columns = (Column("what", name=True), Column("computed in"), *numbers, Column("nearest at", prose=True))
     rows = (
         _reference_row("right against left", reference.function),
         _reference_row(f"left: {comparison.left}", reference.left),
