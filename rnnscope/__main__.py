@@ -1,11 +1,21 @@
-"""The entry point of `rnnscope` and of `python -m rnnscope`; a failure to start is trouble too."""
+"""The entry point of `rnnscope` and of `python -m rnnscope`; a failure to start is trouble too.
+
+This process belongs to the command line alone. So signals, garbage and the end of the process are settled here.
+"""
 
 import contextlib
 import gc
 import os
+import signal
 import sys
+import threading
+import time
+from typing import Any
 
 LEAST_HELP_WIDTH = 80
+
+GRACE = 2.0
+"""Seconds in which a signal should have ended the run, and in which the process should end after its answer."""
 
 
 def main() -> int:
@@ -15,24 +25,78 @@ def main() -> int:
     gc.set_threshold(300_000, 10, 10)
     _settle_width(sys.argv[1:])
     try:
+        _heed_signals()
         from rnnscope.cli.shell import run
 
         code = run(sys.argv[1:])
-        _silence_what_is_left()
+        _end_with(code)
         gc.freeze()
         return code
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stopped:
+        return 128 + getattr(stopped, "number", signal.SIGINT)
     except Exception as error:
         print(f"rnnscope: cannot start ({type(error).__name__}: {error})", file=sys.stderr)
         return 2
 
 
-def _silence_what_is_left() -> None:
-    """The answer is out: what code of the user's prints when the process ends goes to stderr, not behind it."""
-    if "rnnscope.subjects.user_code" in sys.modules:
-        with contextlib.suppress(OSError):
-            os.dup2(2, 1)
+def _heed_signals() -> None:
+    """Let a signal that asks the process to end raise an error, as Ctrl-C does, so that nothing is left half done.
+
+    What is ignored stays ignored, as under nohup. Code in C++ is not interrupted; after a while nobody waits for it.
+    """
+    heeded = [each for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    for number in (getattr(signal, each) for each in heeded):
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, _stop)
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    if hasattr(os, "register_at_fork"):  # a signal to a child is none to this process
+        os.register_at_fork(after_in_child=_heed_nothing)
+    threading.Thread(target=_insist, args=(read,), daemon=True).start()
+
+
+_stopped: list[int] = []
+"""The signal that came first. Another one must not disturb what is put in order because of it."""
+
+
+def _stop(number: int, _: Any) -> None:
+    from rnnscope.errors import Stopped
+
+    if not _stopped:
+        _stopped.append(number)
+        raise Stopped(number)
+
+
+def _heed_nothing() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _insist(read: int) -> None:
+    """In a thread: wait for a signal, and end the process where it goes on in spite of it."""
+    number = 0
+    while signal.getsignal(number) is not _stop if number else True:
+        number = os.read(read, 1)[0]
+    time.sleep(GRACE)
+    from rnnscope.cli.shell import give_up
+
+    give_up(sys.argv[1:], number)
+
+
+def _end_with(code: int) -> None:
+    """The answer is out: code of the user's may neither write behind it, nor change the exit code, nor stay for ever."""
+    if "rnnscope.subjects.user_code" not in sys.modules:
+        return
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
+    leave, own = os._exit, os.getpid()
+    os._exit = lambda other: leave(code if os.getpid() == own else other)  # type: ignore[assignment]
+    last = threading.Timer(GRACE, leave, (code,))  # threads and exit handlers may never end
+    last.daemon = True
+    last.start()
 
 
 def _settle_width(words: list[str]) -> None:
@@ -41,8 +105,7 @@ def _settle_width(words: list[str]) -> None:
         # Otherwise rich would take the width of a terminal that stdin or stderr happens to be.
         os.environ.setdefault("COLUMNS", "80")
     columns = os.environ.get("COLUMNS", "")
-    if {"--help", "-h"} & set(words) and columns.isdecimal() and int(columns) < LEAST_HELP_WIDTH:
-        # Typer cuts the names of flags where they do not fit.
+    if {"--help", "-h", "--help-all"} & set(words) and columns.isdecimal() and int(columns) < LEAST_HELP_WIDTH:
         os.environ["COLUMNS"] = str(LEAST_HELP_WIDTH)
 
 

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -57,19 +57,28 @@ def guarded(name: str) -> Iterator[None]:
     """Run code of the user's: what it prints goes to stderr, and what it raises becomes an RnnscopeError.
 
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
-    afterwards what they were.
+    afterwards what they were. It cannot end the process; a process that it forks ends where its code ends.
     """
-    dtype, folder = torch.get_default_dtype(), _folder()
+    dtype, folder, own = torch.get_default_dtype(), _folder(), os.getpid()
     # In a library call other threads may print, so only a command line moves the streams of the process.
     prints = _prints_to_stderr() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
-        with prints, _homes[name].entered() if name in _homes else nullcontext():
-            yield
+        with prints, _no_way_out(), _homes[name].entered() if name in _homes else nullcontext():
+            try:
+                yield
+            finally:
+                if os.getpid() != own:  # only one process may answer
+                    os._exit(2)
     except (RnnscopeError, KeyboardInterrupt):
         raise
     except BaseException as error:  # GeneratorExit, SystemExit and the like are no answer either
         if is_out_of_memory(error):
             raise
+        if isinstance(error, _Left):
+            raise RnnscopeError(
+                f"{name} called {error} ({_place(error)}), which would end rnnscope without an answer",
+                "leave that call out",
+            ) from error
         reason = _reason(error)
         raise RnnscopeError(
             f"{name} raised {type(error).__name__}{f': {reason}' if reason else ''} ({_place(error)})",
@@ -80,6 +89,33 @@ def guarded(name: str) -> Iterator[None]:
         if folder is not None:
             with suppress(OSError):  # it may be gone
                 os.chdir(folder)
+
+
+class _Left(BaseException):
+    """Code of the user's tried to end the process. The text is the call."""
+
+
+@contextmanager
+def _no_way_out() -> Iterator[None]:
+    """Let what would end this process, or put another program in its place, raise an error; children may do both."""
+    kept = {name: getattr(os, name) for name in ("_exit", "execv", "execve") if hasattr(os, name)}
+    own = os.getpid()
+
+    def refusing(name: str) -> Callable[..., Any]:
+        def refuse(*words: Any) -> Any:
+            if os.getpid() != own:
+                return kept[name](*words)
+            raise _Left(f"os.{name}({', '.join(map(repr, words[:1]))}{', ...' * (len(words) > 1)})")
+
+        return refuse
+
+    for name in kept:
+        setattr(os, name, refusing(name))
+    try:
+        yield
+    finally:
+        for name, call in kept.items():
+            setattr(os, name, call)
 
 
 def _folder() -> str | None:
