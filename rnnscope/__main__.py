@@ -26,6 +26,7 @@ def main() -> int:
     _settle_width(sys.argv[1:])
     try:
         _heed_signals()
+        _keep_exit_code()
         from rnnscope.cli.shell import run
 
         code = run(sys.argv[1:])
@@ -83,18 +84,27 @@ def _insist(read: int) -> None:
     time.sleep(GRACE)
     from rnnscope.cli.shell import give_up
 
-    give_up(sys.argv[1:], number)
+    _leave(give_up(sys.argv[1:], number))
+
+
+_leave, _own = os._exit, os.getpid()
+_codes = [2]
+"""Exit codes: that of a process which ends without an answer, then that of the answer."""
+
+
+def _keep_exit_code() -> None:
+    """Let no thread and no exit handler of the user's end this process with a code of its own. A child may."""
+    os._exit = lambda code: _leave(_codes[-1] if os.getpid() == _own else code)  # type: ignore[assignment]
 
 
 def _end_with(code: int) -> None:
-    """The answer is out: code of the user's may neither write behind it, nor change the exit code, nor stay for ever."""
+    """The answer is out: code of the user's may neither write behind it, nor stay for ever."""
+    _codes.append(code)
     if "rnnscope.subjects.user_code" not in sys.modules:
         return
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
-    leave, own = os._exit, os.getpid()
-    os._exit = lambda other: leave(code if os.getpid() == own else other)  # type: ignore[assignment]
-    last = threading.Timer(GRACE, leave, (code,))  # threads and exit handlers may never end
+    last = threading.Timer(GRACE, _leave, (code,))  # threads and exit handlers may never end
     last.daemon = True
     last.start()
 

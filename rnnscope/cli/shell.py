@@ -12,7 +12,7 @@ import sys
 import traceback
 import warnings
 from itertools import pairwise
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 import typer
 
@@ -48,6 +48,8 @@ def run(words: list[str]) -> int:
     try:
         if stdout is None:
             raise OSError("it is closed")
+        if stdout.closed:  # by code of the user's; the file descriptor is still there
+            stdout = open(1, "w", encoding=stdout.encoding, closefd=False)  # noqa: SIM115
         if is_manual and stdout.isatty():
             _page_through(text)
             return code
@@ -141,13 +143,13 @@ def _stopped(error: BaseException) -> tuple[int, str, str | None]:
     return 130, "interrupted by Ctrl-C", None
 
 
-def give_up(words: list[str], number: int) -> NoReturn:
-    """End the process at once, since code that does not come back keeps it from ending by itself."""
+def give_up(words: list[str], number: int) -> int:
+    """Say that a signal ends the process, where code that does not come back keeps it from that; give the exit code."""
     code, message, hint = _stopped(Stopped(number))
     if not is_helper(called_by(words)):
         with contextlib.suppress(OSError):
             os.write(1, _told(words, _guessed(words), message, hint).encode())
-    os._exit(code)
+    return code
 
 
 def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:
@@ -214,6 +216,8 @@ def _guessed(words: list[str]) -> Manners:
 
 def _complain(text: str) -> None:
     if sys.stderr is not None:
+        if sys.stderr.closed:  # by code of the user's
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
         with contextlib.suppress(OSError, ValueError):  # a stderr that code of the user's closed, too
             if not can_say(sys.stderr, text):
                 text = text.encode("ascii", "backslashreplace").decode()

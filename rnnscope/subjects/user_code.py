@@ -27,6 +27,10 @@ _homes: dict[str, "_Home"] = {}
 """Where the code of each name lies, so that it finds there what it imports while it runs."""
 
 
+LARGEST_CODE = 2**26
+"""Bytes: nobody writes as much."""
+
+
 def find_own(name: str) -> Any:
     """What `FILE.py:Class` or `package.module:Class` names.
 
@@ -36,7 +40,11 @@ def find_own(name: str) -> Any:
     place, _, path = name.rpartition(":")
     is_file = place.endswith(".py") or os.sep in place
     if is_file and not Path(place).is_file():
+        if os.path.lexists(place):  # a folder, a device, a pipe, or a link to nothing
+            raise RnnscopeError(f"{name}: {place} is no regular file", "name a file of Python code")
         raise RnnscopeError(f"{name}: there is no file {place}", f"give its path from {_folder() or '/'}")
+    if is_file and Path(place).stat().st_size > LARGEST_CODE:
+        raise RnnscopeError(f"{name}: {place} has more than {LARGEST_CODE:,} bytes", "name a file of Python code")
     _homes[name] = _Home(str(Path(place).resolve().parent) if is_file else _folder() or "", is_file)
     with guarded(name):
         module = _load_file(place) if is_file else _import(name, place)
@@ -152,6 +160,7 @@ def _prints_to_stderr() -> Iterator[None]:
     saved = None
     with suppress(OSError):
         saved = os.dup(1)
+        _stdouts.add(saved)
         os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
@@ -160,6 +169,22 @@ def _prints_to_stderr() -> Iterator[None]:
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+            _stdouts.discard(saved)
+
+
+_stdouts: set[int] = set()
+"""Where stdout is kept while code of the user's runs."""
+
+
+def _leave_stdout() -> None:
+    """In a child: a process that stays would keep the reader of the answer waiting."""
+    while _stdouts:
+        with suppress(OSError):
+            os.close(_stdouts.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_stdout)
 
 
 @dataclass

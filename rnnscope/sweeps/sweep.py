@@ -92,8 +92,8 @@ def _read(configs: str) -> str:
         raise RnnscopeError(f"cannot read {configs} ({getattr(error, 'strerror', None) or error})") from error
 
 
-LONGEST_LINE = 2**20
-"""Signs that one configuration may have: a device, and a file of something else, may have lines without end."""
+LONGEST_LINE, LONGEST_CONFIGS = 2**20, 2**30
+"""Signs that one configuration may have, and all: a device, and a file of something else, may have no end."""
 
 
 def _bounded(stream: TextIO) -> Iterator[str]:
@@ -102,14 +102,17 @@ def _bounded(stream: TextIO) -> Iterator[str]:
     Raises:
         RnnscopeError: a line that is too long, or too many of them.
     """
+    size = 0
     for number in count(1):
         line = stream.readline(LONGEST_LINE + 1)
         if not line:
             return
         if len(line) > LONGEST_LINE:
             raise RnnscopeError(f"line {number} of {CONFIGS.name} has more than {LONGEST_LINE:,} signs", FORM)
-        if number > MOST_CONFIGURATIONS:
-            raise RnnscopeError(f"{CONFIGS.name} has more than {MOST_CONFIGURATIONS:,} lines", "split it")
+        size += len(line)
+        if number > MOST_CONFIGURATIONS or size > LONGEST_CONFIGS:
+            limits = f"{MOST_CONFIGURATIONS:,} lines or {LONGEST_CONFIGS:,} signs"
+            raise RnnscopeError(f"{CONFIGS.name} has more than {limits}", "split it")
         yield line
 
 
