@@ -52,8 +52,8 @@ def _heed_signals() -> None:
     read, write = os.pipe()
     os.set_blocking(write, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-    if hasattr(os, "register_at_fork"):  # a signal to a child is none to this process
-        os.register_at_fork(after_in_child=_heed_nothing)
+    if hasattr(os, "register_at_fork"):  # a signal to a child is none to this process: it waits until that is settled
+        os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals, after_in_child=_heed_nothing)
     threading.Thread(target=_insist, args=(read,), daemon=True).start()
 
 
@@ -69,11 +69,24 @@ def _stop(number: int, _: Any) -> None:
         raise Stopped(number)
 
 
+_masks: list[set[Any]] = []
+"""The signals that were held back before each fork that is under way."""
+
+
+def _hold_signals() -> None:
+    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}))
+
+
+def _let_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.pop())
+
+
 def _heed_nothing() -> None:
     signal.set_wakeup_fd(-1)
     for number in signal.valid_signals():
         if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_DFL)
+    _let_signals()
 
 
 def _insist(read: int) -> None:

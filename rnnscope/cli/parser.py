@@ -9,7 +9,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
@@ -50,9 +50,7 @@ OUTPUT_FLAGS: dict[str, Flag] = {
     "format": MANNERS["format"],
     "json": MANNERS["json"],
     "quiet": MANNERS["quiet"],
-    "export": FileName(
-        ("--export",), "Keep the page: page.svg, .html or .txt.", "Output", example="page.svg"
-    ),
+    "export": FileName(("--export",), "Keep the page: page.svg, .html or .txt.", "Output", example="page.svg"),
     "force": FORCE,
     "debug": MANNERS["debug"],
 }
@@ -212,6 +210,7 @@ class _Called(TyperCommand):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.color = wants_colour()
         write_help(str(self.name), formatter, is_whole=False)
 
 
@@ -229,9 +228,9 @@ class _Root(TyperGroup):
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.color = is_coloured = wants_colour()
         formatter.write_usage("rnnscope", "COMMAND [FLAGS]")
         _write_text(formatter, self.help)
-        is_coloured = wants_colour()
         with formatter.section(coloured("Commands", "1", is_coloured)):
             rows = [(coloured(name, "36", is_coloured), each.function.__doc__ or "") for name, each in COMMANDS.items()]
             formatter.write_dl(rows)

@@ -33,7 +33,7 @@ from rnnscope.cli.parser import (
 from rnnscope.cli.usage import names_of, unexpected, unknown_command, unknown_flag
 from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.pages.page import printable
-from rnnscope.pages.render import Collected, exported, json_text, plain, render, whole_file
+from rnnscope.pages.render import Collected, exported, json_text, plain, render, unfinished, whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
@@ -144,11 +144,24 @@ def _stopped(error: BaseException) -> tuple[int, str, str | None]:
 
 
 def give_up(words: list[str], number: int) -> int:
-    """Say that a signal ends the process, where code that does not come back keeps it from that; give the exit code."""
+    """Say that a signal ends the process, where code that does not come back keeps it from that; give the exit code.
+
+    What runs elsewhere has its own stdout and stderr, and temporary files.
+    """
+    import shutil
+
     code, message, hint = _stopped(Stopped(number))
-    if not is_helper(called_by(words)):
-        with contextlib.suppress(OSError):
-            os.write(1, _told(words, _guessed(words), message, hint).encode())
+    for folder in list(unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
+    if is_helper(called_by(words)):
+        return code
+    if called_by(words) == "sweep" and any(word.partition("=")[0] == "--out" for word in words):
+        hint = "its rows are whole: add --resume to go on"
+    own_code = sys.modules.get("rnnscope.subjects.user_code")
+    sys.stderr = sys.__stderr__
+    text = _told(words, _guessed(words), message, hint)
+    with contextlib.suppress(OSError):
+        os.write(own_code.kept_stdout() if own_code else 1, text.encode())
     return code
 
 

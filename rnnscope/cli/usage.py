@@ -145,7 +145,9 @@ def check_words(
         flag = known.get(name)
         if isinstance(flag, Switch) and has_value and name.startswith("--"):
             both = flag.names[0].replace("/", " or ")
-            raise RnnscopeError(f"{word[:40]}: {name} takes no value", f"use {both}" if "/" in flag.names[0] else f"use {name}")
+            raise RnnscopeError(
+                f"{word[:40]}: {name} takes no value", f"use {both}" if "/" in flag.names[0] else f"use {name}"
+            )
         if flag is None or isinstance(flag, Switch) or has_value:
             continue
         value = next(rest, None)
@@ -171,7 +173,9 @@ def unknown_flag(
     if command is None and having:
         return RnnscopeError(f"{typed} is a flag of {_listed(having)}", "it goes after the command")
     if command is None:
-        known = dict.fromkeys((*known, *(name for flags in others.values() for f in flags.values() for name in names_of(f))))
+        known = dict.fromkeys(
+            (*known, *(name for flags in others.values() for f in flags.values() for name in names_of(f)))
+        )
     if (instead := INSTEAD.get(typed)) and _is_of(instead, known):
         return RnnscopeError(message, instead)
     if having:

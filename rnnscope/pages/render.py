@@ -277,6 +277,7 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     target = Path(path).absolute()
     try:
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part") as folder:
+            unfinished.add(folder)
             part = os.path.join(folder, f"whole{target.suffix.lower()}")
             with open(part, "wb") as stream:
                 stream.write(data)
@@ -288,6 +289,12 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
         raise _is_there(path) from error
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
+    finally:
+        unfinished.clear()
+
+
+unfinished: set[str] = set()
+"""Folders with a file that is not whole yet, for who ends the process at once."""
 
 
 def _put_in_place(temporary: str, path: str, force: bool) -> None:

@@ -140,9 +140,7 @@ SOURCE_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fi
 
 NO_FILES = Sources()
 
-RECORD = FileName(
-    ("--record",), "Keep weights, input and left outputs in a file.", "Files", example="run.pt"
-)
+RECORD = FileName(("--record",), "Keep weights, input and left outputs in a file.", "Files", example="run.pt")
 
 FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files", example="model.pt")
 

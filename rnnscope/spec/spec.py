@@ -86,13 +86,24 @@ class Spec:
     seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", maximum=LARGEST_SEED)
 
     device: str = _place(
-        Flag, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, allowed=f"one of {DEVICE_FORMS}",
+        Flag,
+        "cpu",
+        "--device",
+        help="cpu, cuda, cuda:N or auto.",
+        pattern=DEVICES,
+        allowed=f"one of {DEVICE_FORMS}",
         offers=lambda: DEVICE_WORDS,
     )
     dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
-    tf32: bool | None = _place(Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.", rare=True)
-    cudnn: bool | None = _place(Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.", rare=True)
-    onednn: bool | None = _place(Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.", rare=True)
+    tf32: bool | None = _place(
+        Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.", rare=True
+    )
+    cudnn: bool | None = _place(
+        Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.", rare=True
+    )
+    onednn: bool | None = _place(
+        Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.", rare=True
+    )
     threads: int | None = _place(
         Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=1024, example=1
     )

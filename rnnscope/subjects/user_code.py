@@ -176,6 +176,11 @@ _stdouts: set[int] = set()
 """Where stdout is kept while code of the user's runs."""
 
 
+def kept_stdout() -> int:
+    """The file descriptor of stdout, wherever it is now."""
+    return next(iter(_stdouts), 1)
+
+
 def _leave_stdout() -> None:
     """In a child: a process that stays would keep the reader of the answer waiting."""
     while _stdouts:
