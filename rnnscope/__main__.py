@@ -117,9 +117,16 @@ def _end_with(code: int) -> None:
         return
     with contextlib.suppress(OSError):
         os.dup2(2, 1)
-    last = threading.Timer(GRACE, _leave, (code,))  # threads and exit handlers may never end
+    last = threading.Timer(GRACE, _end_now)  # threads, children and exit handlers may never end
     last.daemon = True
     last.start()
+
+
+def _end_now() -> None:
+    if "multiprocessing" in sys.modules:
+        for child in sys.modules["multiprocessing"].active_children():
+            child.terminate()
+    _leave(_codes[-1])
 
 
 def _settle_width(words: list[str]) -> None:

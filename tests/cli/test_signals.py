@@ -11,9 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Answer, Cli
+from support import ROOT, Answer, Cli
 
 RNNSCOPE = [sys.executable, "-m", "rnnscope"]
+
+HERE = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", "")))}
+"""The environment in which this very package is found from every folder."""
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
@@ -30,20 +33,15 @@ class Slow(nn.RNN):
 """
 """A class that says when it is run, and then stays."""
 
-WAITS = {
-    "sleeps": "time.sleep(600)",
-    "swallows": "exec('while True:\\n try: time.sleep(600)\\n except BaseException: pass')",
-}
+STAYS = "time.sleep(600)"
+GOES_ON = "exec('while True:\\n try: time.sleep(600)\\n except BaseException: pass')"
 
 
 def ended(folder: Path, number: signal.Signals, *words: str, ready: Callable[[], bool]) -> Answer:
     """Run a command line in a folder until it is ready, and send it a signal."""
     keep = signal.signal(signal.SIGINT, signal.SIG_DFL)  # or the child would ignore what a background job ignores
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, (os.getcwd(), os.environ.get("PYTHONPATH"))))
-    }
     with subprocess.Popen(
-        [*RNNSCOPE, *words], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*RNNSCOPE, *words], cwd=folder, env=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         signal.signal(signal.SIGINT, keep)
         while not ready() and process.poll() is None:
@@ -53,8 +51,8 @@ def ended(folder: Path, number: signal.Signals, *words: str, ready: Callable[[],
     return Answer(process.returncode, out, err)
 
 
-def slow(folder: Path, number: signal.Signals, *words: str, wait: str = "sleeps") -> Answer:
-    (folder / "slow.py").write_text(SLOW.replace("WAIT", WAITS[wait]), encoding="utf-8")
+def slow(folder: Path, number: signal.Signals, *words: str, wait: str = STAYS) -> Answer:
+    (folder / "slow.py").write_text(SLOW.replace("WAIT", wait), encoding="utf-8")
     return ended(
         folder, number, "compare", "--right", "slow.py:Slow", *words, ready=lambda: (folder / "started").exists()
     )
@@ -76,10 +74,9 @@ def test_a_signal_under_json_is_a_document(tmp_path: Path, number: signal.Signal
     }
 
 
-@pytest.mark.parametrize("wait", ["swallows"])
 @pytest.mark.parametrize("words", [("--json",), ("--json", "-q")], ids=str)
-def test_code_that_goes_on_is_not_waited_for(tmp_path: Path, wait: str, words: tuple[str, ...]) -> None:
-    answer = slow(tmp_path, signal.SIGTERM, *words, wait=wait)
+def test_code_that_goes_on_is_not_waited_for(tmp_path: Path, words: tuple[str, ...]) -> None:
+    answer = slow(tmp_path, signal.SIGTERM, *words, wait=GOES_ON)
     assert answer.code == 143
     assert answer.err.endswith("rnnscope: interrupted by SIGTERM\n")
     assert (json.loads(answer.out)["error"]["message"] if answer.out else None) == (
@@ -109,11 +106,10 @@ from rnnscope.__main__ import main
 sys.exit(main())
 """
     words = ["shapes", "--dry-run", "--export", "page.svg"]
-    environment = os.environ | {"PYTHONPATH": os.getcwd()}
     done = subprocess.run(
         [sys.executable, "-c", script, *words],
         cwd=tmp_path,
-        env=environment,
+        env=HERE,
         capture_output=True,
         text=True,
         check=False,
