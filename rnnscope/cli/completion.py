@@ -48,7 +48,7 @@ def answer(words: Sequence[str]) -> str:
     Raises:
         RnnscopeError: no such shell, one that cannot be found out, or a file that cannot be written.
     """
-    from typer.completion import get_completion_script, install
+    from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
 
     flag, *rest = words
     shell = rest[0].lower() if rest else _this_shell(flag)
@@ -67,7 +67,7 @@ def answer(words: Sequence[str]) -> str:
 
 def _this_shell(flag: str) -> str:
     try:
-        import shellingham
+        import shellingham  # type: ignore[import-untyped]
 
         return str(shellingham.detect_shell()[0])
     except Exception as error:  # without that package, or where no shell started this process

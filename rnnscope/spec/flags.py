@@ -129,7 +129,7 @@ class Choice(Flag):
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
 
     def hint(self, value: object) -> str | None:
-        near = value and get_close_matches(str(value).lower(), self.choices, n=1, cutoff=0.5)
+        near = get_close_matches("" if value is None else str(value).lower(), self.choices, n=1, cutoff=0.5)
         return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
 
 
