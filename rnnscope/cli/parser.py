@@ -19,7 +19,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import rnnscope
-from rnnscope.cli.usage import WIDEST, check_words, coloured, help_text, names_of, unknown_flag, write_flags
+from rnnscope.cli.usage import (
+    WIDEST,
+    check_words,
+    coloured,
+    help_text,
+    missing_value,
+    names_of,
+    unknown_flag,
+    write_flags,
+)
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import COSTLY, check_memory, check_rows
 from rnnscope.network.shapes import GATES
@@ -223,8 +232,12 @@ class _Root(TyperGroup):
             if not word.startswith("-") and before != "--format":
                 break
             name = word.partition("=")[0]
-            if name.startswith("--") and name not in known and not ctx.resilient_parsing:
+            if word == "--" or ctx.resilient_parsing:
+                break
+            if name.startswith("--") and name not in known:
                 raise unknown_flag(name, known, None, flags_of_all())
+            if word == MANNERS["format"].name and word is args[-1]:
+                raise missing_value(word, MANNERS["format"])
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

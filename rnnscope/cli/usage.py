@@ -94,10 +94,11 @@ INSTEAD = {
     "--activation": "use --nonlinearity",
     "--relu": "use --nonlinearity relu",
     "--random-seed": "use --seed",
+    "--help-all": "it goes after a command: rnnscope compare --help-all",
     "--install-completion": "it stands alone: rnnscope --install-completion bash",
     "--show-completion": "it stands alone: rnnscope --show-completion bash",
 }
-"""What mends a flag that other tools have. A sentence is said where the command has the flags that it names."""
+"""What mends a flag that other tools have. What is to be used must be a flag of the command."""
 
 COMMAND_INSTEAD = {
     **dict.fromkeys(("diff", "cmp", "equal", "equals", "assert", "verify", "test", "run"), "compare"),
@@ -152,7 +153,15 @@ def check_words(
             continue
         value = next(rest, None)
         if value is None or value in known:
-            raise RnnscopeError(f"{name} needs {flag.needs}", flag.hint(None))
+            raise missing_value(name, flag)
+
+
+def missing_value(name: str, flag: Flag) -> RnnscopeError:
+    """What is said of a flag that gets no value.
+
+    name: as it was typed.
+    """
+    return RnnscopeError(f"{name} needs {flag.needs}", flag.hint(None))
 
 
 def unknown_flag(
@@ -187,7 +196,7 @@ def unknown_flag(
 
 def unknown_command(typed: str, commands: Iterable[str]) -> RnnscopeError:
     """What is said of a first word that is no command."""
-    message, commands = f"no such command: {typed[:40]}", list(commands)
+    message, commands = f"no such command: {typed[:40] if typed.strip() else repr(typed)}", list(commands)
     if re.search(_TENSORS, typed):
         return RnnscopeError(message, f"did you mean rnnscope weights {typed}?")
     near = COMMAND_INSTEAD.get(typed.lower()) or next(iter(get_close_matches(typed.lower(), commands, n=1)), None)
@@ -205,9 +214,8 @@ def unexpected(word: str, flags: Flags) -> str | None:
 
 
 def _is_of(instead: str, known: Mapping[str, Any]) -> bool:
-    """Whether every flag that a sentence names can be given."""
-    needed = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", instead)) - {"--nproc-per-node"}
-    return "alone" in instead or needed <= known.keys()
+    """Whether every flag that a sentence tells to use can be given."""
+    return not instead.startswith("use") or set(re.findall(r"(?<!\S)--[a-z][a-z-]*", instead)) <= known.keys()
 
 
 def _near(typed: str, known: Mapping[str, Any]) -> str | None:
