@@ -24,6 +24,7 @@ def main() -> int:
     # once more when the process ends, would cost a tenth of a short compare.
     gc.set_threshold(300_000, 10, 10)
     _settle_width(sys.argv[1:])
+    _fill_gaps()
     try:
         _heed_signals()
         _keep_exit_code()
@@ -38,6 +39,15 @@ def main() -> int:
     except Exception as error:
         print(f"rnnscope: cannot start ({type(error).__name__}: {error})", file=sys.stderr)
         return 2
+
+
+def _fill_gaps() -> None:
+    """Open what the shell closed: otherwise the next file would be stdout or stderr for whoever writes there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
 
 
 def _heed_signals() -> None:

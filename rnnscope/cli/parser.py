@@ -368,6 +368,8 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
     options = {name: values[name] for name in flags.own}
     if flags.axes:
         options["axes"] = {name: values[name] for name in flags.axes if typed[name] is not None}
+    if command.runs and not values.get("dry_run"):
+        _check_folder()
     with manners.kept():
         if flags.files is not None:
             given = {name: values[name] for name in SPEC_FLAGS if name not in flags.own and typed[name] is not None}
@@ -376,6 +378,14 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
         if flags.question:
             options["question"] = Question(**{name: values[name] for name in flags.question})
         return Outcome(command.function(**options), form, export, force)
+
+
+def _check_folder() -> None:
+    """Raise where the working directory was deleted: torch's libraries end the process there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RnnscopeError("the working directory is not there any more", "go to another one: cd ~") from error
 
 
 def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:

@@ -258,7 +258,7 @@ def check_place(path: str, force: bool = False) -> None:
     """
     if os.path.lexists(path) and not (force and Path(path).is_file()):
         raise _is_there(path)
-    if not Path(path).absolute().parent.is_dir():
+    if not Path(os.path.dirname(path) or ".").is_dir():
         raise RnnscopeError(f"{path}: there is no folder {Path(path).parent}", "make it first")
 
 
@@ -274,8 +274,8 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     """
     import tempfile  # which takes long, and is needed by few commands
 
-    target = Path(path).absolute()
     try:
+        target = Path(path).absolute()
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part") as folder:
             unfinished.add(folder)
             part = os.path.join(folder, f"whole{target.suffix.lower()}")

@@ -27,6 +27,9 @@ _homes: dict[str, "_Home"] = {}
 """Where the code of each name lies, so that it finds there what it imports while it runs."""
 
 
+LONGEST_REASON = 500
+"""Signs of an error of the user's: some print whole tensors."""
+
 LARGEST_CODE = 2**26
 """Bytes: nobody writes as much."""
 
@@ -136,7 +139,8 @@ def _folder() -> str | None:
 
 def _reason(error: BaseException) -> str:
     try:
-        return str(error).strip().split("\n")[0]
+        text = str(error).strip().split("\n")[0]
+        return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
     except Exception:  # an error that cannot say what it is
         return ""
 

@@ -77,6 +77,30 @@ def test_a_closed_stdout_is_trouble(bash: Bash) -> None:
     assert bash("rnnscope shapes --dry-run >&-").code == 2
 
 
+GONE = "cd $(mktemp -d) && rmdir $PWD &&"
+
+
+def test_a_working_directory_that_was_deleted_is_told(bash: Bash) -> None:
+    sentence = "the working directory is not there any more; go to another one: cd ~"
+    assert bash(f"{GONE} rnnscope compare") == Answer(2, "", f"rnnscope: {sentence}\n")
+
+
+def test_an_export_to_a_directory_that_was_deleted_is_told(bash: Bash) -> None:
+    answer = bash(f"{GONE} rnnscope shapes --dry-run --export page.svg")
+    assert answer.code == 2
+    assert answer.err == "rnnscope: cannot write page.svg (No such file or directory)\n"
+
+
+def test_no_file_takes_the_place_of_a_closed_stdout(bash: Bash, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    (tmp_path / "loud.py").write_text(
+        "import os\nfrom torch import nn\nclass Loud(nn.RNN):\n"
+        "    def forward(self, x, hx):\n        os.system('echo loud')\n        return super().forward(x, hx)\n"
+    )
+    assert bash(f"rnnscope sweep -q --right {tmp_path}/loud.py:Loud --out {rows} >&-").code == 0
+    assert [json.loads(line)["status"] for line in rows.read_text().splitlines()] == ["compared"]
+
+
 @FULL
 def test_a_traceback_that_cannot_be_written_is_still_trouble(bash: Bash) -> None:
     assert bash("rnnscope compare --layers 0 --debug 2> /dev/full") == Answer(2, "", "")

@@ -130,3 +130,9 @@ def test_a_file_that_nobody_wrote_is_not_read(cli: Cli, tmp_path: Path, monkeypa
         os.truncate(stream.fileno(), 2**36)
     message = "large.py:X: large.py has more than 67,108,864 bytes; name a file of Python code"
     assert cli("compare", "--right", "large.py:X") == Answer(2, "", f"rnnscope: {message}\n")
+
+
+def test_a_reason_without_end_is_cut(bash: Cli, tmp_path: Path) -> None:
+    answer = compared(bash, tmp_path, "raise ValueError('x' * 100_000)")
+    assert answer.err.startswith(f"rnnscope: own.py:Own raised ValueError: {'x' * 500}... (")
+    assert len(answer.err) < 1000
