@@ -434,7 +434,11 @@ def option(flag: Flag) -> Any:
     return typer.Option(*flag.names, help=help_text(flag), show_default=False, autocompletion=_offer(flag))
 
 
-def _offer(flag: Flag) -> Callable[[str], list[str]]:
+def _offer(flag: Flag) -> Callable[[str], list[str]] | None:
+    """What Typer asks for the values of a flag; looked at by Typer at every start, and so left out of most."""
+    if COMPLETING not in os.environ:
+        return None
+
     def offer(incomplete: str) -> list[str]:
         return flag.completions(incomplete)
 

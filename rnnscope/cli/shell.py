@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import typer
 
+from rnnscope import __version__
 from rnnscope.cli.commands import main
 from rnnscope.cli.completion import INSTALL, SHOW, answer, complete
 from rnnscope.cli.parser import (
@@ -91,6 +92,8 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
             if COMPLETING in os.environ:
                 code = complete()
                 return code, collected.getvalue(), False
+            if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
+                return 0, f"rnnscope {__version__}\n", False
             if words and words[0] in (INSTALL, SHOW):
                 return 0, answer(words), False
             if words[:1] in (["--help"], ["-h"]) and called_by(words):
