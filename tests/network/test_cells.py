@@ -357,7 +357,7 @@ def test_without_a_compiler_it_is_trouble_and_says_so(bash: Cli, tmp_path: objec
     assert answer.err.startswith(
         "rnnscope: the subject compiled needs a compiler, and torch.compile finds no C++ compiler"
     )
-    assert answer.err.endswith("); install g++ (on a GPU Triton too), or use cells\n")
+    assert answer.err.endswith("); install g++ (on a GPU Triton too), look at what CXX names, or use cells\n")
 
 
 def behind(first: Exception, second: Exception) -> Exception:
