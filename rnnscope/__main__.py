@@ -34,7 +34,8 @@ def main() -> int:
         _end_with(code)
         gc.freeze()
         return code
-    except KeyboardInterrupt as stopped:
+    except KeyboardInterrupt as stopped:  # while this very package was imported
+        print("rnnscope: interrupted", file=sys.stderr)
         return 128 + getattr(stopped, "number", signal.SIGINT)
     except Exception as error:
         print(f"rnnscope: cannot start ({type(error).__name__}: {error})", file=sys.stderr)

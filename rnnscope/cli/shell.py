@@ -197,7 +197,7 @@ def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:
     if isinstance(error, UsageError):
         return _usage(error, words)
     kind = "out of memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
-    reason = str(error).strip().split("\n")[0]
+    reason = str(error).strip().split("\n")[0][:500]
     return f"{kind}: {reason}" if reason else kind, "add --debug for the traceback"
 
 

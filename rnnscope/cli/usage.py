@@ -180,7 +180,8 @@ def unknown_flag(
     if typed in known:  # with underscores
         return RnnscopeError(message, f"did you mean {typed}?")
     if command is None and having:
-        return RnnscopeError(f"{typed} is a flag of {_listed(having)}", "it goes after the command")
+        which = "every command" if len(having) == len(others) else _listed(having)
+        return RnnscopeError(f"{typed} is a flag of {which}", "it goes after the command")
     if command is None:
         known = dict.fromkeys(
             (*known, *(name for flags in others.values() for f in flags.values() for name in names_of(f)))

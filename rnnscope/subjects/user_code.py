@@ -68,18 +68,14 @@ def guarded(name: str) -> Iterator[None]:
     """Run code of the user's: what it prints goes to stderr, and what it raises becomes an RnnscopeError.
 
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
-    afterwards what they were. It cannot end the process; a process that it forks ends where its code ends.
+    afterwards what they were. On a command line it cannot end the process.
     """
-    dtype, folder, own = torch.get_default_dtype(), _folder(), os.getpid()
-    # In a library call other threads may print, so only a command line moves the streams of the process.
-    prints = _prints_to_stderr() if isinstance(sys.stdout, Collected) else nullcontext()
+    dtype, folder = torch.get_default_dtype(), _folder()
+    # In a library call other threads may print and exit, so only a command line moves what is the process's.
+    process = _alone() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
-        with prints, _no_way_out(), _homes[name].entered() if name in _homes else nullcontext():
-            try:
-                yield
-            finally:
-                if os.getpid() != own:  # only one process may answer
-                    os._exit(2)
+        with process, _homes[name].entered() if name in _homes else nullcontext():
+            yield
     except (RnnscopeError, KeyboardInterrupt):
         raise
     except BaseException as error:  # GeneratorExit, SystemExit and the like are no answer either
@@ -100,6 +96,21 @@ def guarded(name: str) -> Iterator[None]:
         if folder is not None:
             with suppress(OSError):  # it may be gone
                 os.chdir(folder)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep stdout and the end of the process from code of the user's. A process that it forks ends where its code ends.
+
+    What ends it is `os._exit`: no exit handler of this process may run twice.
+    """
+    own = os.getpid()
+    with _prints_to_stderr(), _no_way_out():
+        try:
+            yield
+        finally:
+            if os.getpid() != own:  # only one process may answer
+                os._exit(2)
 
 
 class _Left(BaseException):

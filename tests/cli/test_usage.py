@@ -42,6 +42,7 @@ NO_FLAGS = {
     "--layers 3 shapes": (
         "--layers is a flag of shapes, compare, sweep, trace, bench and code; it goes after the command"
     ),
+    "--export a.svg compare": "--export is a flag of every command; it goes after the command",
     "--grad compare": "--grad is a flag of compare, sweep and bench; it goes after the command",
     "--versoin": "no such flag: --versoin; did you mean --version?",
     "--gpu compare": "no such flag: --gpu; use --device cuda",
