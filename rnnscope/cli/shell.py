@@ -1,7 +1,8 @@
 """How a command line is answered in a shell: exit code, stdout, stderr. The one boundary that no exception leaves.
 
-Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble, 130 Ctrl-C. Everything unexpected is trouble. What a
-command printed is collected, so that stdout gets the result alone, in one write and one flush.
+Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble; and those of shells: 130 Ctrl-C, 143 SIGTERM, 129
+SIGHUP. Everything unexpected is trouble. What a command printed is collected, so that stdout gets the result alone, in
+one write and one flush.
 """
 
 import contextlib
