@@ -1,4 +1,6 @@
-"""The one exception that a user sees without a traceback."""
+"""The exceptions that a user sees without a traceback."""
+
+import signal
 
 
 class RnnscopeError(Exception):
@@ -18,4 +20,18 @@ class RnnscopeError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message if hint is None else f"{message}; {hint}")
         self.message = message
+        self.hint = hint
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, or another signal that asks a process to end.
+
+    Args:
+        number: of the signal.
+        hint: what is kept, and how to go on.
+    """
+
+    def __init__(self, number: int = signal.SIGINT, hint: str | None = None) -> None:
+        super().__init__(number)
+        self.number = number
         self.hint = hint

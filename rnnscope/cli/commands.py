@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import rnnscope
-from rnnscope.cli.parser import COMMANDS, MANNERS, Asked, Manners, command, is_helper, option
+from rnnscope.cli.parser import COMMANDS, MANNERS, ROOT_FLAGS, Asked, Manners, command, is_helper, option
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_memory
 from rnnscope.pages.render import Result
@@ -24,18 +24,22 @@ if TYPE_CHECKING:
 
 def main(
     context: typer.Context,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[bool | None, option(ROOT_FLAGS["version"])] = None,
+    format: Annotated[str | None, option(MANNERS["format"])] = None,
     json: Annotated[bool | None, option(MANNERS["json"])] = None,
     quiet: Annotated[bool | None, option(MANNERS["quiet"])] = None,
     debug: Annotated[bool | None, option(MANNERS["debug"])] = None,
 ) -> None:
     """Every shape of a recurrent network in PyTorch, and whether two implementations are the same."""
     manners: Manners = context.obj
-    manners.add({"json": json, "quiet": quiet, "debug": debug})
+    manners.add({"format": format, "json": json, "quiet": quiet, "debug": debug})
     if version:
         print(f"rnnscope {rnnscope.__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
+        if not any((format, json, quiet, debug)):
+            print(context.get_help())
+            raise typer.Exit
         raise RnnscopeError("no command was given", f"use {', '.join(COMMANDS)}, or --help")
 
 
@@ -157,16 +161,30 @@ def convert(
     return rnnscope.convert(file, out, to, prefix, force)
 
 
+def names_of_topics() -> list[str]:
+    """What `rnnscope help` can be asked for."""
+    from rnnscope.help import topics
+
+    return [name for each in topics.contents().topics for name in (each.name, *each.also)]
+
+
 @command("compare", "verdict", runs=False)
-def help(topic: Annotated[tuple[str, ...], options.TOPIC]) -> Result:
+def help(topic: Annotated[tuple[str, ...], replace(options.TOPIC, offers=names_of_topics)]) -> Result:
     """How is it used, and what does it mean? Shows a topic of the manual, or lists all of them."""
     from rnnscope.help import topics
 
     return topics.topic("-".join(topic)) if topic else topics.contents()
 
 
+def names_to_explain() -> list[str]:
+    """What `rnnscope explain` can be asked for."""
+    from rnnscope.help.explain import names
+
+    return names()
+
+
 @command("reset-before-the-matmul", "gates-i-f-o-g zero-h0", runs=False)
-def explain(name: Annotated[tuple[str, ...], options.NAME]) -> Result:
+def explain(name: Annotated[tuple[str, ...], replace(options.NAME, offers=names_to_explain)]) -> Result:
     """What does a name in a verdict mean, and what mends it? Shows a page for each name, or lists all of them."""
     from rnnscope.help.explain import explained
 

@@ -6,20 +6,34 @@ options are made when it is called.
 
 import inspect
 import io
+import os
+import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import rnnscope
+from rnnscope.cli.usage import (
+    WIDEST,
+    check_words,
+    coloured,
+    help_text,
+    missing_value,
+    names_of,
+    unknown_flag,
+    write_flags,
+)
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
-from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words, help_of
+from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words
 from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import Question
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
@@ -30,22 +44,37 @@ if TYPE_CHECKING:  # its module imports torch
 EXPORTS = (".svg", ".html", ".txt")
 """What --export can write, by the ending of the name."""
 
-MANNERS = {
+HELP = Switch(("--help", "-h"), "Show this, and exit.", "Output", False)
+HELP_ALL = Switch(("--help-all",), "Show the rarer flags, too.", "Output", False)
+
+MANNERS: dict[str, Flag] = {
+    "format": Choice(("--format",), "Written as", "Output", "table", choices=FORMATS),
     "json": Switch(("--json",), "Short for --format json.", "Output", False),
-    "quiet": Switch(("--quiet", "-q"), "Print nothing; only the exit code answers.", "Output", False),
+    "quiet": Switch(("--quiet", "-q"), "No result: the exit code alone answers.", "Output", False),
     "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
 }
 """The flags that may stand before the command, too."""
 
-OUTPUT_FLAGS = {
-    "format": Choice(("--format",), "How it is written:", "Output", "table", choices=FORMATS),
+OUTPUT_FLAGS: dict[str, Flag] = {
+    "format": MANNERS["format"],
     "json": MANNERS["json"],
     "quiet": MANNERS["quiet"],
-    "export": FileName(("--export",), "Keep the page as a picture or a page to share.", "Output", example="page.svg"),
+    "export": FileName(("--export",), "Keep the page: page.svg, .html or .txt.", "Output", example="page.svg"),
     "force": FORCE,
     "debug": MANNERS["debug"],
 }
 """The flags that every command has: how its result is written."""
+
+ROOT_FLAGS: dict[str, Flag] = {
+    "version": Switch(("--version", "-V"), "Print the version, and exit.", "Output", False),
+    **MANNERS,
+    "install": Choice(
+        ("--install-completion",), "Let a shell complete commands, flags and values.", "Output", placeholder="[SHELL]"
+    ),
+    "show": Choice(("--show-completion",), "Print what would be installed.", "Output", placeholder="[SHELL]"),
+    "help": HELP,
+}
+"""The flags that stand before a command, or alone."""
 
 
 @dataclass
@@ -55,15 +84,16 @@ class Manners:
     is_parsed: whether the whole line was understood; before that its words have to be looked at.
     """
 
+    format: str | None = None
     quiet: bool = False
     json: bool = False
     debug: bool = False
     is_parsed: bool = False
 
     def add(self, given: dict[str, Any]) -> None:
-        """Take in what was given in one place of the line; what was given before stays."""
+        """Take in what was given in one place of the line; a switch that was given before stays."""
         for name in MANNERS:
-            setattr(self, name, getattr(self, name) or bool(given[name]))
+            setattr(self, name, given[name] or getattr(self, name))
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -102,6 +132,10 @@ class Outcome:
     force: bool
 
 
+Ask = Callable[[], Outcome]
+"""Runs a command that was typed."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Command:
     """A command as it is declared: its function takes what was typed, and gives a result."""
@@ -137,18 +171,115 @@ def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
         main: what stands before a command.
     """
     app = typer.Typer(
-        add_completion=False,
+        cls=_Root,
+        # Only a shell that completes a line needs what Typer prepares for that; the flags are our own.
+        add_completion=COMPLETING in os.environ,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["--help", "-h"]},
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": WIDEST},
     )
     app.callback(invoke_without_command=True)(main)
     if called is None:
         for name, each in COMMANDS.items():
             app.command(name, help=each.function.__doc__)(lambda: None)
     else:
-        examples = (f"rnnscope {called} {each}".rstrip() for each in COMMANDS[called].examples)
-        app.command(called, epilog="\n\n".join(("Examples:", *examples)))(_parser(COMMANDS[called]))
+        app.command(called, cls=_Called)(_parser(COMMANDS[called]))
     return app
+
+
+COMPLETING = "_RNNSCOPE_COMPLETE"
+"""The variable by which a shell asks for completions."""
+
+
+def called_by(words: Sequence[str]) -> str | None:
+    """The command of a line: the first word that is neither a flag nor a flag's value."""
+    word = first_word(words)
+    return word if word in COMMANDS else None
+
+
+def first_word(words: Sequence[str]) -> str | None:
+    """The first word that is neither a flag nor the value of --format."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not word.startswith("-") and before != "--format":
+            return word
+    return None
+
+
+def flags_of_all() -> dict[str, dict[str, Flag]]:
+    """The flags of every command. For a line that was not understood."""
+    return {name: _flags_of(each.function).every for name, each in COMMANDS.items()}
+
+
+class _Called(TyperCommand):
+    """The command that is called, with its own help, and its own words about flags that it does not have."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        flags = (*_flags_of(COMMANDS[str(self.name)].function).every.values(), HELP, HELP_ALL)
+        if not ctx.resilient_parsing:  # a shell completes a line that is not whole
+            check_words(args, flags, str(self.name), flags_of_all)
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.color = wants_colour()
+        write_help(str(self.name), formatter, is_whole=False)
+
+
+class _Root(TyperGroup):
+    """What stands before a command."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name: each for each in ROOT_FLAGS.values() for name in names_of(each)}
+        for before, word in zip(("", *args), args, strict=False):
+            if not word.startswith("-") and before != "--format":
+                break
+            name = word.partition("=")[0]
+            if word == "--" or ctx.resilient_parsing:
+                break
+            if name.startswith("--") and name not in known:
+                raise unknown_flag(name, known, None, flags_of_all())
+            if word == MANNERS["format"].name and word is args[-1]:
+                raise missing_value(word, MANNERS["format"])
+        return super().parse_args(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        ctx.color = is_coloured = wants_colour()
+        formatter.write_usage("rnnscope", "COMMAND [FLAGS]")
+        _write_text(formatter, self.help)
+        with formatter.section(coloured("Commands", "1", is_coloured)):
+            rows = [(coloured(name, "36", is_coloured), each.function.__doc__ or "") for name, each in COMMANDS.items()]
+            formatter.write_dl(rows)
+        write_flags(formatter, ROOT_FLAGS.values(), is_coloured, is_whole=True)
+        _write_text(formatter, "rnnscope COMMAND --help shows the flags of a command; rnnscope help is the manual.")
+
+
+def write_help(name: str, formatter: Any, is_whole: bool) -> None:
+    """The help of a command: what it answers, its flags, two examples, and where more is said.
+
+    is_whole: whether rare flags are shown.
+    """
+    command = COMMANDS[name]
+    flags = _flags_of(command.function).every.values()
+    arguments = " ".join(each.metavar for each in flags if not each.name.startswith("-"))
+    formatter.write_usage("rnnscope", " ".join(filter(None, (name, arguments, "[FLAGS]"))))
+    _write_text(formatter, command.function.__doc__)
+    hidden = write_flags(formatter, (*flags, HELP), wants_colour(), is_whole)
+    with formatter.section(coloured("Examples", "1", wants_colour())):
+        for each in command.examples:
+            formatter.write_text(f"rnnscope {name} {each}".rstrip())
+    more = f"--help-all shows {hidden} rarer flag{'s' * (hidden > 1)}, too; " if hidden else ""
+    topic = "" if name == "help" else f" {name}"
+    _write_text(formatter, f"{more}rnnscope help{topic} is the manual.")
+
+
+def _write_text(formatter: Any, text: str | None) -> None:
+    formatter.write_paragraph()
+    formatter.write_text(inspect.cleandoc(text or ""))
+
+
+def wants_colour() -> bool:
+    """Whether what is printed is coloured."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or sys.stdout.isatty()
 
 
 def is_helper(name: str | None) -> bool:
@@ -189,25 +320,40 @@ def _flags_of(function: Callable[..., Result]) -> _Flags:
     return _Flags(own, needed, question, axes, files, every | OUTPUT_FLAGS)
 
 
-def _parser(command: Command) -> Callable[..., Outcome]:
-    """What Typer calls."""
+def _parser(command: Command) -> Callable[..., Ask]:
+    """What Typer calls. It gives what is to be run: Typer itself has other ways with Ctrl-C and with a closed pipe."""
     flags = _flags_of(command.function)
 
-    def parsed(context: typer.Context, **typed: Any) -> Outcome:
-        return _outcome(command, flags, typed, context.obj)
+    def parsed(context: typer.Context, **typed: Any) -> Ask:
+        return partial(_outcome, command, flags, typed, context.obj)
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *(_parameter(name, flag) for name, flag in flags.every.items())]
+    whole = inspect.Parameter("help_all", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_HELP_ALL)
+    parameters = [context, whole, *(_parameter(name, flag) for name, flag in flags.every.items())]
     parsed.__doc__ = command.function.__doc__
     parsed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     parsed.__annotations__ = {each.name: each.annotation for each in parameters}
     return parsed
 
 
+def _show_all(context: typer.Context, _: Any, value: bool | None) -> None:
+    if value and not context.resilient_parsing:
+        formatter = context.make_formatter()
+        write_help(str(context.command.name), formatter, is_whole=True)
+        print(formatter.getvalue(), end="")
+        raise typer.Exit
+
+
+_HELP_ALL: Any = Annotated[
+    bool | None, typer.Option("--help-all", is_eager=True, expose_value=False, callback=_show_all, help=HELP_ALL.help)
+]
+
+
 def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Manners) -> Outcome:
     """Check what was typed, and run the command with it."""
     manners.add(typed)
-    manners.json |= typed["format"] == "json"
+    typed["format"] = manners.format
+    manners.json |= manners.format == "json"
     manners.is_parsed = True
     values = {name: _value(flag, typed[name]) for name, flag in flags.every.items()}
     for name, flag in (flags.own | flags.question | OUTPUT_FLAGS).items():
@@ -222,6 +368,8 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
     options = {name: values[name] for name in flags.own}
     if flags.axes:
         options["axes"] = {name: values[name] for name in flags.axes if typed[name] is not None}
+    if command.runs and not values.get("dry_run"):
+        _check_folder()
     with manners.kept():
         if flags.files is not None:
             given = {name: values[name] for name in SPEC_FLAGS if name not in flags.own and typed[name] is not None}
@@ -231,6 +379,14 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
         if flags.question:
             options["question"] = Question(**{name: values[name] for name in flags.question})
         return Outcome(command.function(**options), form, export, force)
+
+
+def _check_folder() -> None:
+    """Raise where the working directory was deleted: torch's libraries end the process there."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RnnscopeError("the working directory is not there any more", "go to another one: cd ~") from error
 
 
 def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
@@ -262,7 +418,7 @@ def _check_size(spec: Spec, form: str, work: Work) -> None:
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     """The parameter from which Typer makes the option. It reads text: what it says of wrong numbers is too little."""
     if not flag.name.startswith("-"):
-        argument = typer.Argument(help=_help(flag), metavar=flag.metavar, show_default=False)
+        argument = typer.Argument(help=flag.help, metavar=flag.metavar, show_default=False, autocompletion=_offer(flag))
         form: Any = Annotated[list[str] | None if isinstance(flag, Words) else str | None, argument]
         return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=form)
     # None where it was not typed: what is given must be told from a default.
@@ -276,20 +432,18 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
 
 def option(flag: Flag) -> Any:
     """What Typer is told of a flag."""
-    return typer.Option(
-        *flag.names,
-        help=_help(flag),
-        rich_help_panel=flag.panel,
-        show_default=False,
-        metavar=" " if isinstance(flag, Switch) else flag.metavar,  # a switch takes no value
-    )
+    return typer.Option(*flag.names, help=help_text(flag), show_default=False, autocompletion=_offer(flag))
 
 
-def _help(flag: Flag) -> str:
-    text = help_of(flag)
-    if not (flag.default is None or flag.default is False):
-        text += f" Default: {flag.as_typed(flag.default)[-1]}."
-    return text
+def _offer(flag: Flag) -> Callable[[str], list[str]] | None:
+    """What Typer asks for the values of a flag; looked at by Typer at every start, and so left out of most."""
+    if COMPLETING not in os.environ:
+        return None
+
+    def offer(incomplete: str) -> list[str]:
+        return flag.completions(incomplete)
+
+    return offer
 
 
 def _value(flag: Flag, typed: Any) -> Any:

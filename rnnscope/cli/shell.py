@@ -1,27 +1,42 @@
 """How a command line is answered in a shell: exit code, stdout, stderr. The one boundary that no exception leaves.
 
-Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble, 130 Ctrl-C. Everything unexpected is trouble. What a
-command printed is collected, so that stdout gets the result alone, in one write and one flush.
+Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble; and those of shells: 130 Ctrl-C, 143 SIGTERM, 129
+SIGHUP. Everything unexpected is trouble. What a command printed is collected, so that stdout gets the result alone, in
+one write and one flush.
 """
 
 import contextlib
 import os
 import re
+import signal
 import sys
 import traceback
 import warnings
-from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any, TextIO
 
 import typer
 
+from rnnscope import __version__
 from rnnscope.cli.commands import main
-from rnnscope.cli.parser import COMMANDS, Manners, Outcome, app_of, is_helper
-from rnnscope.errors import RnnscopeError
+from rnnscope.cli.completion import INSTALL, SHOW, answer, complete
+from rnnscope.cli.parser import (
+    COMMANDS,
+    COMPLETING,
+    ROOT_FLAGS,
+    Manners,
+    Outcome,
+    app_of,
+    called_by,
+    first_word,
+    flags_of_all,
+    is_helper,
+)
+from rnnscope.cli.usage import names_of, unexpected, unknown_command, unknown_flag
+from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.pages.page import printable
 from rnnscope.pages.progress import shown
-from rnnscope.pages.render import Collected, exported, json_text, plain, render, whole_file
+from rnnscope.pages.render import Collected, exported, json_text, plain, render, unfinished, whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
@@ -36,6 +51,8 @@ def run(words: list[str]) -> int:
     try:
         if stdout is None:
             raise OSError("it is closed")
+        if stdout.closed:  # by code of the user's; the file descriptor is still there
+            stdout = open(1, "w", encoding=stdout.encoding, closefd=False)  # noqa: SIM115
         if is_manual and stdout.isatty():
             _page_through(text)
             return code
@@ -73,19 +90,35 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
     """The exit code, what belongs on stdout, and whether that is a page of the manual, to be read at leisure."""
     collected, manners = Collected(stdout), Manners()
     try:
-        shows = shown(_command(words) or "rnnscope")
-        with shows, contextlib.redirect_stdout(collected), warnings.catch_warnings():
-            app = app_of(_command(words), main)
-            outcome = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
-            if not isinstance(outcome, Outcome):  # --help, --version: Typer's own exit code
-                return outcome or 0, collected.getvalue(), False
+        with contextlib.redirect_stdout(collected), warnings.catch_warnings():
+            if COMPLETING in os.environ:
+                code = complete()
+                return code, collected.getvalue(), False
+            if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
+                return 0, f"rnnscope {__version__}\n", False
+            if words and words[0] in (INSTALL, SHOW):
+                return 0, answer(words), False
+            if words[:1] in (["--help"], ["-h"]) and called_by(words):
+                words = [*words[1:], "--help"]
+            app = app_of(called_by(words), main)
+            ask = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
+            if not callable(ask):  # --help, --version: Typer's own exit code
+                return ask or 0, collected.getvalue(), False
+            with shown(called_by(words) or "rnnscope"):
+                outcome: Outcome = ask()
             text = "" if manners.quiet else render(outcome.result, outcome.format, collected)
-            kept = _keep(outcome, collected, manners.quiet)
+            kept = _keep(outcome, collected)
             is_manual = outcome.result.is_manual and outcome.format == "table"
             return outcome.result.exit_code if kept else 2, text, is_manual
-    except (KeyboardInterrupt, typer.Abort):
-        return 130, "", False
+    except typer.Exit as done:
+        return done.exit_code, collected.getvalue(), False
+    except (KeyboardInterrupt, typer.Abort) as error:
+        manners = manners if manners.is_parsed else _guessed(words)
+        code, message, hint = _stopped(error)
+        return code, "" if is_helper(called_by(words)) else _told(words, manners, message, hint), False
     except Exception as error:
+        if COMPLETING in os.environ:  # whatever is said would be taken for completions
+            return 1, "", False
         manners = manners if manners.is_parsed else _guessed(words)
         message, hint = _reason(error, words)
         message, hint = printable(message), hint and printable(hint)
@@ -94,19 +127,56 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
 
             let_rank_0_speak()
             return 2, "", False
-        if not manners.quiet:
-            if manners.debug:
-                _complain(traceback.format_exc())
-            _complain(_line(message, hint))
-        return 2, _error_document(words, message, hint) if manners.json and not manners.quiet else "", False
+        if manners.debug:
+            _complain(traceback.format_exc())
+        return 2, _told(words, manners, message, hint), False
+
+
+def _told(words: list[str], manners: Manners, message: str, hint: str | None) -> str:
+    """Say on stderr what went wrong, and give the document that belongs on stdout: "" where none was asked for."""
+    _complain(_line(message, hint))
+    if not manners.json or manners.quiet:
+        return ""
+    facts = {"schema": 1, "command": called_by(words), "error": {"message": message, "hint": hint}}
+    return json_text(facts)
+
+
+def _stopped(error: BaseException) -> tuple[int, str, str | None]:
+    """The exit code of Ctrl-C or of a signal, as shells have it, and what is said of it."""
+    if isinstance(error, Stopped):
+        name = "Ctrl-C" if error.number == signal.SIGINT else signal.Signals(error.number).name
+        return 128 + error.number, f"interrupted by {name}", error.hint
+    return 130, "interrupted by Ctrl-C", None
+
+
+def give_up(words: list[str], number: int) -> int:
+    """Say that a signal ends the process, where code that does not come back keeps it from that; give the exit code.
+
+    What runs elsewhere has its own stdout and stderr, and temporary files.
+    """
+    import shutil
+
+    code, message, hint = _stopped(Stopped(number))
+    for folder in list(unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
+    if is_helper(called_by(words)):
+        return code
+    if called_by(words) == "sweep" and any(word.partition("=")[0] == "--out" for word in words):
+        hint = "its rows are whole: add --resume to go on"
+    own_code = sys.modules.get("rnnscope.subjects.user_code")
+    sys.stderr = sys.__stderr__
+    text = _told(words, _guessed(words), message, hint)
+    with contextlib.suppress(OSError):
+        os.write(own_code.kept_stdout() if own_code else 1, text.encode())
+    return code
 
 
 def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:
     """Under torchrun every process finds the same fault in the same command line, and one of them says so."""
-    return is_helper(_command(words)) and isinstance(error, (RnnscopeError, UsageError))
+    return is_helper(called_by(words)) and isinstance(error, (RnnscopeError, UsageError))
 
 
-def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
+def _keep(outcome: Outcome, stream: TextIO) -> bool:
     """Write the file that --export names, where it does; False where that failed, so that the answer is not lost."""
     if outcome.export is None:
         return True
@@ -115,8 +185,7 @@ def _keep(outcome: Outcome, stream: TextIO, quiet: bool) -> bool:
         with whole_file(outcome.export, text.encode(), outcome.force):
             return True
     except RnnscopeError as error:
-        if not quiet:
-            _complain(printable(_line(error.message, error.hint)))
+        _complain(printable(_line(error.message, error.hint)))
         return False
 
 
@@ -131,37 +200,28 @@ def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:
     if isinstance(error, UsageError):
         return _usage(error, words)
     kind = "out of memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
-    reason = str(error).strip().split("\n")[0]
+    reason = str(error).strip().split("\n")[0][:500]
     return f"{kind}: {reason}" if reason else kind, "add --debug for the traceback"
 
 
-def _usage(error: Any, words: list[str]) -> tuple[str, str]:
+def _usage(error: Any, words: list[str]) -> tuple[str, str | None]:
     """A parse error of Typer's, in the form of our own."""
     name: str = getattr(error, "option_name", None) or ""
-    near = getattr(error, "possibilities", None) or []
-    command, message = _command(words), error.format_message().rstrip(".")
+    command, message, hint = called_by(words), error.format_message().rstrip("."), None
     if command is None and not name:
-        name = next((word for word in words if not word.startswith("-")), "")
-        message, near = f"no such command: {name[:40]}", get_close_matches(name, COMMANDS)
-    elif message.startswith("No such option"):
-        message = f"no such flag: {name[:40]}"
-        if command == "sweep" and name.startswith("--no-"):
-            return message, f"use --{name[5:]} off"
-        if command is None and len(words) > 1:
-            return message, f"flags go after the command: {', '.join(COMMANDS)}"
-    elif "unexpected extra argument" in message:
-        message = f"unexpected argument: {message.partition(' (')[2].removesuffix(')')}"
-    help_words = " ".join(filter(None, ("rnnscope", command, "--help")))
-    return message, f"did you mean {near[0]}?" if near else f"see {help_words}"
-
-
-def _error_document(words: list[str], message: str, hint: str | None) -> str:
-    return json_text({"schema": 1, "command": _command(words), "error": {"message": message, "hint": hint}})
-
-
-def _command(words: list[str]) -> str | None:
-    first = next((word for word in words if not word.startswith("-")), None)
-    return first if first in COMMANDS else None
+        found = unknown_command(first_word(words) or "", COMMANDS)
+        return found.message, found.hint
+    if message.startswith("No such option"):
+        flags = ROOT_FLAGS if command is None else flags_of_all()[command]
+        found = unknown_flag(
+            name, {each: flag for flag in flags.values() for each in names_of(flag)}, command, flags_of_all()
+        )
+        return found.message, found.hint
+    if "unexpected extra argument" in message:
+        extra = message.partition(" (")[2].removesuffix(")")
+        message = f"unexpected argument: {extra}"
+        hint = unexpected(extra.split(" ")[0], flags_of_all().get(command or "", {}))
+    return message, hint or f"see {' '.join(filter(None, ('rnnscope', command, '--help')))}"
 
 
 def _guessed(words: list[str]) -> Manners:
@@ -175,7 +235,9 @@ def _guessed(words: list[str]) -> Manners:
 
 def _complain(text: str) -> None:
     if sys.stderr is not None:
-        with contextlib.suppress(OSError):
+        if sys.stderr.closed:  # by code of the user's
+            sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+        with contextlib.suppress(OSError, ValueError):  # a stderr that code of the user's closed, too
             if not can_say(sys.stderr, text):
                 text = text.encode("ascii", "backslashreplace").decode()
             print(text, file=sys.stderr, flush=True)

@@ -5,6 +5,7 @@ torch.compile; the loop over time stays in Python, since unrolled it would take 
 """
 
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
 
@@ -278,11 +279,40 @@ def _compiled(name: str) -> Any:
 
 
 def without_compiler(error: Exception) -> RnnscopeError | None:
-    """The error to raise where torch.compile finds no compiler; None for any other error."""
-    reason = str(error).removeprefix("backend='inductor' raised:\n").split("\n")[0]  # torch 2.6 begins with the backend
-    if "compiler" in reason or "Triton" in reason or "torch.compile is not supported" in reason:
+    """The error to raise where torch.compile finds no compiler, or one that does not work; None for any other error.
+
+    The reason may stand on a later line of torch's error, or in the error behind it.
+    """
+    lines = [line.strip() for each in _behind(error) for line in f"{type(each).__name__}: {each}".split("\n")]
+    for sign, what in _COMPILERS.items():
+        if reason := next((line for line in lines if sign in line), None):
+            return RnnscopeError(
+                f"the subject compiled needs a compiler, and torch.compile finds {what} ({reason})",
+                "install g++ (on a GPU Triton too), look at what CXX names, or use cells",
+            )
+    if type(error).__module__.startswith(("torch._inductor", "torch._dynamo")) and "memory" not in str(error):
+        reason = str(error).removeprefix("backend='inductor' raised:\n").split("\n")[0]  # torch 2.6 says the backend
         return RnnscopeError(
-            f"the subject compiled needs a compiler, and torch.compile finds none ({reason.strip()})",
-            "install g++ (on a GPU Triton too), or use cells",
+            f"torch.compile cannot compile a step ({reason.strip()})",
+            "see whether g++ works, look at what CXX names, or use cells",
         )
     return None
+
+
+_COMPILERS = {
+    "C++ compiler": "no C++ compiler that works",
+    "C++ compile error": "no C++ compiler that works",
+    "Triton": "no Triton that works",
+    "torch.compile is not supported": "no compiler for this system",
+    "compiler": "no compiler that works",
+}
+"""What torch says, and what is missing."""
+
+
+def _behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those behind it."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__

@@ -268,7 +268,7 @@ def check_place(path: str, force: bool = False) -> None:
     """
     if os.path.lexists(path) and not (force and Path(path).is_file()):
         raise _is_there(path)
-    if not Path(path).absolute().parent.is_dir():
+    if not Path(os.path.dirname(path) or ".").is_dir():
         raise RnnscopeError(f"{path}: there is no folder {Path(path).parent}", "make it first")
 
 
@@ -284,9 +284,10 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
     """
     import tempfile  # which takes long, and is needed by few commands
 
-    target = Path(path).absolute()
     try:
+        target = Path(path).absolute()
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part") as folder:
+            unfinished.add(folder)
             part = os.path.join(folder, f"whole{target.suffix.lower()}")
             with open(part, "wb") as stream:
                 stream.write(data)
@@ -298,6 +299,12 @@ def whole_file(path: str, data: bytes, force: bool = False) -> Iterator[str]:
         raise _is_there(path) from error
     except OSError as error:
         raise RnnscopeError(f"cannot write {path} ({error.strerror or error})") from error
+    finally:
+        unfinished.clear()
+
+
+unfinished: set[str] = set()
+"""Folders with a file that is not whole yet, for who ends the process at once."""
 
 
 def _put_in_place(temporary: str, path: str, force: bool) -> None:

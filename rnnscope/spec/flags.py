@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -44,6 +44,8 @@ class Flag:
         minimum, maximum: the numbers that are allowed.
         placeholder: what stands for the value in the help.
         each: the flag of which a list takes several values.
+        rare: whether --help leaves it to --help-all.
+        offers: gives the words that a shell completes, where they are not the choices.
     """
 
     names: tuple[str, ...]
@@ -58,6 +60,8 @@ class Flag:
     maximum: float = math.inf
     placeholder: str = ""
     each: Any = None
+    rare: bool = False
+    offers: Callable[[], Iterable[str]] | None = None
 
     @property
     def name(self) -> str:
@@ -84,6 +88,15 @@ class Flag:
     def hint(self, value: object) -> str | None:
         """What would do instead of a value that is not allowed."""
         return f"try {' '.join(self.as_typed(self.example if self.default is None else self.default))}"
+
+    @property
+    def needs(self) -> str:
+        """What it must be given, for who gave nothing."""
+        return str(self.complaint(None))
+
+    def completions(self, typed: str) -> list[str]:
+        """The values that begin with what was typed, as a shell offers them. Without any, it offers names of files."""
+        return [each for each in (self.offers() if self.offers else self.choices) if each.startswith(typed)]
 
     def check(self, value: object) -> None:
         """Raise unless the value is allowed.
@@ -116,7 +129,7 @@ class Choice(Flag):
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
 
     def hint(self, value: object) -> str | None:
-        near = get_close_matches(str(value).lower(), self.choices, n=1, cutoff=0.5)
+        near = get_close_matches("" if value is None else str(value).lower(), self.choices, n=1, cutoff=0.5)
         return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
 
 
@@ -205,6 +218,19 @@ class Listed(Flag):
         return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
 
     @property
+    def needs(self) -> str:
+        return "on, off or both" if isinstance(self.each, Switch) else str(self.each.needs)
+
+    def hint(self, value: object) -> str | None:
+        return f"try {self.name} both" if isinstance(self.each, Switch) else str(self.each.hint(value))
+
+    def completions(self, typed: str) -> list[str]:
+        before, separator, last = typed.rpartition(self._separator)
+        if isinstance(self.each, Switch):
+            return [each for each in _SETTINGS if each.startswith(typed)]
+        return [f"{before}{separator}{each}" for each in self.each.completions(last)]
+
+    @property
     def _separator(self) -> str:
         return "/" if isinstance(self.each, Wholes) else ","
 
@@ -276,7 +302,7 @@ def _runs(values: tuple[int, ...]) -> Iterator[str]:
 def listed(flag: Flag, default: Any = None) -> Listed:
     """The flag that takes several values of a flag. A switch is turned on and off under its first name."""
     names = (flag.name,) if isinstance(flag, Switch) else flag.names
-    return Listed(names, help_of(flag), flag.panel, default, each=flag)
+    return Listed(names, help_of(flag), flag.panel, default, each=flag, rare=flag.rare)
 
 
 def help_of(flag: Flag) -> str:

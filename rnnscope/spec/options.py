@@ -4,14 +4,14 @@ A name is read from the text alone: whether a file or a class is there is found 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed
-from rnnscope.spec.spec import DEVICE_FORMS, DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
 
@@ -45,6 +45,17 @@ class SideFlag(Flag):
             return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if odd else None
         is_own = not text.startswith((RECORDED, DEVIATION)) and _OWN.fullmatch(_parted(text)[0])
         return None if is_own else f"one of {self.allowed}"
+
+    def completions(self, typed: str) -> list[str]:
+        subject, at, place = typed.partition("@")
+        device, slash, _ = place.partition("/")
+        if slash:
+            offered: Iterable[str] = (f"{subject}@{device}/{dtype}" for dtype in DTYPES)
+        elif at:
+            offered = (f"{subject}@{each}" for each in DEVICE_WORDS)
+        else:
+            offered = (*SUBJECT_NAMES, *(each for each in (DEVIATION, RECORDED) if each in self.allowed))
+        return [each for each in offered if each.startswith(typed)]
 
     def hint(self, value: object) -> str | None:
         text = str(value)
@@ -98,8 +109,8 @@ def _file(*names: str, help: str, example: str = "model.pt") -> Any:
     return field(default=None, metadata={"flag": FileName(names, help, "Files", example=example)})
 
 
-def _prefix(name: str, help: str) -> Any:
-    return field(default=None, metadata={"flag": Flag((name,), help, "Files", example="encoder.rnn")})
+def _prefix(name: str, help: str, rare: bool = False) -> Any:
+    return field(default=None, metadata={"flag": Flag((name,), help, "Files", example="encoder.rnn", rare=rare)})
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,9 +122,9 @@ class Sources:
     """
 
     weights: str | None = _file("--weights", "--with-weights", help="The network and its weights, from a file.")
-    prefix: str | None = _prefix("--prefix", help="Where it is, of several in the file: encoder.rnn.")
+    prefix: str | None = _prefix("--prefix", help="Where in the file it is: encoder.rnn.")
     right_weights: str | None = _file("--right-weights", help="Weights of the right side's own.", example="run.pt")
-    right_prefix: str | None = _prefix("--right-prefix", help="Where these are in their file.")
+    right_prefix: str | None = _prefix("--right-prefix", help="Where these are in their file.", rare=True)
     inputs: str | None = _file("--inputs", help="x, h0, c0 and lengths, from a file.", example="run.pt")
 
     def __post_init__(self) -> None:
@@ -136,9 +147,7 @@ SOURCE_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fi
 
 NO_FILES = Sources()
 
-RECORD = FileName(
-    ("--record",), "Keep weights, input and the left side's outputs in a file.", "Files", example="run.pt"
-)
+RECORD = FileName(("--record",), "Keep weights, input and left outputs in a file.", "Files", example="run.pt")
 
 FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files", example="model.pt")
 
@@ -206,7 +215,7 @@ MOST_CONFIGURATIONS = 1_000_000
 
 RANDOM = Whole(
     ("--random",),
-    "Draw so many, each with a seed of its own, instead of every combination.",
+    "Draw so many, instead of every combination.",
     "Sweep",
     minimum=1,
     maximum=MOST_CONFIGURATIONS,
@@ -217,7 +226,7 @@ CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", 
 
 ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
 
-RESUME = Switch(("--resume",), "Go on with that file, and leave out what it has.", "Sweep", False)
+RESUME = Switch(("--resume",), "Go on with that file; leave out what it has.", "Sweep", False)
 
 REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")
 

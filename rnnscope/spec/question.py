@@ -14,17 +14,21 @@ from rnnscope.spec.options import LEFT, RECORDED, RIGHT, side_spec
 from rnnscope.spec.spec import LARGEST_SIZE, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
-RTOL = Number(("--rtol",), "Relative tolerance that binds besides; goes with --atol.", "Comparison", example=1e-05)
-ATOL = Number(("--atol",), "Absolute tolerance that binds besides; goes with --rtol.", "Comparison", example=1e-05)
+RTOL = Number(("--rtol",), "Relative tolerance besides; goes with --atol.", "Comparison", example=1e-05)
+ATOL = Number(("--atol",), "Absolute tolerance besides; goes with --rtol.", "Comparison", example=1e-05)
 _BY_WHAT = "Judge by the equations in float64, or by torch.testing's tolerances."
-REFERENCE = Switch(("--reference/--no-reference",), _BY_WHAT, "Comparison", True)
+REFERENCE = Switch(("--reference/--no-reference",), _BY_WHAT, "Comparison", True, rare=True)
 RESYNC = Switch(
-    ("--resync",), "Feed every step the reference's state, so that no error is carried on.", "Comparison", False
+    ("--resync",),
+    "Feed every step the reference's state, so that no error is carried on.",
+    "Comparison",
+    False,
+    rare=True,
 )
-POWER = Switch(("--power",), "Tell which known deviations this comparison would have caught.", "Comparison", False)
-MAP = Switch(("--map",), "Draw the greatest difference of each layer and step.", "Comparison", False)
+POWER = Switch(("--power",), "Tell which deviations it would have caught.", "Comparison", False)
+MAP = Switch(("--map",), "Draw the difference of each layer and step.", "Comparison", False)
 _SO_MANY = "Run so many steps at a time and carry the state on; memory does not grow with --no-reference."
-CHUNK = Whole(("--chunk",), _SO_MANY, "Comparison", minimum=1, maximum=LARGEST_SIZE, example=1000)
+CHUNK = Whole(("--chunk",), _SO_MANY, "Comparison", minimum=1, maximum=LARGEST_SIZE, example=1000, rare=True)
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""

@@ -28,6 +28,9 @@ MOST_THREADS = 1024
 DEVICES, DEVICE_FORMS = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?", "cpu, cuda, cuda:N, auto"
 """The devices that can be asked for: as a regular expression, and in words."""
 
+DEVICE_WORDS = ("cpu", "cuda", "auto")
+"""Those that have no number."""
+
 
 def _field(
     panel: str, kind: type[Flag], default: Any, *names: str, help: str, follows: bool = False, **facts: Any
@@ -85,18 +88,30 @@ class Spec:
     seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", maximum=LARGEST_SEED)
 
     device: str = _place(
-        Flag, "cpu", "--device", help="cpu, cuda, cuda:N or auto.", pattern=DEVICES, allowed=f"one of {DEVICE_FORMS}"
+        Flag,
+        "cpu",
+        "--device",
+        help="cpu, cuda, cuda:N or auto.",
+        pattern=DEVICES,
+        allowed=f"one of {DEVICE_FORMS}",
+        offers=lambda: DEVICE_WORDS,
     )
     dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
-    tf32: bool | None = _place(Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.")
-    cudnn: bool | None = _place(Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.")
-    onednn: bool | None = _place(Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.")
+    tf32: bool | None = _place(
+        Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.", rare=True
+    )
+    cudnn: bool | None = _place(
+        Switch, None, "--cudnn/--no-cudnn", help="Whether cuDNN may compute on CUDA.", rare=True
+    )
+    onednn: bool | None = _place(
+        Switch, None, "--onednn/--no-onednn", help="Whether oneDNN may compute on the CPU.", rare=True
+    )
     threads: int | None = _place(
         Whole, None, "--threads", help="CPU threads of torch.", minimum=1, maximum=MOST_THREADS, example=1
     )
-    train: bool = _place(Switch, False, "--train", help="In training mode, where dropout acts.")
+    train: bool = _place(Switch, False, "--train", help="In training mode, where dropout acts.", rare=True)
     memory_check: bool = _place(
-        Switch, True, "--memory-check/--no-memory-check", help="Whether to refuse what memory cannot hold."
+        Switch, True, "--memory-check/--no-memory-check", help="Whether to refuse what memory cannot hold.", rare=True
     )
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -27,6 +27,13 @@ _homes: dict[str, "_Home"] = {}
 """Where the code of each name lies, so that it finds there what it imports while it runs."""
 
 
+LONGEST_REASON = 500
+"""Signs of an error of the user's: some print whole tensors."""
+
+LARGEST_CODE = 2**26
+"""Bytes: nobody writes as much."""
+
+
 def find_own(name: str) -> Any:
     """What `FILE.py:Class` or `package.module:Class` names.
 
@@ -36,7 +43,11 @@ def find_own(name: str) -> Any:
     place, _, path = name.rpartition(":")
     is_file = place.endswith(".py") or os.sep in place
     if is_file and not Path(place).is_file():
+        if os.path.lexists(place):  # a folder, a device, a pipe, or a link to nothing
+            raise RnnscopeError(f"{name}: {place} is no regular file", "name a file of Python code")
         raise RnnscopeError(f"{name}: there is no file {place}", f"give its path from {_folder() or '/'}")
+    if is_file and Path(place).stat().st_size > LARGEST_CODE:
+        raise RnnscopeError(f"{name}: {place} has more than {LARGEST_CODE:,} bytes", "name a file of Python code")
     _homes[name] = _Home(str(Path(place).resolve().parent) if is_file else _folder() or "", is_file)
     with guarded(name):
         module = _load_file(place) if is_file else _import(name, place)
@@ -57,19 +68,24 @@ def guarded(name: str) -> Iterator[None]:
     """Run code of the user's: what it prints goes to stderr, and what it raises becomes an RnnscopeError.
 
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
-    afterwards what they were.
+    afterwards what they were. On a command line it cannot end the process.
     """
     dtype, folder = torch.get_default_dtype(), _folder()
-    # In a library call other threads may print, so only a command line moves the streams of the process.
-    prints = _prints_to_stderr() if isinstance(sys.stdout, Collected) else nullcontext()
+    # In a library call other threads may print and exit, so only a command line moves what is the process's.
+    process = _alone() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
-        with prints, _homes[name].entered() if name in _homes else nullcontext():
+        with process, _homes[name].entered() if name in _homes else nullcontext():
             yield
     except (RnnscopeError, KeyboardInterrupt):
         raise
     except BaseException as error:  # GeneratorExit, SystemExit and the like are no answer either
         if is_out_of_memory(error):
             raise
+        if isinstance(error, _Left):
+            raise RnnscopeError(
+                f"{name} called {error} ({_place(error)}), which would end rnnscope without an answer",
+                "leave that call out",
+            ) from error
         reason = _reason(error)
         raise RnnscopeError(
             f"{name} raised {type(error).__name__}{f': {reason}' if reason else ''} ({_place(error)})",
@@ -82,6 +98,48 @@ def guarded(name: str) -> Iterator[None]:
                 os.chdir(folder)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Keep stdout and the end of the process from code of the user's. A process that it forks ends where its code ends.
+
+    What ends it is `os._exit`: no exit handler of this process may run twice.
+    """
+    own = os.getpid()
+    with _prints_to_stderr(), _no_way_out():
+        try:
+            yield
+        finally:
+            if os.getpid() != own:  # only one process may answer
+                os._exit(2)
+
+
+class _Left(BaseException):
+    """Code of the user's tried to end the process. The text is the call."""
+
+
+@contextmanager
+def _no_way_out() -> Iterator[None]:
+    """Let what would end this process, or put another program in its place, raise an error; children may do both."""
+    kept = {name: getattr(os, name) for name in ("_exit", "execv", "execve") if hasattr(os, name)}
+    own = os.getpid()
+
+    def refusing(name: str) -> Callable[..., Any]:
+        def refuse(*words: Any) -> Any:
+            if os.getpid() != own:
+                return kept[name](*words)
+            raise _Left(f"os.{name}({', '.join(map(repr, words[:1]))}{', ...' * (len(words) > 1)})")
+
+        return refuse
+
+    for name in kept:
+        setattr(os, name, refusing(name))
+    try:
+        yield
+    finally:
+        for name, call in kept.items():
+            setattr(os, name, call)
+
+
 def _folder() -> str | None:
     """The working directory; None if it was deleted."""
     try:
@@ -92,7 +150,8 @@ def _folder() -> str | None:
 
 def _reason(error: BaseException) -> str:
     try:
-        return str(error).strip().split("\n")[0]
+        text = str(error).strip().split("\n")[0]
+        return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
     except Exception:  # an error that cannot say what it is
         return ""
 
@@ -116,6 +175,7 @@ def _prints_to_stderr() -> Iterator[None]:
     saved = None
     with suppress(OSError):
         saved = os.dup(1)
+        _stdouts.add(saved)
         os.dup2(2, 1)
     try:
         with redirect_stdout(sys.stderr):
@@ -124,6 +184,27 @@ def _prints_to_stderr() -> Iterator[None]:
         if saved is not None:
             os.dup2(saved, 1)
             os.close(saved)
+            _stdouts.discard(saved)
+
+
+_stdouts: set[int] = set()
+"""Where stdout is kept while code of the user's runs."""
+
+
+def kept_stdout() -> int:
+    """The file descriptor of stdout, wherever it is now."""
+    return next(iter(_stdouts), 1)
+
+
+def _leave_stdout() -> None:
+    """In a child: a process that stays would keep the reader of the answer waiting."""
+    while _stdouts:
+        with suppress(OSError):
+            os.close(_stdouts.pop())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_stdout)
 
 
 @dataclass

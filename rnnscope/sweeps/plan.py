@@ -97,7 +97,8 @@ def _following(values: Values) -> dict[str, int]:
     return {"batch_size": 1} if values.get("unbatched") else {}
 
 
-_FORM = 'write one object a line: {"kind": "lstm"}'
+FORM = 'write one object a line: {"kind": "lstm"}'
+"""What would mend a file of configurations."""
 
 
 def read_lines(text: str, source: str) -> list[Values]:
@@ -114,14 +115,14 @@ def read_lines(text: str, source: str) -> list[Values]:
             except RnnscopeError as error:
                 raise RnnscopeError(f"{source}, line {number}: {error.message}", error.hint) from error
     if not found:
-        raise RnnscopeError(f"{source} has no configuration in it", _FORM)
+        raise RnnscopeError(f"{source} has no configuration in it", FORM)
     return found
 
 
 def _read_line(line: str) -> Values:
-    facts = parsed(line, _FORM)
+    facts = parsed(line, FORM)
     if not isinstance(facts, dict):
-        raise RnnscopeError(f"{quoted(line)} is no object", _FORM)
+        raise RnnscopeError(f"{quoted(line)} is no object", FORM)
     if "schema" in facts and isinstance(facts.get("rerun"), str):
         return read_rerun(facts["rerun"])
     found = {}

@@ -55,7 +55,7 @@ def rows_added_to(path: str, resume: bool, force: bool, seen: Taker) -> Iterator
                 try:
                     while line:  # a disk that is nearly full takes a part of it
                         line = line[stream.write(line) :]
-                except OSError:
+                except BaseException:  # a full disk, or a signal
                     if is_regular:
                         stream.truncate(end)
                     raise
@@ -108,7 +108,7 @@ def read_rows(path: str, seen: Taker) -> tuple[int, bytes]:
     """
     size, end = 0, b""
     with _telling("read", path), open(path, "rb") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(_lines(path, stream), 1):
             if not line.endswith(b"\n"):
                 if line.startswith(HEAD) or HEAD.startswith(line):  # torn
                     break
@@ -119,6 +119,20 @@ def read_rows(path: str, seen: Taker) -> tuple[int, bytes]:
                 raise RnnscopeError(f"{path}, line {number}: {error.message}", error.hint) from error
             size += len(line)
     return size, end
+
+
+LONGEST_LINE, LONGEST_ROW = 2**20, 2**30
+"""Bytes of a line: a row says at once that it is one, and --map makes it long."""
+
+
+def _lines(path: str, stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines of a file. A device may have one that never ends."""
+    while line := stream.readline(LONGEST_LINE):
+        if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
+            line += stream.readline(LONGEST_ROW) if line.startswith(HEAD) else b""
+            if not line.startswith(HEAD) or len(line) > LONGEST_ROW:
+                raise RnnscopeError(f"{path} has a line of more than {LONGEST_LINE:,} bytes, and no row", FROM_A_SWEEP)
+        yield line
 
 
 def _row(line: bytes) -> Row:

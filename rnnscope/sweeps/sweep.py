@@ -8,24 +8,25 @@ import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
-from itertools import combinations
-from os.path import exists, samefile
-from typing import Any
+from itertools import combinations, count
+from os.path import exists, isfile, samefile
+from signal import SIGINT
+from typing import Any, TextIO
 
 import torch
 
 import rnnscope
-from rnnscope.errors import RnnscopeError
+from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_bytes
 from rnnscope.pages.progress import progress
-from rnnscope.spec.options import CONFIGS, LEFT, RIGHT, ROWS, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, RIGHT, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
-from rnnscope.sweeps.plan import Axes, Configuration, Values, plan_of, read_lines, sweep_line
+from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
 from rnnscope.sweeps.result import Finding, Sweep, finding, read_finding
 from rnnscope.sweeps.rows import Row, rows_added_to
 from rnnscope.sweeps.workers import Ranks, is_launched, workers_here
@@ -87,9 +88,33 @@ def _read(configs: str) -> str:
         raise RnnscopeError("cannot read stdin (it is closed)")
     try:
         with nullcontext(sys.stdin) if configs == "-" else open(configs, encoding="utf-8") as stream:
-            return stream.read().removeprefix("\ufeff")  # with which some systems begin their files
+            return "".join(_bounded(stream)).removeprefix("\ufeff")  # with which some systems begin their files
     except (OSError, UnicodeDecodeError) as error:
         raise RnnscopeError(f"cannot read {configs} ({getattr(error, 'strerror', None) or error})") from error
+
+
+LONGEST_LINE, LONGEST_CONFIGS = 2**20, 2**30
+"""Signs that one configuration may have, and all: a device, and a file of something else, may have no end."""
+
+
+def _bounded(stream: TextIO) -> Iterator[str]:
+    """The lines of a stream.
+
+    Raises:
+        RnnscopeError: a line that is too long, or too many of them.
+    """
+    size = 0
+    for number in count(1):
+        line = stream.readline(LONGEST_LINE + 1)
+        if not line:
+            return
+        if len(line) > LONGEST_LINE:
+            raise RnnscopeError(f"line {number} of {CONFIGS.name} has more than {LONGEST_LINE:,} signs", FORM)
+        size += len(line)
+        if number > MOST_CONFIGURATIONS or size > LONGEST_CONFIGS:
+            limits = f"{MOST_CONFIGURATIONS:,} lines or {LONGEST_CONFIGS:,} signs"
+            raise RnnscopeError(f"{CONFIGS.name} has more than {limits}", "split it")
+        yield line
 
 
 def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resume: bool, force: bool) -> list[Finding]:
@@ -99,7 +124,7 @@ def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resum
     def seen(row: Row) -> None:
         old.append(read_finding(row))
 
-    with nullcontext() if out is None else rows_added_to(out, resume, force, seen) as append:
+    with nullcontext() if out is None else rows_added_to(out, resume, force, seen) as append, _telling_of(out):
         found = {each.configuration: each for each in old}
         todo = [number for number, configuration in enumerate(plan) if configuration not in found]
         lock = threading.Lock()  # rows of the other ranks come from a thread
@@ -114,6 +139,16 @@ def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resum
 
             _run(plan, todo, ranks, take)
     return [found[configuration] for configuration in plan]
+
+
+@contextmanager
+def _telling_of(out: str | None) -> Iterator[None]:
+    """Let whoever stops a sweep know that it can go on."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        hint = f"the rows in {out} are whole: add --resume to go on" if out and isfile(out) else None
+        raise Stopped(getattr(stopped, "number", SIGINT), hint) from stopped
 
 
 def _run(plan: list[Configuration], todo: list[int], ranks: Ranks | None, take: Callable[[int, Row], None]) -> None:

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,8 +62,15 @@ WRONG_VALUES = {
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
     "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
     "--layres 3": "no such flag: --layres; did you mean --layers?",
-    "--layers": "Option '--layers' requires an argument; see rnnscope {command} --help",
-    "--quiet=1": "Option '--quiet' does not take a value; see rnnscope {command} --help",
+    "--quiet=1": "--quiet=1: --quiet takes no value; use --quiet",
+    "--bias=off": "--bias=off: --bias takes no value; use --bias or --no-bias",
+    "--layers": "--layers needs a whole number of at least 1; try --layers 2",
+    "--layers --threads 1": "--layers needs a whole number of at least 1; try --layers 2",
+    "--kind --layers 2": "--kind needs one of rnn, lstm, gru; try --kind rnn",
+    "--device": "--device needs one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--lengths -q": ("--lengths needs whole numbers of at least 1 with commas between them; try --lengths 3,2,2"),
+    "--weights": "--weights needs the name of a file; try --weights model.pt",
+    "--export -q": "--export needs the name of a file; try --export page.svg",
     "3": "unexpected argument: 3; see rnnscope {command} --help",
     "--zzzz": "no such flag: --zzzz; see rnnscope {command} --help",
 }
@@ -82,7 +90,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
     ("typed", "sentence"),
     [
         (
-            "",
+            "-q",
             "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, explain, or "
             "--help",
         ),
@@ -281,7 +289,8 @@ def test_a_traceback_is_shown_under_debug_alone(cli: Cli, monkeypatch: pytest.Mo
     monkeypatch.setattr(StackedCells, "forward", raising(ZeroDivisionError("deep down")))
     assert "Traceback" not in cli("compare").err
     assert "ZeroDivisionError: deep down" in cli("compare", "--debug").err
-    assert cli("compare", "--debug", "-q") == Answer(2, "", "")
+    quiet = cli("compare", "--debug", "-q")
+    assert (quiet.out, "ZeroDivisionError: deep down" in quiet.err) == ("", True)
 
 
 def test_an_error_under_json_is_a_document(cli: Cli) -> None:
@@ -301,8 +310,20 @@ def test_a_parse_error_under_json_is_a_document_too(cli: Cli, words: tuple[str, 
     assert json.loads(cli("compare", "--layres", "2", *words).out)["error"]["message"] == "no such flag: --layres"
 
 
-def test_nothing_is_printed_of_an_error_under_quiet(cli: Cli) -> None:
-    assert cli("compare", "-q", "--json", "--layers", "0") == Answer(2, "", "")
+@pytest.mark.parametrize("words", ["compare -q --json --layers 0", "-q --json compare --layers 0"])
+def test_an_error_under_quiet_goes_to_stderr_alone(cli: Cli, words: str) -> None:
+    is_refused(cli(*words.split()), "--layers is 0, but it must be a whole number of at least 1; try --layers 2")
+
+
+def test_an_export_that_fails_is_told_under_quiet(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    path = tmp_path / "page.svg"
+    monkeypatch.setattr("rnnscope.pages.render._put_in_place", full)
+    answer = cli("shapes", "--dry-run", "-q", "--export", str(path))
+    is_refused(answer, f"cannot write {path} (No space left on device)")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_closed_stdout_is_trouble(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,12 +334,38 @@ def test_a_closed_stdout_is_trouble(capsys: pytest.CaptureFixture[str], monkeypa
     assert capsys.readouterr().err == "rnnscope: cannot write to standard output (it is closed)\n"
 
 
-def test_ctrl_c_is_130_and_says_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
 
+
+@pytest.mark.parametrize("words", [(), ("-q",), ("-q", "--json")], ids=str)
+def test_ctrl_c_is_130_and_one_line(cli: Cli, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]) -> None:
     monkeypatch.setattr(StackedCells, "forward", interrupted)
-    assert cli("compare") == Answer(130, "", "")
+    assert cli("compare", *words) == Answer(130, "", "rnnscope: interrupted by Ctrl-C\n")
+
+
+def test_ctrl_c_under_json_is_a_document(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(StackedCells, "forward", interrupted)
+    answer = cli("compare", "--json")
+    assert answer.code == 130
+    assert json.loads(answer.out) == {
+        "schema": 1,
+        "command": "compare",
+        "error": {"message": "interrupted by Ctrl-C", "hint": None},
+    }
+
+
+def test_a_sweep_that_is_stopped_says_how_to_go_on(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    rows, kept = str(tmp_path / "rows.jsonl"), StackedCells.forward
+    monkeypatch.setattr(
+        StackedCells, "forward", lambda cells, *given: interrupted() if len(cells.cells) == 2 else kept(cells, *given)
+    )
+    answer = cli("sweep", "--layers", "1,2", "--out", rows, "--json")
+    hint = f"the rows in {rows} are whole: add --resume to go on"
+    assert (answer.code, answer.err) == (130, f"rnnscope: interrupted by Ctrl-C; {hint}\n")
+    assert json.loads(answer.out)["error"]["hint"] == hint
+    monkeypatch.undo()
+    assert cli("sweep", "--layers", "1,2", "--out", rows, "--resume", "-q").code == 0
 
 
 @pytest.mark.parametrize(

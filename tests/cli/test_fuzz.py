@@ -71,7 +71,8 @@ TAKES_VALUE = [
 ]
 SWITCHES = [
     *("--bias", "--no-bias", "--batch-first", "--json", "-q", "--quiet", "--dry-run", "--help", "-h", "--version"),
-    *("--debug=1", "--no-json", "-z", "--memory-check"),
+    *("--debug=1", "--no-json", "-z", "--memory-check", "--help-all", "-V", "--verbose", "--gpu", "-o", "--tol=1"),
+    *("--show-completion", "--hidden_size", "--lstm", "-v", "-q=1", "--json=1", "diff", "model.pt"),
     *("--bidirectional", "--unbatched", "--train", "--grad", "--power", "--resync", "--no-reference"),
     *("--values", "--map", "--force", "--resume", "--no-tf32", "--tf32", "--no-cudnn", "--no-onednn"),
 ]
@@ -112,5 +113,5 @@ def test_any_list_of_flags_is_answered(words: list[str]) -> None:
     assert re.search(r"unexpected (?!argument)", err.getvalue()) is None
     if code == 2:
         assert err.getvalue().count("\n") <= 1
-    if "--json" in words and out.getvalue() and not {"--help", "-h", "--version"} & set(words):
+    if "--json" in words and out.getvalue() and not {"--help", "-h", "--help-all", "--version", "-V"} & set(words):
         assert json.loads(out.getvalue())["schema"] == 1

@@ -7,6 +7,8 @@ import pytest
 import torch
 from support import Answer, Cli
 
+from rnnscope import __version__
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> str:
@@ -55,9 +57,47 @@ def test_after_a_parse_error_the_words_are_looked_at(cli: Cli) -> None:
     assert json.loads(answer.out)["error"]["message"] == "no such flag: --layres"
 
 
-def test_after_a_parse_error_nothing_is_printed_where_quiet_was_asked_for(cli: Cli) -> None:
+def test_after_a_parse_error_there_is_no_document_where_quiet_was_asked_for(cli: Cli) -> None:
     answer = cli("shapes", "--layres", "2", "-q", "--json")
-    assert (answer.code, answer.out) == (2, "")
+    assert answer == Answer(2, "", "rnnscope: no such flag: --layres; did you mean --layers?\n")
+
+
+@pytest.mark.parametrize("words", [("--format", "json"), ("--format=json",)], ids=str)
+def test_the_format_before_the_command(cli: Cli, words: tuple[str, ...]) -> None:
+    assert json.loads(cli(*words, "shapes", "--dry-run").out)["command"] == "shapes"
+
+
+def test_the_format_after_the_command_goes_before_the_one_in_front(cli: Cli) -> None:
+    assert cli("--format", "json", "shapes", "--dry-run", "--format", "tsv").out.startswith("name\t")
+
+
+def test_two_formats_in_two_places_are_refused(cli: Cli) -> None:
+    answer = cli("--json", "shapes", "--dry-run", "--format", "tsv")
+    assert (answer.code, answer.err) == (
+        2,
+        "rnnscope: --json means --format json, but --format is tsv; give one of the two\n",
+    )
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_before_a_command_is_that_of_the_command(cli: Cli, flag: str) -> None:
+    assert cli(flag, "shapes") == cli("shapes", "--help")
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version(cli: Cli, flag: str) -> None:
+    assert cli(flag) == Answer(0, f"rnnscope {__version__}\n", "")
+
+
+def test_no_words_at_all_show_the_help(cli: Cli) -> None:
+    assert cli() == cli("--help")
+    assert (cli().code, cli().err) == (0, "")
+
+
+def test_no_command_under_json_is_a_document(cli: Cli) -> None:
+    answer = cli("--json")
+    assert answer.code == 2
+    assert json.loads(answer.out)["error"]["message"] == "no command was given"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shlex
 import signal
 import struct
@@ -34,7 +35,8 @@ FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a devic
         ("rnnscope compare -q --layers 0", 2),
         ("rnnscope shapes -q", 0),
         ("python -m rnnscope shapes -q --dry-run", 0),
-        ("rnnscope", 2),
+        ("rnnscope", 0),
+        ("rnnscope --json", 2),
     ],
 )
 def test_exit_codes(bash: Bash, line: str, code: int) -> None:
@@ -75,6 +77,30 @@ def test_a_closed_stdout_is_trouble(bash: Bash) -> None:
     assert bash("rnnscope shapes --dry-run >&-").code == 2
 
 
+GONE = "cd $(mktemp -d) && rmdir $PWD &&"
+
+
+def test_a_working_directory_that_was_deleted_is_told(bash: Bash) -> None:
+    sentence = "the working directory is not there any more; go to another one: cd ~"
+    assert bash(f"{GONE} rnnscope compare") == Answer(2, "", f"rnnscope: {sentence}\n")
+
+
+def test_an_export_to_a_directory_that_was_deleted_is_told(bash: Bash) -> None:
+    answer = bash(f"{GONE} rnnscope shapes --dry-run --export page.svg")
+    assert answer.code == 2
+    assert answer.err == "rnnscope: cannot write page.svg (No such file or directory)\n"
+
+
+def test_no_file_takes_the_place_of_a_closed_stdout(bash: Bash, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    (tmp_path / "loud.py").write_text(
+        "import os\nfrom torch import nn\nclass Loud(nn.RNN):\n"
+        "    def forward(self, x, hx):\n        os.system('echo loud')\n        return super().forward(x, hx)\n"
+    )
+    assert bash(f"rnnscope sweep -q --right {tmp_path}/loud.py:Loud --out {rows} >&-").code == 0
+    assert [json.loads(line)["status"] for line in rows.read_text().splitlines()] == ["compared"]
+
+
 @FULL
 def test_a_traceback_that_cannot_be_written_is_still_trouble(bash: Bash) -> None:
     assert bash("rnnscope compare --layers 0 --debug 2> /dev/full") == Answer(2, "", "")
@@ -97,7 +123,7 @@ def test_ctrl_c_is_130() -> None:
         signal.signal(signal.SIGINT, keep)
         time.sleep(4)  # torch is imported and the loop over time has begun
         process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60) == ("", "")
+        assert process.communicate(timeout=60) == ("", "rnnscope: interrupted by Ctrl-C\n")
     assert process.returncode == 130
 
 
@@ -206,12 +232,18 @@ def lines_of_help(cli: Bash, command: str) -> list[str]:
     return [line.strip() for line in cli(command, "--help").out.splitlines() if line.strip()]
 
 
+def examples_of(cli: Bash, command: str) -> list[str]:
+    lines = lines_of_help(cli, command)
+    return lines[lines.index("Examples:") + 1 : -1]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_starts_with_a_question_and_ends_with_two_examples(cli: Bash, command: str) -> None:
+def test_the_help_starts_with_a_question_and_ends_with_two_examples_and_the_manual(cli: Bash, command: str) -> None:
     lines = lines_of_help(cli, command)
     assert "? " in lines[1]
-    assert lines[-3] == "Examples:"
-    assert [line.startswith(f"rnnscope {command} ") for line in lines[-2:]] == [True, True]
+    assert [line.startswith(f"rnnscope {command} ") for line in examples_of(cli, command)] == [True, True]
+    manual = "rnnscope help" if command == "help" else f"rnnscope help {command}"
+    assert lines[-1].endswith(f"{manual} is the manual.")
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -219,7 +251,7 @@ def test_the_help_starts_with_a_question_and_ends_with_two_examples(cli: Bash, c
 def test_the_examples_run(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, number: int) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(nn.LSTM(10, 20, 2).state_dict(), "model.pt")
-    first, second = (shlex.split(line)[1:] for line in lines_of_help(cli, command)[-2:])
+    first, second = (shlex.split(line)[1:] for line in examples_of(cli, command))
     if command == "convert" and number:  # the second one turns the file of the first one back
         cli(*first)
     answer = cli(*(first, second)[number])
@@ -227,11 +259,55 @@ def test_the_examples_run(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert answer.out
 
 
-@pytest.mark.parametrize("columns", ["80", "120"])
+def test_the_line_under_the_examples_counts_the_flags_that_are_left_out(cli: Cli) -> None:
+    assert lines_of_help(cli, "shapes")[-1] == (
+        "--help-all shows 5 rarer flags, too; rnnscope help shapes is the manual."
+    )
+    assert lines_of_help(cli, "weights")[-1] == "rnnscope help weights is the manual."
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "120"])
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_names_every_flag(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
+def test_the_whole_help_names_every_flag(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, columns: str) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    answer = cli(command, "--help")
-    options = [each.opts[0] for each in typer.main.get_command(app_of(command, main)).commands[command].params]  # type: ignore[attr-defined]
+    answer = cli(command, "--help-all")
+    params = typer.main.get_command(app_of(command, main)).commands[command].params  # type: ignore[attr-defined]
+    options = [name for each in params for name in (*each.opts, *each.secondary_opts) if name.startswith("-")]
     assert (answer.code, answer.err) == (0, "")
-    assert [each for each in options if each not in answer.out] == []
+    assert [each for each in options if each not in answer.out and each != "--help-all"] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_help_is_read_on_two_screens(cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = cli(command, "--help").out
+    assert len(out.splitlines()) <= 75
+    assert widest(out) <= 80
+    assert "<" not in out
+
+
+COMMON = (
+    "--left --right --grad --power --map --weights --right-weights --record --inputs --kind --input-size --hidden-size "
+    "--layers --nonlinearity --bias --batch-first --bidirectional --proj-size --dropout --seq-len --batch --unbatched "
+    "--lengths --h0 --seed --device --dtype --threads --format --json -q --export"
+)
+
+
+def test_the_help_of_compare_has_the_common_path_and_its_own_flags_first(cli: Cli) -> None:
+    out = cli("compare", "--help").out
+    assert [
+        flag for flag in COMMON.split() if f"{flag} " not in out and f"{flag}/" not in out and f"{flag}," not in out
+    ] == []
+    headings = [line for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert headings == [
+        *("Sides:", "Comparison:", "Files:", "Network:", "Input:", "Where it runs:", "Output:", "Examples:"),
+    ]
+    assert "--chunk" not in out
+
+
+@pytest.mark.parametrize("word", ["--help", "--help-all"])
+def test_a_help_is_coloured_where_a_page_is(bash: Bash, word: str) -> None:
+    assert "\x1b[" not in bash(f"rnnscope compare {word}").out
+    coloured = bash(f"rnnscope compare {word}", FORCE_COLOR="1").out
+    assert "\x1b[1mSides\x1b[0m:" in coloured
+    assert re.sub("\x1b\\[\\d*m", "", coloured) == bash(f"rnnscope compare {word}").out

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pack_sequence
 
 from rnnscope import RnnscopeError, Spec, StackedCells, compare
-from rnnscope.network.cells import MODULES, CompiledCells
+from rnnscope.network.cells import MODULES, CompiledCells, without_compiler
 from rnnscope.network.shapes import cell_name
 
 H_IN, H, L = 3, 4, 5
@@ -354,5 +354,49 @@ def test_without_a_compiler_it_is_trouble_and_says_so(bash: Cli, tmp_path: objec
     answer = bash("rnnscope compare --right compiled", CXX="/nowhere/g++", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert answer.code == 2
     assert answer.out == ""
-    assert answer.err.startswith("rnnscope: the subject compiled needs a compiler, and torch.compile finds none (")
-    assert answer.err.endswith("); install g++ (on a GPU Triton too), or use cells\n")
+    assert answer.err.startswith(
+        "rnnscope: the subject compiled needs a compiler, and torch.compile finds no C++ compiler"
+    )
+    assert answer.err.endswith("); install g++ (on a GPU Triton too), look at what CXX names, or use cells\n")
+
+
+def behind(first: Exception, second: Exception) -> Exception:
+    first.__cause__ = second
+    return first
+
+
+class InductorError(RuntimeError):
+    """As torch's own, which another release may call otherwise."""
+
+
+InductorError.__module__ = "torch._inductor.exc"
+
+NONE = "the subject compiled needs a compiler, and torch.compile finds no C++ compiler that works"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("InvalidCxxCompiler: No working C++ compiler found"),
+            f"{NONE} (RuntimeError: InvalidCxxCompiler",
+        ),
+        (RuntimeError("backend='inductor' raised:\nNo working C++ compiler found\nmore"), f"{NONE} (No working C++"),
+        (RuntimeError("it failed\n\nC++ compile error\nomp.h is missing"), f"{NONE} (C++ compile error)"),
+        (behind(RuntimeError("it failed"), OSError("no C++ compiler")), f"{NONE} (OSError: no C++ compiler)"),
+        (RuntimeError("Cannot find a working triton\nTriton is missing"), "the subject compiled needs a compiler, and"),
+        (InductorError("IndexError: list index"), "torch.compile cannot compile a step (IndexError: list index)"),
+    ],
+    ids=["first", "second line", "third line", "cause", "triton", "another"],
+)
+def test_a_missing_compiler_is_found_wherever_it_is_said(error: Exception, message: str) -> None:
+    found = without_compiler(error)
+    assert found is not None
+    assert found.message.startswith(message)
+    assert found.hint is not None
+    assert "look at what CXX names" in found.hint or "Triton" in found.hint
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), InductorError("out of memory")], ids=str)
+def test_what_is_no_compiler_stays_what_it_is(error: Exception) -> None:
+    assert without_compiler(error) is None

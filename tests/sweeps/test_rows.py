@@ -191,3 +191,30 @@ def test_what_is_no_place_for_a_file_is_told(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_not_there_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(RnnscopeError, match=r"cannot read .* \(No such file or directory\)"):
         numbers_in(tmp_path / "f")
+
+
+def test_a_line_without_end_is_no_row(cli: Cli) -> None:
+    message = (
+        "/dev/zero has a line of more than 1,048,576 bytes, and no row; name a file that rnnscope sweep --out wrote"
+    )
+    assert cli("sweep", "--report", "/dev/zero") == Answer(2, "", f"rnnscope: {message}\n")
+
+
+def test_a_row_may_be_long(tmp_path: Path) -> None:
+    with rows_added_to(str(tmp_path / "f"), False, False, print) as append:
+        append(row(1) | {"map": "x" * 2**21})
+        append(row(2))
+    assert numbers_in(tmp_path / "f") == [1, 2]
+
+
+def test_a_row_that_a_signal_tears_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Torn(bytes):
+        def __getitem__(self, part: Any) -> Any:
+            raise KeyboardInterrupt
+
+    written(tmp_path / "f", 1)
+    monkeypatch.setattr("rnnscope.sweeps.rows.line_of", lambda _: Torn(b'{"schema":1,'))
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "f", 2, resume=True)
+    assert numbers_in(tmp_path / "f") == [1]
+    assert (tmp_path / "f").read_bytes().endswith(b"}\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from support import Cli
+from support import Answer, Cli
 
 import rnnscope
 from rnnscope import Spec
@@ -178,6 +178,17 @@ def test_rows_of_other_sweeps_stay_and_are_not_counted(cli: Cli, tmp_path: Path)
     answer = cli("sweep", "--kind", "rnn", "--left", "cells", "--out", out, "--resume", "--json")
     assert json.loads(answer.out)["counts"]["identical"] == 1
     assert json.loads(cli("sweep", "--report", out, "--json").out)["counts"]["identical"] == 2
+
+
+@pytest.mark.parametrize("line", ["--configs /dev/zero", "--configs - < /dev/zero"])
+def test_a_line_without_end_is_no_configuration(bash: Cli, line: str) -> None:
+    message = 'line 1 of --configs has more than 1,048,576 signs; write one object a line: {"kind": "lstm"}'
+    assert bash(f"rnnscope sweep {line}") == Answer(2, "", f"rnnscope: {message}\n")
+
+
+def test_lines_without_end_are_no_configurations(bash: Cli) -> None:
+    message = "--configs has more than 1,000,000 lines or 1,073,741,824 signs; split it"
+    assert bash("yes '{}' | rnnscope sweep --configs -") == Answer(2, "", f"rnnscope: {message}\n")
 
 
 def test_lines_come_from_stdin(bash: Cli) -> None:

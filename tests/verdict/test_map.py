@@ -93,7 +93,7 @@ def test_the_marked_cell_is_in_its_bin() -> None:
 
 def test_what_is_marked_is_said() -> None:
     page = heat_page(Spec(bidirectional=True), HeatMap((row(1.0),), (3, 0, 1), whole=True), "tolerance")
-    assert page[1] == Sentence("Map", "! marks step 3, layer 0, backward, the first over its tolerance.", "bad")
+    assert page[1] == Sentence("Map", "! marks step 3, layer 0, backward, the first over its tolerance.")
 
 
 def test_of_many_layers_some_are_drawn_and_always_the_marked_one() -> None:
