@@ -5,12 +5,11 @@ Both are read off the declarations of the flags. Nothing is parsed here, and no 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from textwrap import wrap
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, Switch, Words, help_of
+from rnnscope.spec.flags import Flag, Switch, Words, help_of, nearest
 
 Flags = Mapping[str, Flag]
 """Flags by the names of their values."""
@@ -200,7 +199,7 @@ def unknown_command(typed: str, commands: Iterable[str]) -> RnnscopeError:
     message, commands = f"no such command: {typed[:40] if typed.strip() else repr(typed)}", list(commands)
     if re.search(_TENSORS, typed):
         return RnnscopeError(message, f"did you mean rnnscope weights {typed}?")
-    near = COMMAND_INSTEAD.get(typed.lower()) or next(iter(get_close_matches(typed.lower(), commands, n=1)), None)
+    near = COMMAND_INSTEAD.get(typed.lower()) or nearest(typed, commands, cutoff=0.6)
     return RnnscopeError(message, f"did you mean {near}?" if near else "see rnnscope --help")
 
 
@@ -222,11 +221,11 @@ def _is_of(instead: str, known: Mapping[str, Any]) -> bool:
 def _near(typed: str, known: Mapping[str, Any]) -> str | None:
     """The flag that was probably meant: one that is spelt nearly so, or that begins so."""
     bare = {name.lstrip("-"): name for name in known if name.startswith("--")}
-    word = typed.lstrip("-")
-    near = get_close_matches(word.lower(), bare, n=1, cutoff=0.75)
-    if not near and len(word) > 2:
-        near = [each for each in bare if each.startswith(word.lower())]
-    return bare[near[0]] if near else None
+    word = typed.lstrip("-").lower()
+    near = nearest(word, bare, cutoff=0.75)
+    if near is None and len(word) > 2:
+        near = next((each for each in bare if each.startswith(word)), None)
+    return near and bare[near]
 
 
 def _listed(words: Sequence[str]) -> str:

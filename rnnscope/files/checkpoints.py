@@ -8,7 +8,6 @@ import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from rnnscope.files.tensors import read_file
 from rnnscope.network.costs import check_free, parameter_count
 from rnnscope.network.shapes import Shape, parameters
 from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
+from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import DTYPES, Spec
 
 
@@ -371,10 +371,10 @@ def find_rnn(file: str, content: Any, prefix: str | None = None) -> Rnn:
         raise RnnscopeError(
             f"{file} has {len(found)} RNNs: {names_told}", f"give the prefix of one, such as {names[0]!r}"
         )
-    near = get_close_matches(prefix or "", names, n=1, cutoff=0.5)
+    near = nearest(prefix or "", names)
     raise RnnscopeError(
         f"{file} has no RNN under the prefix {prefix!r}, but under {names_told}",
-        f"did you mean {near[0]!r}?" if near else f"try {names[0]!r}",
+        f"did you mean {near!r}?" if near else f"try {names[0]!r}",
     )
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
@@ -12,7 +11,7 @@ from rnnscope.help.findings import BLIND_SPOTS, CAUSES, VERDICTS
 from rnnscope.help.relations import RELATIONS
 from rnnscope.help.topics import Manual
 from rnnscope.pages.page import Column, Grid, Listing, Markdown, Page, Sentence, ended
-from rnnscope.spec.flags import Flag, quoted
+from rnnscope.spec.flags import Flag, nearest, quoted
 from rnnscope.spec.options import DEVIATION
 
 ENTRIES: tuple[Entry, ...] = (*DEVIATIONS, *CAUSES, *VERDICTS, *RELATIONS, *BLIND_SPOTS)
@@ -118,8 +117,9 @@ def named_deviation(flag: Flag, typed: str) -> Entry | None:
 
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """The nearest name as one word of a shell, otherwise those that have the words in them."""
-    near = get_close_matches(key(name), known, n=1) or [each for each in known if name and key(name) in each]
-    return [_BY_KEY[each][0].slug for each in near[:_MOST]]
+    near = nearest(key(name), known, cutoff=0.6)
+    found = [near] if near else [each for each in known if name and key(name) in each]
+    return [_BY_KEY[each][0].slug for each in found[:_MOST]]
 
 
 def more(found: Iterable[str]) -> Page:

@@ -7,14 +7,13 @@ a file.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.page import Column, Grid, Markdown, Page, Sentence
 from rnnscope.pages.render import Result
-from rnnscope.spec.flags import quoted
+from rnnscope.spec.flags import nearest, quoted
 
 FOLDER = Path(__file__).parent
 
@@ -99,8 +98,8 @@ def topic(name: str) -> Topic:
     if name in named:
         return named[name]
     having = [each.name for each in every if name.lower() in each.text.lower()]
-    near = get_close_matches(name.lower(), named, n=1, cutoff=0.7)
-    hint = f"did you mean {near[0]}?" if near else f"the word stands in {', '.join(having[:4])}" if having else None
+    near = nearest(name, named, cutoff=0.7)
+    hint = f"did you mean {near}?" if near else f"the word stands in {', '.join(having[:4])}" if having else None
     raise RnnscopeError(f"no topic is called {quoted(name)}", hint or "rnnscope help lists them")
 
 

@@ -129,8 +129,8 @@ class Choice(Flag):
         return None if value in self.choices else f"one of {', '.join(self.choices)}"
 
     def hint(self, value: object) -> str | None:
-        near = get_close_matches("" if value is None else str(value).lower(), self.choices, n=1, cutoff=0.5)
-        return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
+        near = nearest("" if value is None else str(value), self.choices)
+        return f"did you mean {self.name} {near}?" if near else super().hint(value)
 
 
 class Whole(Flag):
@@ -308,6 +308,13 @@ def listed(flag: Flag, default: Any = None) -> Listed:
 def help_of(flag: Flag) -> str:
     """The help text, with the choices where there are some."""
     return f"{flag.help} {', '.join(flag.choices)}." if flag.choices else flag.help
+
+
+def nearest(typed: str, known: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The word that was probably meant, in whatever case it was typed; None where none is as near as the cutoff."""
+    words = {each.lower(): each for each in known}
+    near = get_close_matches(typed.lower(), words, n=1, cutoff=cutoff)
+    return words[near[0]] if near else None
 
 
 def quoted(value: object) -> str:

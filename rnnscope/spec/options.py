@@ -6,11 +6,10 @@ A name is read from the text alone: whether a file or a class is there is found 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
-from difflib import get_close_matches
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed
+from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed, nearest
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, LARGEST_SIZE, SPEC_FLAGS, Spec
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
@@ -64,8 +63,8 @@ class SideFlag(Flag):
             return f"try {self.name} {subject}@cpu/float32"
         if text.endswith(".py"):
             return f"name the class in it, such as {text}:MyLSTM"
-        near = get_close_matches(subject.lower(), SUBJECT_NAMES, n=1, cutoff=0.5)
-        return f"did you mean {self.name} {near[0]}?" if near else super().hint(value)
+        near = nearest(subject, SUBJECT_NAMES)
+        return f"did you mean {self.name} {near}?" if near else super().hint(value)
 
     def _is_known(self, subject: str) -> bool:
         return subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.nn.utils.rnn import PackedSequence
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import cell_name, parameters
 from rnnscope.network.weights import Input, Weights, dtype_name
+from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared, Run, as_module
 from rnnscope.subjects.user_code import find_own, guarded
@@ -298,7 +298,7 @@ def _named(word: str, names: set[str], others: set[str]) -> str:
     """Names for a message, each with the nearest of the others; "" for no names."""
     told = []
     for name in sorted(names)[:_MOST_NAMED]:
-        near = get_close_matches(name, sorted(others), n=1, cutoff=0.7)
-        told.append(f"{name} (near: {near[0]})" if near else name)
+        near = nearest(name, sorted(others), cutoff=0.7)
+        told.append(f"{name} (near: {near})" if near else name)
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return f"{word} {', '.join(told)}{more}" if told else ""

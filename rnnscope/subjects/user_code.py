@@ -11,7 +11,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from hashlib import sha1
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +20,7 @@ import torch
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import Collected
+from rnnscope.spec.flags import nearest
 from rnnscope.subjects.devices import is_out_of_memory
 
 _homes: dict[str, "_Home"] = {}
@@ -58,8 +58,8 @@ def find_own(name: str) -> Any:
             return found
         except AttributeError as error:
             public = [each for each in vars(module) if not each.startswith("_")]
-            near = get_close_matches(path, public, n=1, cutoff=0.4)
-            has = f"did you mean {place}:{near[0]}?" if near else f"it has {', '.join(public[:10]) or 'nothing'}"
+            near = nearest(path, public)
+            has = f"did you mean {place}:{near}?" if near else f"it has {', '.join(public[:10]) or 'nothing'}"
             raise RnnscopeError(f"{name}: {place} has no {path}", has) from error
 
 

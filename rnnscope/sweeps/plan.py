@@ -7,7 +7,6 @@ run here. Whether a configuration makes sense is found out when it is its turn.
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -17,7 +16,7 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import named_deviation
 from rnnscope.pages.render import parsed
-from rnnscope.spec.flags import Flag, Number, Switch, listed, quoted
+from rnnscope.spec.flags import Flag, Number, Switch, listed, nearest, quoted
 from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, RANDOM, RECORDED, RIGHT, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
@@ -128,8 +127,8 @@ def _read_line(line: str) -> Values:
     found = {}
     for name, value in facts.items():
         if name not in FIELDS:
-            near = get_close_matches(name, FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else f"use {', '.join(list(FIELDS)[:6])}, ..."
+            near = nearest(name, FIELDS)
+            hint = f"did you mean {near}?" if near else f"use {', '.join(list(FIELDS)[:6])}, ..."
             hint = "give what is in it, or the whole row" if name == "spec" else hint
             raise RnnscopeError(f"there is no {quoted(name)}", hint)
         if value is not None:
