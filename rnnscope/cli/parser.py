@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
@@ -24,9 +25,6 @@ from rnnscope.cli.usage import (
     check_words,
     coloured,
     help_text,
-    missing_value,
-    names_of,
-    unknown_flag,
     write_flags,
 )
 from rnnscope.errors import RnnscopeError
@@ -191,17 +189,19 @@ COMPLETING = "_RNNSCOPE_COMPLETE"
 
 
 def called_by(words: Sequence[str]) -> str | None:
-    """The command of a line: the first word that is neither a flag nor a flag's value."""
+    """The command of a line."""
     word = first_word(words)
     return word if word in COMMANDS else None
 
 
 def first_word(words: Sequence[str]) -> str | None:
-    """The first word that is neither a flag nor the value of --format."""
-    for before, word in zip(("", *words), words, strict=False):
-        if not word.startswith("-") and before != "--format":
-            return word
-    return None
+    """The word that should be a command: the first one that is neither a flag nor the value of --format."""
+    return next(iter(words[len(_before_command(words)) :]), None)
+
+
+def _before_command(words: Sequence[str]) -> list[str]:
+    pairs = zip(("", *words), words, strict=False)
+    return [word for before, word in takewhile(lambda pair: pair[1].startswith("-") or pair[0] == "--format", pairs)]
 
 
 def flags_of_all() -> dict[str, dict[str, Flag]]:
@@ -213,8 +213,8 @@ class _Called(TyperCommand):
     """The command that is called, with its own help, and its own words about flags that it does not have."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        flags = (*_flags_of(COMMANDS[str(self.name)].function).every.values(), HELP, HELP_ALL)
         if not ctx.resilient_parsing:  # a shell completes a line that is not whole
+            flags = (*_flags_of(COMMANDS[str(self.name)].function).every.values(), HELP, HELP_ALL)
             check_words(args, flags, str(self.name), flags_of_all)
         return super().parse_args(ctx, args)
 
@@ -227,17 +227,8 @@ class _Root(TyperGroup):
     """What stands before a command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        known = {name: each for each in ROOT_FLAGS.values() for name in names_of(each)}
-        for before, word in zip(("", *args), args, strict=False):
-            if not word.startswith("-") and before != "--format":
-                break
-            name = word.partition("=")[0]
-            if word == "--" or ctx.resilient_parsing:
-                break
-            if name.startswith("--") and name not in known:
-                raise unknown_flag(name, known, None, flags_of_all())
-            if word == MANNERS["format"].name and word is args[-1]:
-                raise missing_value(word, MANNERS["format"])
+        if not ctx.resilient_parsing:
+            check_words(_before_command(args), ROOT_FLAGS.values(), None, flags_of_all)
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

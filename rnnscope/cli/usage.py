@@ -123,18 +123,24 @@ def names_of(flag: Flag) -> list[str]:
     return [each for name in flag.names for each in name.split("/") if each.startswith("-")]
 
 
+def by_name(flags: Iterable[Flag]) -> dict[str, Flag]:
+    """Flags by every name under which they are typed."""
+    return {name: flag for flag in flags for name in names_of(flag)}
+
+
 def check_words(
-    words: Sequence[str], flags: Iterable[Flag], command: str, others: Callable[[], Mapping[str, Flags]]
+    words: Sequence[str], flags: Iterable[Flag], command: str | None, others: Callable[[], Mapping[str, Flags]]
 ) -> None:
-    """Raise where a word behind a command is none of its flags, or where a flag gets no value.
+    """Raise where a word is none of the flags that can stand there, or where a flag gets no value.
 
     A flag takes the next word, whatever it is. One that is a flag itself was hardly meant as a value; it can be given
     as --prefix=--json.
 
     Args:
+        flags: those of the command, or those that stand before it where command is None.
         others: gives the flags of every command, which are looked at when a flag is none of this one's.
     """
-    known = {name: flag for flag in flags for name in names_of(flag)}
+    known = by_name(flags)
     rest = iter(words)
     for word in rest:
         if word == "--":
@@ -145,27 +151,15 @@ def check_words(
         flag = known.get(name)
         if isinstance(flag, Switch) and has_value and name.startswith("--"):
             both = flag.names[0].replace("/", " or ")
-            raise RnnscopeError(
-                f"{word[:40]}: {name} takes no value", f"use {both}" if "/" in flag.names[0] else f"use {name}"
-            )
+            raise RnnscopeError(f"{word[:40]}: {name} takes no value", f"use {both}")
         if flag is None or isinstance(flag, Switch) or has_value:
             continue
         value = next(rest, None)
         if value is None or value in known:
-            raise missing_value(name, flag)
+            raise RnnscopeError(f"{name} needs {flag.needs}", flag.hint(None))
 
 
-def missing_value(name: str, flag: Flag) -> RnnscopeError:
-    """What is said of a flag that gets no value.
-
-    name: as it was typed.
-    """
-    return RnnscopeError(f"{name} needs {flag.needs}", flag.hint(None))
-
-
-def unknown_flag(
-    typed: str, known: Mapping[str, Any], command: str | None, others: Mapping[str, Flags]
-) -> RnnscopeError:
+def unknown_flag(typed: str, known: dict[str, Flag], command: str | None, others: Mapping[str, Flags]) -> RnnscopeError:
     """What is said of a word that looks like a flag: where it belongs, what it is called here, or what is near.
 
     Args:
@@ -175,16 +169,14 @@ def unknown_flag(
     message, typed = f"no such flag: {typed[:40]}", typed.replace("_", "-")
     if command == "sweep" and typed.startswith("--no-") and f"--{typed[5:]}" in known:
         return RnnscopeError(message, f"use --{typed[5:]} off")
-    having = [name for name, flags in others.items() if any(typed in names_of(each) for each in flags.values())]
+    having = [name for name, flags in others.items() if typed in by_name(flags.values())]
     if typed in known:  # with underscores
         return RnnscopeError(message, f"did you mean {typed}?")
     if command is None and having:
         which = "every command" if len(having) == len(others) else _listed(having)
         return RnnscopeError(f"{typed} is a flag of {which}", "it goes after the command")
     if command is None:
-        known = dict.fromkeys(
-            (*known, *(name for flags in others.values() for f in flags.values() for name in names_of(f)))
-        )
+        known = by_name(flag for flags in others.values() for flag in flags.values()) | known
     if (instead := INSTEAD.get(typed)) and _is_of(instead, known):
         return RnnscopeError(message, instead)
     if having:

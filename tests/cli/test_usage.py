@@ -37,6 +37,8 @@ NO_FLAGS = {
     "convert a.pt --to": "--to needs one of cells, module; try --to cells",
     "convert a.pt -o --force": "-o needs the name of a file; try --out out.pt",
     "--format": "--format needs one of table, json, tsv, markdown; try --format table",
+    "--format --quiet shapes": "--format needs one of table, json, tsv, markdown; try --format table",
+    "--json=1 shapes": "--json=1: --json takes no value; use --json",
     "--help-all": "no such flag: --help-all; it goes after a command: rnnscope compare --help-all",
     " ": "no such command: ''; see rnnscope --help",
     "--layers 3 shapes": (
