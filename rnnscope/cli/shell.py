@@ -13,7 +13,7 @@ import sys
 import traceback
 import warnings
 from itertools import pairwise
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import typer
 
@@ -32,7 +32,7 @@ from rnnscope.cli.parser import (
     flags_of_all,
     is_helper,
 )
-from rnnscope.cli.usage import names_of, unexpected, unknown_command, unknown_flag
+from rnnscope.cli.usage import by_name, unexpected, unknown_command, unknown_flag
 from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.pages.page import printable
 from rnnscope.pages.progress import shown
@@ -40,6 +40,14 @@ from rnnscope.pages.render import Collected, exported, json_text, plain, render,
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
+
+
+class Answer(NamedTuple):
+    """An exit code, what belongs on stdout, and whether that is a page of the manual, to be read at leisure."""
+
+    code: int
+    text: str = ""
+    is_manual: bool = False
 
 
 def run(words: list[str]) -> int:
@@ -86,67 +94,71 @@ def can_say(stream: TextIO, text: str) -> bool:
     return True
 
 
-def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
-    """The exit code, what belongs on stdout, and whether that is a page of the manual, to be read at leisure."""
+def _answer(words: list[str], stdout: TextIO | None) -> Answer:
+    """What a command line is answered with, whatever goes wrong."""
     collected, manners = Collected(stdout), Manners()
     try:
         with contextlib.redirect_stdout(collected), warnings.catch_warnings():
-            if COMPLETING in os.environ:
-                code = complete()
-                return code, collected.getvalue(), False
-            if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
-                return 0, f"rnnscope {__version__}\n", False
-            if words and words[0] in (INSTALL, SHOW):
-                return 0, answer(words), False
-            if words[:1] in (["--help"], ["-h"]) and called_by(words):
-                words = [*words[1:], "--help"]
-            app = app_of(called_by(words), main)
-            ask = app(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
-            if not callable(ask):  # --help, --version: Typer's own exit code
-                return ask or 0, collected.getvalue(), False
-            with shown(called_by(words) or "rnnscope"):
-                outcome: Outcome = ask()
-            text = "" if manners.quiet else render(outcome.result, outcome.format, collected)
-            kept = _keep(outcome, collected)
-            is_manual = outcome.result.is_manual and outcome.format == "table"
-            return outcome.result.exit_code if kept else 2, text, is_manual
+            return _understood(words, manners, collected)
     except typer.Exit as done:
-        return done.exit_code, collected.getvalue(), False
+        return Answer(done.exit_code, collected.getvalue())
     except (KeyboardInterrupt, typer.Abort) as error:
-        manners = manners if manners.is_parsed else _guessed(words)
-        code, message, hint = _stopped(error)
-        return code, "" if is_helper(called_by(words)) else _told(words, manners, message, hint), False
+        code, said = _stopped(error)
+        return Answer(code, "" if is_helper(called_by(words)) else _told(words, manners, said))
     except Exception as error:
         if COMPLETING in os.environ:  # whatever is said would be taken for completions
-            return 1, "", False
-        manners = manners if manners.is_parsed else _guessed(words)
-        message, hint = _reason(error, words)
-        message, hint = printable(message), hint and printable(hint)
-        if _is_said_elsewhere(error, words):
+            return Answer(1)
+        if is_helper(called_by(words)) and isinstance(error, (RnnscopeError, UsageError)):  # rank 0 finds it, too
             from rnnscope.sweeps.workers import let_rank_0_speak
 
             let_rank_0_speak()
-            return 2, "", False
-        if manners.debug:
+            return Answer(2)
+        if (manners if manners.is_parsed else _guessed(words)).debug:
             _complain(traceback.format_exc())
-        return 2, _told(words, manners, message, hint), False
+        return Answer(2, _told(words, manners, _reason(error, words)))
 
 
-def _told(words: list[str], manners: Manners, message: str, hint: str | None) -> str:
+def _understood(words: list[str], manners: Manners, collected: Collected) -> Answer:
+    """The answer to a command line that can be understood.
+
+    Args:
+        manners: filled in while it is parsed.
+        collected: what is printed meanwhile.
+    """
+    if COMPLETING in os.environ:
+        return Answer(complete(), collected.getvalue())
+    if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
+        return Answer(0, f"rnnscope {__version__}\n")
+    if words and words[0] in (INSTALL, SHOW):
+        return Answer(0, answer(words))
+    called = called_by(words)
+    if words[:1] in (["--help"], ["-h"]) and called:
+        words = [*words[1:], "--help"]
+    ask = app_of(called, main)(words, prog_name="rnnscope", standalone_mode=False, obj=manners)
+    if not callable(ask):  # --help, --version: Typer's own exit code
+        return Answer(ask or 0, collected.getvalue())
+    with shown(called or "rnnscope"):
+        outcome: Outcome = ask()
+    text = "" if manners.quiet else render(outcome.result, outcome.format, collected)
+    code = outcome.result.exit_code if _keep(outcome, collected) else 2
+    return Answer(code, text, outcome.result.is_manual and outcome.format == "table")
+
+
+def _told(words: list[str], manners: Manners, error: RnnscopeError) -> str:
     """Say on stderr what went wrong, and give the document that belongs on stdout: "" where none was asked for."""
-    _complain(_line(message, hint))
+    _complain(f"rnnscope: {printable(str(error))}")
+    manners = manners if manners.is_parsed else _guessed(words)
     if not manners.json or manners.quiet:
         return ""
-    facts = {"schema": 1, "command": called_by(words), "error": {"message": message, "hint": hint}}
-    return json_text(facts)
+    told = {"message": printable(error.message), "hint": error.hint and printable(error.hint)}
+    return json_text({"schema": 1, "command": called_by(words), "error": told})
 
 
-def _stopped(error: BaseException) -> tuple[int, str, str | None]:
+def _stopped(error: BaseException) -> tuple[int, RnnscopeError]:
     """The exit code of Ctrl-C or of a signal, as shells have it, and what is said of it."""
-    if isinstance(error, Stopped):
-        name = "Ctrl-C" if error.number == signal.SIGINT else signal.Signals(error.number).name
-        return 128 + error.number, f"interrupted by {name}", error.hint
-    return 130, "interrupted by Ctrl-C", None
+    number = getattr(error, "number", signal.SIGINT)
+    name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+    return 128 + number, RnnscopeError(f"interrupted by {name}", getattr(error, "hint", None))
 
 
 def give_up(words: list[str], number: int) -> int:
@@ -156,24 +168,18 @@ def give_up(words: list[str], number: int) -> int:
     """
     import shutil
 
-    code, message, hint = _stopped(Stopped(number))
     for folder in list(unfinished):
         shutil.rmtree(folder, ignore_errors=True)
+    adds_rows = called_by(words) == "sweep" and any(word.partition("=")[0] == "--out" for word in words)
+    code, said = _stopped(Stopped(number, "its rows are whole: add --resume to go on" if adds_rows else None))
     if is_helper(called_by(words)):
         return code
-    if called_by(words) == "sweep" and any(word.partition("=")[0] == "--out" for word in words):
-        hint = "its rows are whole: add --resume to go on"
     own_code = sys.modules.get("rnnscope.subjects.user_code")
     sys.stderr = sys.__stderr__
-    text = _told(words, _guessed(words), message, hint)
+    text = _told(words, Manners(), said)
     with contextlib.suppress(OSError):
         os.write(own_code.kept_stdout() if own_code else 1, text.encode())
     return code
-
-
-def _is_said_elsewhere(error: Exception, words: list[str]) -> bool:
-    """Under torchrun every process finds the same fault in the same command line, and one of them says so."""
-    return is_helper(called_by(words)) and isinstance(error, (RnnscopeError, UsageError))
 
 
 def _keep(outcome: Outcome, stream: TextIO) -> bool:
@@ -185,43 +191,34 @@ def _keep(outcome: Outcome, stream: TextIO) -> bool:
         with whole_file(outcome.export, text.encode(), outcome.force):
             return True
     except RnnscopeError as error:
-        _complain(printable(_line(error.message, error.hint)))
+        _complain(f"rnnscope: {printable(str(error))}")
         return False
 
 
-def _line(message: str, hint: str | None) -> str:
-    return f"rnnscope: {message}" if hint is None else f"rnnscope: {message}; {hint}"
-
-
-def _reason(error: Exception, words: list[str]) -> tuple[str, str | None]:
-    """What went wrong and what would mend it, on one line each."""
+def _reason(error: Exception, words: list[str]) -> RnnscopeError:
+    """What went wrong and what would mend it, on one line."""
     if isinstance(error, RnnscopeError):
-        return error.message, error.hint
+        return error
     if isinstance(error, UsageError):
         return _usage(error, words)
     kind = "out of memory" if isinstance(error, MemoryError) else f"unexpected {type(error).__name__}"
     reason = str(error).strip().split("\n")[0][:500]
-    return f"{kind}: {reason}" if reason else kind, "add --debug for the traceback"
+    return RnnscopeError(f"{kind}: {reason}" if reason else kind, "add --debug for the traceback")
 
 
-def _usage(error: Any, words: list[str]) -> tuple[str, str | None]:
+def _usage(error: Any, words: list[str]) -> RnnscopeError:
     """A parse error of Typer's, in the form of our own."""
     name: str = getattr(error, "option_name", None) or ""
     command, message, hint = called_by(words), error.format_message().rstrip("."), None
     if command is None and not name:
-        found = unknown_command(first_word(words) or "", COMMANDS)
-        return found.message, found.hint
+        return unknown_command(first_word(words) or "", COMMANDS)
+    flags = flags_of_all()[command] if command else ROOT_FLAGS
     if message.startswith("No such option"):
-        flags = ROOT_FLAGS if command is None else flags_of_all()[command]
-        found = unknown_flag(
-            name, {each: flag for flag in flags.values() for each in names_of(flag)}, command, flags_of_all()
-        )
-        return found.message, found.hint
+        return unknown_flag(name, by_name(flags.values()), command, flags_of_all())
     if "unexpected extra argument" in message:
         extra = message.partition(" (")[2].removesuffix(")")
-        message = f"unexpected argument: {extra}"
-        hint = unexpected(extra.split(" ")[0], flags_of_all().get(command or "", {}))
-    return message, hint or f"see {' '.join(filter(None, ('rnnscope', command, '--help')))}"
+        message, hint = f"unexpected argument: {extra}", unexpected(extra.split(" ")[0], flags)
+    return RnnscopeError(message, hint or f"see {' '.join(filter(None, ('rnnscope', command, '--help')))}")
 
 
 def _guessed(words: list[str]) -> Manners:
