@@ -12,23 +12,10 @@ from rnnscope.network.shapes import GATES
 from rnnscope.spec.options import DEVIATION
 
 
-def _deviation(
-    name: str, does: str, flags: str, *, torch: str, theirs: str, shows: str, mends: str, frameworks: str = ""
-) -> Entry:
+def _deviation(name: str, does: str, flags: str, **facts: str) -> Entry:
     """The entry of a deviation; flags: those of a network that shows it."""
-    words = ("rnnscope compare", *([flags] if flags else []), f"--right {DEVIATION}{slug(name)}")
-    return Entry(
-        name=name,
-        sort="deviation",
-        does=does,
-        command=" ".join(words),
-        says=does,
-        torch=torch,
-        theirs=theirs,
-        shows=shows,
-        frameworks=frameworks,
-        mends=mends,
-    )
+    command = " ".join(filter(None, ("rnnscope compare", flags, f"--right {DEVIATION}{slug(name)}")))
+    return Entry(name=name, sort="deviation", does=does, command=command, says=does, **facts)
 
 
 WHO_STACKS = {
