@@ -126,86 +126,92 @@ def _least_width(block: Block, width: int) -> int:
 
 
 class _Layout:
-    """The columns of a grid, as wide as they would like to be, and how narrow each may become.
-
-    Lines of prose and of titles are broken first, and then names are shortened.
-    """
+    """The columns of a grid, and where they stand on a page of some width."""
 
     def __init__(self, grid: Grid) -> None:
-        self._columns, self._keys = grid.columns, grid.keys
         rows = ([column.title for column in grid.columns], *grid.rows)
-        self._texts = [[*map(printable, texts)] for texts in zip(*rows, strict=True)]
-        self._natural = [*map(_widest, self._texts)]
-        self._wrapped = [*map(_wrapped, self._columns, self._texts)]
-        self._least = [
-            _told_apart(texts) if column.name else wrapped
-            for column, texts, wrapped in zip(self._columns, self._texts, self._wrapped, strict=True)
-        ]
+        columns = [_Texts(*each) for each in zip(grid.columns, zip(*rows, strict=True), strict=True)]
+        self._keys, self._others = columns[: grid.keys], columns[grid.keys :]
 
     @property
     def least_width(self) -> int:
         """How narrow the grid may be where it goes on below itself after each column."""
-        keys, *others = _total(self._least[: self._keys]), *self._least[self._keys :]
-        return keys + _GAP + max(others)
+        return _total([*(each.least for each in self._keys), max(each.least for each in self._others)])
 
     def tables(self, width: int) -> Iterator[RenderableType]:
         """The grid; where it is too wide, some of its columns, and the others below them beside the same keys."""
-        parts = [*self._parts(width)]
-        fitted = [self._fitted(part, width) for part in parts]
-        keys = [min(widths) for widths in zip(*(each[: self._keys] for each in fitted), strict=True)]
+        parts, count = [*self._parts(width)], len(self._keys)
+        fitted = [_fitted(part, width) for part in parts]
+        keys = [min(widths) for widths in zip(*(each[:count] for each in fitted), strict=True)]
         for part, widths in zip(parts, fitted, strict=True):
             if part is not parts[0]:
                 yield ""
-            yield self._table(part, [*keys, *widths[self._keys :]])
+            yield _table(part, [*keys, *widths[count:]])
 
-    def _parts(self, width: int) -> Iterator[list[int]]:
-        keys = [*range(self._keys)]
-        part = keys
-        for at in range(self._keys, len(self._columns)):
-            if part != keys and _total([self._least[each] for each in (*part, at)]) > width:
+    def _parts(self, width: int) -> Iterator[list["_Texts"]]:
+        part = self._keys
+        for column in self._others:
+            if part is not self._keys and _total([each.least for each in (*part, column)]) > width:
                 yield part
-                part = keys
-            part = [*part, at]
+                part = self._keys
+            part = [*part, column]
         yield part
 
-    def _fitted(self, part: list[int], width: int) -> list[int]:
-        """The widths of some columns: the last one is wrapped first, and the widest name is shortened first."""
-        widths = [self._natural[at] for at in part]
-        for least, rank in ((self._wrapped, itemgetter(0)), (self._least, itemgetter(1))):
-            while _total(widths) > width:
-                with_room = [(at, each) for at, each in enumerate(widths) if each > least[part[at]]]
-                if not with_room:
-                    break
-                at, _ = max(with_room, key=rank)
-                widths[at] -= 1
-        return widths
 
-    def _table(self, part: list[int], widths: list[int]) -> Table:
-        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-        columns = []
-        for at, width in zip(part, widths, strict=True):
-            justify = "right" if self._columns[at].number else "left"
-            texts = self._texts[at]
-            if self._columns[at].name:
-                start = _start(texts, width)
-                texts = [shortened(text, width, start) for text in texts]
-            title, *cells = map(Text, texts)
-            table.add_column(title, justify=justify, max_width=width, overflow="fold")  # type: ignore[arg-type]
-            columns.append(cells)
-        for row in zip(*columns, strict=True):
-            table.add_row(*row)
-        return table
+class _Texts:
+    """A column's title and cells: how wide they would like to be, and how narrow they may become.
+
+    Lines of prose and of titles are broken first, down to `wrapped`. Then names are shortened, down to `least`.
+    """
+
+    def __init__(self, column: Column, texts: Iterable[str]) -> None:
+        self.column, self.texts = column, [*map(printable, texts)]
+        self.natural = _widest(self.texts)
+        self.wrapped = self._wrapped()
+        self.least = _told_apart(self.texts) if column.name else self.wrapped
+
+    def _wrapped(self) -> int:
+        """How narrow it may be where lines are broken between words: of the title, and of the cells if prose."""
+        title, *cells = self.texts
+        if self.column.name:
+            return self.natural
+        if not self.column.prose:
+            return _widest((*title.split(" "), *cells))
+        word = _widest(" ".join(self.texts).split(" "))
+        return min(self.natural, max(_PROSE_WIDTH, min(word, _WORD_WIDTH)))
+
+    def told(self, width: int) -> list[str]:
+        """The texts, shortened if they are names that are too long."""
+        if not self.column.name:
+            return self.texts
+        start = _start(self.texts, width)
+        return [shortened(text, width, start) for text in self.texts]
 
 
-def _wrapped(column: Column, texts: Sequence[str]) -> int:
-    """How narrow a column may be where lines are broken between words: of the title, and of the cells if prose."""
-    title, *cells = texts
-    if column.name:
-        return _widest(texts)
-    if not column.prose:
-        return _widest((*title.split(" "), *cells))
-    word = _widest(" ".join(texts).split(" "))
-    return min(_widest(texts), max(_PROSE_WIDTH, min(word, _WORD_WIDTH)))
+def _fitted(columns: list[_Texts], width: int) -> list[int]:
+    """The widths of some columns: the last one is wrapped first, and the widest name is shortened first."""
+    widths = [each.natural for each in columns]
+    steps = (([each.wrapped for each in columns], itemgetter(0)), ([each.least for each in columns], itemgetter(1)))
+    for least, rank in steps:
+        while _total(widths) > width:
+            with_room = [(at, each) for at, each in enumerate(widths) if each > least[at]]
+            if not with_room:
+                break
+            at, _ = max(with_room, key=rank)
+            widths[at] -= 1
+    return widths
+
+
+def _table(columns: list[_Texts], widths: list[int]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
+    every_cell = []
+    for each, width in zip(columns, widths, strict=True):
+        title, *cells = map(Text, each.told(width))
+        table.add_column(title, justify="right" if each.column.number else "left", max_width=width, overflow="fold")
+        every_cell.append(cells)
+    for row in zip(*every_cell, strict=True):
+        table.add_row(*row)
+    return table
 
 
 def _told_apart(names: Sequence[str]) -> int:
