@@ -172,15 +172,10 @@ class Work:
     chunk: int | None = None
 
     @property
-    def in_float64(self) -> bool:
-        """Whether the reference runs."""
-        return self.command == "compare" and self.reference
-
-    @property
     def held(self) -> Held:
         """What is held at the peak."""
         left_out = self.command == "compare" and not self.reference
-        return HELD[f"{self.command}{' --no-reference' if left_out else ''}{' --grad' if self.grad else ''}"]
+        return HELD[f"{self.command}{' --no-reference' * left_out}{' --grad' * self.grad}"]
 
     @classmethod
     def of(cls, command: str, values: Mapping[str, Any]) -> "Work":
@@ -215,11 +210,12 @@ def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
         exact += of_step * (steps + (3 + 5 * gates) * seen.seq_len)
     if work.command == "bench":  # each subject keeps its own
         exact += (max(len(work.subjects), 2) - 2) / 2 * (weights + x)
-    running = FLOAT64 if work.in_float64 else seen.element_size
-    return _bytes_of_objects(spec, work) + int(FLOAT64 * exact + running * own)
+    running = FLOAT64 if work.command == "compare" and work.reference else seen.element_size
+    return _bytes_of_objects(spec, work, seen.seq_len) + int(FLOAT64 * exact + running * own)
 
 
 def _numbers(spec: Spec, role: str) -> int:
+    """Elements of all tensors of a role."""
     return sum(prod(each.shape) for each in tensor_shapes(spec) if each.role == role)
 
 
@@ -233,11 +229,11 @@ def _seen(spec: Spec, work: Work) -> Spec:
     return replace(spec, seq_len=min(spec.seq_len, work.chunk + 2 * BLOCK))
 
 
-def _bytes_of_objects(spec: Spec, work: Work) -> int:
+def _bytes_of_objects(spec: Spec, work: Work, steps_at_a_time: int) -> int:
     """What is there besides the numbers: torch itself, its tools, and the objects of layers and steps."""
     found = BYTES_OF_TORCH + spec.num_layers * spec.directions * BYTES_OF_LAYER
     found += BYTES_OF_COMPILER if work.has("compiled") else 0
-    steps = spec.directions * (spec.seq_len if work.resync else _seen(spec, work).seq_len)
+    steps = spec.directions * (spec.seq_len if work.resync else steps_at_a_time)
     if work.grad or work.resync or work.command == "bench":
         steps *= spec.num_layers
     noted = steps * (2 if work.grad and spec.kind != "rnn" else 1)  # with gates autograd notes twice as much
@@ -250,14 +246,10 @@ def _bytes_of_objects(spec: Spec, work: Work) -> int:
 
 def check_steps(spec: Spec) -> None:
     """Raise unless the states of all steps fit into memory, so that every step can be compared by itself."""
+    work, single = Work(resync=True), replace(spec, seq_len=1, batch_size=1, lengths=None)
     hint = "make --seq-len, --batch, --hidden-size or --layers smaller, or add --no-memory-check"
-    check_free(steps_bytes(spec), "every step by itself needs about", hint)
-
-
-def steps_bytes(spec: Spec) -> int:
-    """The bytes that every step by itself takes, over those of a single one."""
-    work = Work(resync=True)
-    return needed_bytes(spec, work) - needed_bytes(replace(spec, seq_len=1, batch_size=1, lengths=None), work)
+    needed = needed_bytes(spec, work) - needed_bytes(single, work)
+    check_free(needed, "every step by itself needs about", hint)
 
 
 def check_memory(spec: Spec, free: int | None = None, **work: Any) -> None:
