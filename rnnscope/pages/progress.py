@@ -33,7 +33,8 @@ class _Count:
 
     def __init__(self, total: int, unit: str, done: int = 0) -> None:
         self.total, self.unit = total, unit
-        self._added, self._growing = done, _EMPTY
+        self._added = done
+        self._growing: Sized = ()
 
     @property
     def done(self) -> int:
@@ -46,9 +47,6 @@ class _Count:
         """Count the entries of a list from now on; those of the one before stay counted."""
         before, self._growing = len(self._growing), growing
         self._added += before
-
-
-_EMPTY: Sized = ()
 
 
 class _Stage:
@@ -103,11 +101,10 @@ class _Screen:
         stages = self.stages[:]
         count = self.whole or stages[-1].walk
         done, total = (count.done, count.total) if count else (0, None)
-        if (count or stages[-1]) is drawn:
-            bar.update(task, completed=done)
-            bar.update(task, description=_in_words(stages, count, done, bar.tasks[0].speed))
-        else:
-            bar.reset(task, completed=done, total=total, description=_in_words(stages, count, done, None))
+        if (count or stages[-1]) is not drawn:
+            bar.reset(task, completed=done, total=total)
+        bar.update(task, completed=done)  # first, since the speed follows from it
+        bar.update(task, description=_in_words(stages, count, done, bar.tasks[0].speed))
         return count or stages[-1]
 
 
