@@ -359,13 +359,14 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
     options = {name: values[name] for name in flags.own}
     if flags.axes:
         options["axes"] = {name: values[name] for name in flags.axes if typed[name] is not None}
-    if command.runs and not values.get("dry_run"):
+    is_run = command.runs and not values.get("dry_run")
+    if is_run:
         _check_folder()
     with manners.kept():
         if flags.files is not None:
             given = {name: values[name] for name in SPEC_FLAGS if name not in flags.own and typed[name] is not None}
             options["asked"] = asked = _asked(given, values)
-            if command.runs and not values.get("dry_run"):
+            if is_run:
                 _check_size(asked.spec, form, Work.of(command.function.__name__, values))
         if flags.question:
             options["question"] = Question(**{name: values[name] for name in flags.question})
