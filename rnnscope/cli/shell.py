@@ -32,7 +32,7 @@ from rnnscope.cli.parser import (
     flags_of_all,
     is_helper,
 )
-from rnnscope.cli.usage import by_name, unexpected, unknown_command, unknown_flag
+from rnnscope.cli.usage import by_name, see_help, unexpected, unknown_command, unknown_flag
 from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.pages.page import printable
 from rnnscope.pages.progress import shown
@@ -218,7 +218,7 @@ def _usage(error: Any, words: list[str]) -> RnnscopeError:
     if "unexpected extra argument" in message:
         extra = message.partition(" (")[2].removesuffix(")")
         message, hint = f"unexpected argument: {extra}", unexpected(extra.split(" ")[0], flags)
-    return RnnscopeError(message, hint or f"see {' '.join(filter(None, ('rnnscope', command, '--help')))}")
+    return RnnscopeError(message, hint or see_help(command))
 
 
 def _guessed(words: list[str]) -> Manners:

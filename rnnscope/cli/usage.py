@@ -140,24 +140,37 @@ def unknown_flag(typed: str, known: dict[str, Flag], command: str | None, others
         known: the flags that can stand where it was typed, by every name.
         others: the flags of every command.
     """
-    message, typed = f"no such flag: {typed[:40]}", typed.replace("_", "-")
-    if command == "sweep" and typed.startswith("--no-") and f"--{typed[5:]}" in known:
-        return RnnscopeError(message, f"use --{typed[5:]} off")
-    having = [name for name, flags in others.items() if typed in by_name(flags.values())]
-    if typed in known:  # with underscores
-        return RnnscopeError(message, f"did you mean {typed}?")
-    if command is None and having:
+    name = typed.replace("_", "-")
+    having = [each for each, flags in others.items() if name in by_name(flags.values())]
+    if command is None and having and name not in known:
         which = "every command" if len(having) == len(others) else _listed(having)
-        return RnnscopeError(f"{typed} is a flag of {which}", "it goes after the command")
+        return RnnscopeError(f"{name} is a flag of {which}", "it goes after the command")
     if command is None:
         known = by_name(flag for flags in others.values() for flag in flags.values()) | known
-    if (instead := INSTEAD.get(typed)) and _is_of(instead, known):
-        return RnnscopeError(message, instead)
+    return RnnscopeError(f"no such flag: {typed[:40]}", _meant(name, known, command, having))
+
+
+def _meant(name: str, known: dict[str, Flag], command: str | None, having: Sequence[str]) -> str:
+    """What to type instead of a flag that is not known, or where to look.
+
+    Args:
+        having: the commands that have it.
+    """
+    if name in known:  # it was typed with underscores
+        return f"did you mean {name}?"
+    if command == "sweep" and name.startswith("--no-") and f"--{name[5:]}" in known:
+        return f"use --{name[5:]} off"
+    if (instead := INSTEAD.get(name)) and _is_of(instead, known):
+        return instead
     if having:
-        return RnnscopeError(message, f"it is a flag of {_listed(having)}")
-    near = _near(typed, known)
-    see = " ".join(filter(None, ("rnnscope", command, "--help")))
-    return RnnscopeError(message, f"did you mean {near}?" if near else f"see {see}")
+        return f"it is a flag of {_listed(having)}"
+    near = _near(name, known)
+    return f"did you mean {near}?" if near else see_help(command)
+
+
+def see_help(command: str | None) -> str:
+    """Where to look for what can be typed."""
+    return f"see rnnscope {command} --help" if command else "see rnnscope --help"
 
 
 def unknown_command(typed: str, commands: Iterable[str]) -> RnnscopeError:
@@ -166,7 +179,7 @@ def unknown_command(typed: str, commands: Iterable[str]) -> RnnscopeError:
     if re.search(_TENSORS, typed):
         return RnnscopeError(message, f"did you mean rnnscope weights {typed}?")
     near = COMMAND_INSTEAD.get(typed.lower()) or nearest(typed, commands, cutoff=0.6)
-    return RnnscopeError(message, f"did you mean {near}?" if near else "see rnnscope --help")
+    return RnnscopeError(message, f"did you mean {near}?" if near else see_help(None))
 
 
 def unexpected(word: str, flags: Flags) -> str | None:
