@@ -235,11 +235,11 @@ def _differences_grid(title: str, first: str, differences: tuple[Difference, ...
     binds = comparison.question.binds
     names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
     columns = tuple(Column(name, name == "shape", name not in (first, "shape", "at")) for name in names)
-    rows = (_differences_row(each, comparison) for each in differences)
+    rows = (_differences_row(each) for each in differences)
     return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
 
 
-def _differences_row(each: Difference, comparison: Comparison) -> tuple[str, ...]:
+def _differences_row(each: Difference) -> tuple[str, ...]:
     """The cells of a row, of which the last one is shown if the tolerance binds."""
     if each.max_abs is None or each.max_rel is None or each.worst_index is None:
         return (each.name, f"left {each.shape}, right {each.right_shape}", *["-"] * 5)
