@@ -17,6 +17,9 @@ LEAST_HELP_WIDTH = 80
 GRACE = 2.0
 """Seconds in which a signal should have ended the run, and in which the process should end after its answer."""
 
+HEEDED = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
+"""The signals that ask a process to end, as far as the system has them."""
+
 
 def main() -> int:
     """Run the command line in sys.argv and return its exit code."""
@@ -56,8 +59,7 @@ def _heed_signals() -> None:
 
     What is ignored stays ignored, as under nohup. Code in C++ is not interrupted; after a while nobody waits for it.
     """
-    heeded = [each for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
-    for number in (getattr(signal, each) for each in heeded):
+    for number in HEEDED:
         if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
             signal.signal(number, _stop)
     read, write = os.pipe()
@@ -85,7 +87,7 @@ _masks: list[set[Any]] = []
 
 
 def _hold_signals() -> None:
-    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}))
+    _masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED))
 
 
 def _let_signals() -> None:
@@ -94,7 +96,7 @@ def _let_signals() -> None:
 
 def _heed_nothing() -> None:
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
+    for number in HEEDED:
         if signal.getsignal(number) is _stop:
             signal.signal(number, signal.SIG_DFL)
     _let_signals()
@@ -102,9 +104,8 @@ def _heed_nothing() -> None:
 
 def _insist(read: int) -> None:
     """In a thread: wait for a signal, and end the process where it goes on in spite of it."""
-    number = 0
-    while signal.getsignal(number) is not _stop if number else True:
-        number = os.read(read, 1)[0]
+    while signal.getsignal(number := os.read(read, 1)[0]) is not _stop:
+        pass  # somebody else heeds that one
     time.sleep(GRACE)
     from rnnscope.cli.shell import give_up
 
