@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
-from itertools import combinations, count
+from itertools import combinations
 from os.path import exists, isfile, samefile
 from signal import SIGINT
 from typing import Any, TextIO
@@ -104,10 +104,7 @@ def _bounded(stream: TextIO) -> Iterator[str]:
         RnnscopeError: a line that is too long, or too many of them.
     """
     size = 0
-    for number in count(1):
-        line = stream.readline(LONGEST_LINE + 1)
-        if not line:
-            return
+    for number, line in enumerate(iter(lambda: stream.readline(LONGEST_LINE + 1), ""), 1):
         if len(line) > LONGEST_LINE:
             raise RnnscopeError(f"line {number} of {CONFIGS.name} has more than {LONGEST_LINE:,} signs", FORM)
         size += len(line)
