@@ -228,7 +228,8 @@ class _Root(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:
-            check_words(_before_command(args), ROOT_FLAGS.values(), None, flags_of_all)
+            flags = (each for name, each in ROOT_FLAGS.items() if name not in ("install", "show"))  # these stand alone
+            check_words(_before_command(args), flags, None, flags_of_all)
         return super().parse_args(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

@@ -39,6 +39,9 @@ NO_FLAGS = {
     "--format": "--format needs one of table, json, tsv, markdown; try --format table",
     "--format --quiet shapes": "--format needs one of table, json, tsv, markdown; try --format table",
     "--json=1 shapes": "--json=1: --json takes no value; use --json",
+    "--quiet --install-completion": (
+        "no such flag: --install-completion; it stands alone: rnnscope --install-completion bash"
+    ),
     "--help-all": "no such flag: --help-all; it goes after a command: rnnscope compare --help-all",
     " ": "no such command: ''; see rnnscope --help",
     "--layers 3 shapes": (
