@@ -234,7 +234,7 @@ _BY_TOLERANCE = {
 def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
     binds = comparison.question.binds
     names = (first, "shape", "max abs", "at", "max rel", "max ulp", *(["over tolerance"] if binds else []))
-    columns = tuple(Column(name, name == "shape", name not in (first, "shape", "at")) for name in names)
+    columns = tuple(Column(name, prose=name == "shape", number=name not in (first, "shape", "at")) for name in names)
     rows = (_differences_row(each) for each in differences)
     return Grid(title, columns, tuple(row[: len(columns)] for row in rows))
 
