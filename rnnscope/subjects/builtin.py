@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -247,26 +247,25 @@ PREPARATIONS: dict[str, Callable[[Spec, Weights, Input], Prepared]] = {
 """How each subject is prepared, by the name under which --left, --right and --subjects take it."""
 
 
-def _run(prepare: Callable[[Spec, Weights, Input], Prepared], spec: Spec, weights: Weights, given: Input) -> Run:
-    return prepare(spec, weights, given).run()
+P = ParamSpec("P")
 
 
-SUBJECTS: dict[str, Subject] = {name: partial(_run, prepare) for name, prepare in PREPARATIONS.items()}
+def _run_of(prepare: Callable[P, Prepared]) -> Callable[P, Run]:
+    """A function that takes what prepares a subject, and runs it."""
+
+    def run(*args: P.args, **options: P.kwargs) -> Run:
+        return prepare(*args, **options).run()
+
+    return run
+
+
+SUBJECTS: dict[str, Subject] = {name: _run_of(prepare) for name, prepare in PREPARATIONS.items()}
 """Every subject by its name."""
 
 run_module, run_cells = SUBJECTS["module"], SUBJECTS["cells"]
 
-
-def run_equations(
-    spec: Spec,
-    weights: Weights,
-    given: Input,
-    formula: Formula | None = None,
-    around: Around | None = None,
-    walker: Callable[..., tuple[Tensor, State]] = walk,
-) -> Run:
-    """Run the formulas, or what is given instead of them."""
-    return prepare_equations(spec, weights, given, formula, around, walker).run()
+run_equations = _run_of(prepare_equations)
+"""Runs the formulas, or what is given instead of them."""
 
 
 def build_module(spec: Spec) -> nn.Module:
