@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, listed
+from rnnscope.spec.flags import Flag, listed, nearest
 from rnnscope.spec.options import RIGHT
 from rnnscope.spec.question import RTOL
 from rnnscope.spec.spec import SPEC_FLAGS
@@ -87,3 +87,10 @@ def test_what_is_no_list_is_refused(name: str, typed: str, sentence: str) -> Non
     with pytest.raises(RnnscopeError) as refused:
         flag.check(flag.parse(typed))
     assert refused.value.message.startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"), [("mylstm", "MyLSTM"), ("MYLSMT", "MyLSTM"), ("encoder.rn", "encoder.rnn"), ("x", None)]
+)
+def test_the_nearest_word_is_found_in_whatever_case(typed: str, expected: str | None) -> None:
+    assert nearest(typed, ("MyLSTM", "encoder.rnn")) == expected
