@@ -171,7 +171,7 @@ def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
     app = typer.Typer(
         cls=_Root,
         # Only a shell that completes a line needs what Typer prepares for that; the flags are our own.
-        add_completion=COMPLETING in os.environ,
+        add_completion=is_completing(),
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": WIDEST},
     )
@@ -186,6 +186,11 @@ def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
 
 COMPLETING = "_RNNSCOPE_COMPLETE"
 """The variable by which a shell asks for completions."""
+
+
+def is_completing() -> bool:
+    """Whether a shell asks for completions; an empty variable asks for nothing."""
+    return bool(os.environ.get(COMPLETING))
 
 
 def called_by(words: Sequence[str]) -> str | None:
@@ -430,7 +435,7 @@ def option(flag: Flag) -> Any:
 
 def _offer(flag: Flag) -> Callable[[str], list[str]] | None:
     """What Typer asks for the values of a flag; looked at by Typer at every start, and so left out of most."""
-    if COMPLETING not in os.environ:
+    if not is_completing():
         return None
 
     def offer(incomplete: str) -> list[str]:

@@ -22,7 +22,6 @@ from rnnscope.cli.commands import main
 from rnnscope.cli.completion import INSTALL, SHOW, answer, complete
 from rnnscope.cli.parser import (
     COMMANDS,
-    COMPLETING,
     ROOT_FLAGS,
     Manners,
     Outcome,
@@ -30,6 +29,7 @@ from rnnscope.cli.parser import (
     called_by,
     first_word,
     flags_of_all,
+    is_completing,
     is_helper,
 )
 from rnnscope.cli.usage import by_name, see_help, unexpected, unknown_command, unknown_flag
@@ -106,7 +106,7 @@ def _answer(words: list[str], stdout: TextIO | None) -> Answer:
         code, said = _stopped(error)
         return Answer(code, "" if is_helper(called_by(words)) else _told(words, manners, said))
     except Exception as error:
-        if COMPLETING in os.environ:  # whatever is said would be taken for completions
+        if is_completing():  # whatever is said would be taken for completions
             return Answer(1)
         if is_helper(called_by(words)) and isinstance(error, (RnnscopeError, UsageError)):  # rank 0 finds it, too
             from rnnscope.sweeps.workers import let_rank_0_speak
@@ -125,7 +125,7 @@ def _understood(words: list[str], manners: Manners, collected: Collected) -> Ans
         manners: filled in while it is parsed.
         collected: what is printed meanwhile.
     """
-    if COMPLETING in os.environ:
+    if is_completing():
         return Answer(complete(), collected.getvalue())
     if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
         return Answer(0, f"rnnscope {__version__}\n")

@@ -172,3 +172,8 @@ def test_bash_itself_completes(bash: Cli) -> None:
     )
     line = line.replace("s/ $1 / bash -c rnnscope /", "s/complete_bash $1/complete_bash bash -c rnnscope/")
     assert bash(line) == Answer(0, "lstm\n", "")
+
+
+def test_an_empty_variable_asks_for_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_RNNSCOPE_COMPLETE", "")
+    assert cli("diff") == Answer(2, "", "rnnscope: no such command: diff; did you mean compare?\n")
