@@ -361,7 +361,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--seq-len 4 --batch 4",
         torch="for t in range(L): h = step(x[t], h)        # x: (L, N, H_in)",
         theirs="for t in range(N): h = step(x[t], h)        # x: (N, L, H_in)",
-        shows="In every output. Where L is not N, h has another shape; where they are alike, as here, nothing warns "
+        shows="In every output. Where L is not N, h has another shape; where they are alike, nothing warns "
         "of it. The first step of the first item is right.",
         # https://keras.io/api/layers/recurrent_layers/gru/: inputs of shape (batch, timesteps, features)
         frameworks="Keras has the batch first; torch has time first unless batch_first=True.",
