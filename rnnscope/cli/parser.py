@@ -242,7 +242,7 @@ class _Root(TyperGroup):
         formatter.write_usage("rnnscope", "COMMAND [FLAGS]")
         _write_text(formatter, self.help)
         with formatter.section(coloured("Commands", "1", is_coloured)):
-            rows = [(coloured(name, "36", is_coloured), each.function.__doc__ or "") for name, each in COMMANDS.items()]
+            rows = [(coloured(name, "94", is_coloured), each.function.__doc__ or "") for name, each in COMMANDS.items()]
             formatter.write_dl(rows)
         write_flags(formatter, ROOT_FLAGS.values(), is_coloured, is_whole=True)
         _write_text(formatter, "rnnscope COMMAND --help shows the flags of a command; rnnscope help is the manual.")

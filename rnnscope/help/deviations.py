@@ -236,7 +236,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         # https://onnx.ai/onnx/operators/onnx__GRU.html; `r_state = r * state` of GRUCell in rnn_cell_impl.py; "GRUCell
         # does not support reset_after" in tfjs-layers; `a_h = jnp.matmul(r * state, w_h_a)` in haiku/_src/recurrent.py;
         # resetAfter of Apple's MPSGraphGRUDescriptor, whose default is NO.
-        frameworks="Keras's GRU with reset_after=False, ONNX's GRU with linear_before_reset=0, its default, "
+        frameworks="Keras's GRU with reset_after=False, ONNX's GRU with linear_before_reset=0 (its default), "
         "TensorFlow 1's GRUCell, TensorFlow.js, Haiku's GRU, MPSGraph by default, and version 3 of the paper of Cho "
         "et al. (arXiv:1406.1078).",
         mends="Multiply first: n = tanh(n_x + r·n_h). Weights that were trained the other way need that equation: no "
@@ -348,7 +348,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--seq-len 4 --batch 4",
         torch="for t in range(L): h = step(x[t], h)        # x: (L, N, H_in)",
         theirs="for t in range(N): h = step(x[t], h)        # x: (N, L, H_in)",
-        shows="In every output. Where L is not N, h has another shape; where they are alike, as here, nothing warns "
+        shows="In every output. Where L is not N, h has another shape; where they are alike, nothing warns "
         "of it. The first step of the first item is right.",
         # https://keras.io/api/layers/recurrent_layers/gru/: inputs of shape (batch, timesteps, features)
         frameworks="Keras has the batch first; torch has time first unless batch_first=True.",

@@ -4,6 +4,7 @@ Other than rich does it, code is neither wrapped nor padded, so that it can be c
 own, so that it can be read on a light terminal too.
 """
 
+import re
 from typing import ClassVar
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -14,12 +15,26 @@ from rich.theme import Theme
 WIDTH = 80
 """Longer lines are hard to read."""
 
-_STYLES = Theme({"markdown.code": "bold", "markdown.h1": "bold", "markdown.h2": "bold underline"})
+_STYLES = Theme(
+    {"markdown.code": "bold", "markdown.h1": "bold", "markdown.h2": "bold underline"}
+    # rich has them in cyan, which cannot be read on a light ground.
+    | {"markdown.item.number": "bold", "markdown.table.header": "bold", "markdown.table.border": "none"}
+)
+
+
+_EXAMPLE = "bright_blue"
+"""Unlike blue and cyan it can be read on a dark and on a light ground."""
 
 
 class _Code(CodeBlock):
+    """What is typed is bold, and what is printed then is not."""
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text(str(self.text).rstrip(), "cyan", no_wrap=True, overflow="ignore")
+        example = Text(str(self.text).rstrip(), _EXAMPLE, no_wrap=True, overflow="ignore")
+        typed = r"^\$ .*" if self.lexer_name == "console" else r"^.+"
+        if self.lexer_name != "text":
+            example.highlight_regex(re.compile(typed, re.MULTILINE), "bold")
+        yield example
 
 
 class _Heading(Heading):

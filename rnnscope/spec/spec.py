@@ -48,7 +48,7 @@ _COUNT: dict[str, Any] = {"maximum": LARGEST_SIZE}
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """One network, one input, one place to run it. Defaults are the worked example of the torch tutorials.
+    """One network, one input, one place to run it. The default network is that of torch's documentation.
 
     `lengths` gives each sequence its own number of steps, as in a packed sequence: N and L follow from them.
     Given together with `lengths` they must agree, also where `dataclasses.replace` hands on those of another Spec.

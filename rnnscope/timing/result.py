@@ -400,7 +400,7 @@ def _busy(bench: Bench) -> Page:
         return []
     slow = ", so that all figures may be too high"
     if bench.threads != 1:
-        slow = f", and {bench.threads} threads wait for the slowest of them: --threads 1 waits for none"
+        slow = f"; a call waits for the slowest of its {bench.threads} threads, which --threads 1 avoids"
     on = f"on {counted(bench.cpus, 'CPU')}{slow}"
     return [Sentence("Busy", f"the machine had {bench.load:.2g} CPUs' work before this began, {on}.")]
 

@@ -123,8 +123,9 @@ class Trace(SpecResult):
         spec = self.spec
         page: Page = [unrolled(spec)]
         if spec.lengths is not None:  # the drawing is of the longest item
-            starts = ", and each backward direction starts," if spec.bidirectional else ""
-            page.append(Sentence("Items", f"so many have the step; each h leaves{starts} at its own last one."))
+            starts = ", and starts its backward direction," if spec.bidirectional else ""
+            text = f"how many sequences have the step; each leaves its h{starts} at its own last one."
+            page.append(Sentence("Items", text))
         page += [Sentence("Sizes", network.sizes_in_words(spec)), *_pairs_of_slices(self)]
         if self.values:
             told = f"of the equations; y of the module is at most {self.distance:.3g} from them."

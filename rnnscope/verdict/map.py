@@ -20,8 +20,8 @@ _EQUAL, _NONFINITE, _MARK = ".", "N", "!"
 
 _LEAST_CELLS = 10
 
-_SHADES = ("cyan", "blue", "magenta")
-"""From small to great. Red is kept for what is over its bound."""
+_SHADES = (None, "bright_blue", "magenta")
+"""From small to great, readable on a dark and on a light ground. Red is kept for what is over its bound."""
 
 
 class _Scale:

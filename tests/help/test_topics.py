@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_prose_is_as_wide_as_the_terminal_and_never_over_80(
     monkeypatch.setenv("COLUMNS", str(columns))
     widest = max(map(len, cli("help", "license").out.splitlines()))
     assert width - 10 < widest <= width
+
+
+def test_what_is_typed_is_bold_and_what_is_printed_is_not(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    bold, plain = (re.findall(rf"\x1b\[{code}m(.*?)\x1b", cli("help", "formats").out) for code in ("1;94", "94"))
+    assert 'echo "the loop of cells is nn.RNN"' in bold
+    assert "the loop of cells is nn.RNN" in plain
+    assert re.findall(r"\x1b\[1;94m(.*?)\x1b", cli("help", "gpu").out) == ["$ rnnscope compare --device cuda"]
 
 
 @pytest.mark.parametrize(("words", "is_paged"), [("help license", True), ("help license --json", False)])

@@ -79,6 +79,26 @@ def test_every_colour_can_be_read_on_its_ground(theme: str, number: int) -> None
     assert (pair[1] + 0.05) / (pair[0] + 0.05) >= 4.5
 
 
+UNREADABLE = {
+    "on a light ground": {"33", "36", "37", "93", "96", "97"},  # yellow, cyan, white
+    "on a dark ground": {"30", "34"},  # black, blue
+    "on some of either": {"2", "90"},  # dim, grey
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["compare --map --right deviation:h0-ignored", "compare --help", "--help", "help compare", "help verdict"],
+)
+def test_a_terminal_shows_colours_that_can_be_read_on_every_ground(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    codes = {code for each in re.findall(r"\x1b\[([\d;]*)m", cli(*command.split()).out) for code in each.split(";")}
+    assert codes & set().union(*UNREADABLE.values()) == set()
+    assert "94" in codes  # bright blue
+
+
 def test_the_same_flags_give_the_same_bytes(cli: Cli, tmp_path: Path) -> None:
     assert exported(cli, tmp_path / "one.svg")[0] == exported(cli, tmp_path / "two.svg")[0]
 

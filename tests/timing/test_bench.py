@@ -218,7 +218,7 @@ def test_rich_and_notebooks_show_the_page() -> None:
     [
         (0.1, 2, ""),
         (1.0, 1, ""),
-        (1.0, 2, "before this began, on 2 CPUs, and 2 threads wait for the slowest of them: --threads 1 waits"),
+        (1.0, 2, "on 2 CPUs; a call waits for the slowest of its 2 threads, which --threads 1 avoids"),
         (3.0, 1, "before this began, on 2 CPUs, so that all figures may be too high"),
         (None, 2, ""),
     ],

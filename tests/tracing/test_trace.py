@@ -208,14 +208,14 @@ def test_saturation_is_said_of_the_gate_and_not_of_the_state(cli: Cli) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ((), "each h leaves at its own last one."),
-        (("--bidirectional",), "each h leaves, and each backward direction starts, at its own last one."),
+        ((), "each leaves its h at its own last one."),
+        (("--bidirectional",), "each leaves its h, and starts its backward direction, at its own last one."),
     ],
     ids=["forward", "both"],
 )
 def test_where_packed_items_end_is_said_under_the_drawing(cli: Cli, flags: tuple[str, ...], words: str) -> None:
     answer = cli("trace", "--lengths", "3,1", *flags)
-    assert f"Items: so many have the step; {words}" in " ".join(answer.out.split())
+    assert f"Items: how many sequences have the step; {words}" in " ".join(answer.out.split())
 
 
 def one_unit(tmp_path: Path, kind: str, **rows: list[float]) -> str:
