@@ -16,7 +16,7 @@ misses the drift of a network that accumulates, and 1 - z where z is near 1. Ran
 Carlo arithmetic, 1997.
 
 Where that does not decide, tanh and σ are rounded absolutely, by 2·ξ·u, in what they give and in what they keep for
-their backward pass. Another right formula, such as 2·σ(2·x) - 1 for tanh(x), errs by roundings of 1, however small x is.
+their backward pass. Another right formula, such as 2·σ(2·x) - 1 for tanh(x), errs by roundings of 1 however small x is.
 
 e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs
 nothing. The other terms are computed only where the floor does not decide, the cheaper one first.
