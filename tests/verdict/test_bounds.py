@@ -79,7 +79,7 @@ def test_each_item_has_a_figure_of_its_own(form: str, name: str, shape: tuple[in
     assert tuple(figures(spec, name, tensor).shape) == shape
 
 
-def random_rounding(unit: float, seed: int = 0, absolute: bool = False) -> _RandomRounding:
+def random_rounding(unit: float, seed: int = 0, absolute: float = 0.0) -> _RandomRounding:
     return _RandomRounding(unit, absolute, torch.Generator().manual_seed(seed))
 
 
@@ -98,7 +98,7 @@ def test_an_activation_may_be_rounded_as_if_it_gave_1(activation: Callable[[Tens
     x = torch.full((1000,), 1e-9, dtype=torch.float64)
     with random_rounding(2.0**-20), torch.no_grad():
         relative = activation(x) - activation(x)
-    with random_rounding(2.0**-20, absolute=True), torch.no_grad():
+    with random_rounding(2.0**-20, absolute=2.0), torch.no_grad():
         absolute = activation(x) - activation(x)
     assert absolute.std().item() == pytest.approx(2 * 2.0**-20 * 2**0.5, rel=0.1)
     assert relative.std().item() == pytest.approx(2.0**-20 * 2**0.5 * activation(x[0]).item(), rel=0.1)
@@ -109,7 +109,7 @@ def test_what_a_saturated_activation_keeps_for_its_gradient_is_rounded(
     activation: Callable[[Tensor], Tensor],
 ) -> None:
     x = torch.full((1000,), 60.0, dtype=torch.float64, requires_grad=True)
-    with random_rounding(2.0**-20, absolute=True), torch.enable_grad():
+    with random_rounding(2.0**-20, absolute=2.0), torch.enable_grad():
         (slope,) = torch.autograd.grad(activation(x).sum(), x)
     assert slope.abs().min().item() > 0  # torch's own is 0 there
     assert 2.0**-20 < slope.abs().max().item() < 8 * 2.0**-20
