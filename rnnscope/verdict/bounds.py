@@ -16,9 +16,9 @@ misses the drift of a network that accumulates, and 1 - z where z is near 1. Ran
 Carlo arithmetic, 1997.
 
 Where that does not decide, tanh and σ are rounded absolutely too, in what they give and in what they keep for their
-backward pass: by ξ·u/4, or by 2·ξ·u in float64, in which less would be lost beside 1. Another right formula, such as
-2·σ(2·x) - 1 for tanh(x), errs by a rounding of 1 however small x is. A recorded run is not allowed that: in its own
-dtype a fault of a quiet item would be as small.
+backward pass: by 2·ξ·u, since less would be lost beside 1. Another right formula, such as 2·σ(2·x) - 1 for tanh(x),
+errs by a rounding of 1 however small x is. A recorded run is not allowed that: in its own dtype a fault of a quiet item
+would be as small.
 
 e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs
 nothing. The other terms are computed only where the floor does not decide, the cheaper one first.
@@ -62,8 +62,8 @@ Equations = Callable[..., Run]
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number of each arithmetic."""
 
-ABSOLUTE = {"float64": 2.0}
-"""By how many units tanh and σ are rounded absolutely, where it is not a quarter of one."""
+ABSOLUTE = 2.0
+"""By how many units tanh and σ are rounded absolutely."""
 
 ROUNDINGS = 65_537
 """Random roundings that are drawn once for a run. Each operation takes them from a random place on, since drawing takes
@@ -133,7 +133,7 @@ class Bounds:
         if not is_exact:
             found = _elementwise_maximum(found, self._error(dtype))
             yield bound(found)
-        for units, draws in product((0.0, ABSOLUTE.get(arithmetic, 0.25)) if absolute else (0.0,), DRAWS):
+        for units, draws in product((0.0, ABSOLUTE) if absolute else (0.0,), DRAWS):
             found = _elementwise_maximum(found, *self._spread(unit, units, draws))
             yield bound(found, measured=True)
 
