@@ -1,16 +1,24 @@
 """How far rounding may move what a network gives, measured on this very network and input, tensor by tensor.
 
 Nothing is a guessed tolerance. R is the reference: the equations in float64. u is the greatest relative error of one
-rounding (UNITS). The figure of a tensor is its greatest magnitude. y has one for each step: the greatest up to there,
-in the order in which it is walked. So a late step that is large does not hide an early one.
+rounding (UNITS). The figure of a tensor is its greatest magnitude, item by item: a loud item of a batch does not hide a
+quiet one. y has one for each step: the greatest up to there, in the order in which it is walked. So a late step that is
+large does not hide an early one. h and c have one for each row, and a parameter's gradient has one in all.
 
     same function?     32 · max(δ(2^-53), 2^-53 · max|R|)
-    as well as u lets? 8 · max(δ(u), e(u), 2 · u · max|R|) + 4 · (smallest number above 0 of the dtype)
+    as well as u lets? 8 · max(δ(u), e(u), 2 · u · max|R|) + 4 · (smallest number above 0 that is kept)
 
 δ(u) is how far R moves when every number is rounded at random. Each entry of x, h0, c0, weights and biases, and the
-result of every operation of every step, is multiplied by 1 ± u. δ(u) is the greatest over a few such runs: small where
-the network contracts, large where it is chaotic. Rounding only what goes in would be too little. It misses the drift of
-a network that accumulates, and 1 - z where z is near 1. Random rounding is D. S. Parker's Monte Carlo arithmetic, 1997.
+result of every operation of every step, is multiplied by 1 + ξ·u. ξ is uniform in ±√3, so that u is its standard
+deviation: two roundings of ±u could cancel exactly, and then a bound would be 0. δ(u) is the greatest over a few such
+runs: small where the network contracts, large where it is chaotic. Rounding only what goes in would be too little. It
+misses the drift of a network that accumulates, and 1 - z where z is near 1. Random rounding is D. S. Parker's Monte
+Carlo arithmetic, 1997.
+
+Where that does not decide, tanh and σ are rounded absolutely too, in what they give and in what they keep for their
+backward pass: by 2·ξ·u, since less would be lost beside 1. Another right formula, such as 2·σ(2·x) - 1 for tanh(x),
+errs by a rounding of 1 however small x is. A recorded run is not allowed that: in its own dtype a fault of a quiet item
+would be as small.
 
 e(u) is the error of the plain equations, run in that dtype on the CPU. The last term of each maximum, the floor, costs
 nothing. The other terms are computed only where the floor does not decide, the cheaper one first.
@@ -31,6 +39,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, reduce
+from itertools import product
 from typing import Any
 
 import torch
@@ -39,6 +48,7 @@ from torch.overrides import TorchFunctionMode
 
 from rnnscope.network.costs import real_steps
 from rnnscope.network.equations import State, Step
+from rnnscope.network.shapes import Shape
 from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
@@ -52,8 +62,11 @@ Equations = Callable[..., Run]
 UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number of each arithmetic."""
 
-SIGNS = 65_537
-"""Random signs that are drawn once for a run. Each operation takes them from a random place on, since drawing takes
+ABSOLUTE = 2.0
+"""By how many units tanh and σ are rounded absolutely."""
+
+ROUNDINGS = 65_537
+"""Random roundings that are drawn once for a run. Each operation takes them from a random place on, since drawing takes
 longer than computing. A prime number, so that they fall out of step with every size."""
 
 FUNCTION_FACTOR = 32.0
@@ -61,19 +74,20 @@ PRECISION_FACTOR = 8.0
 TOO_WIDE = 0.1
 
 DRAWS = (2, 8)
-"""Randomly rounded runs: two, and eight where two do not decide, since signs can cancel by chance."""
+"""Randomly rounded runs: two, and eight where two do not decide, since roundings can nearly cancel by chance."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bound:
-    """How far each tensor may be off: (L, D) of y, (1, 1) of others.
+    """How far each tensor may be off, in the shape of its `figures`.
 
-    plus: what is added for numbers near 0. is_floor: whether no run was needed for it. measured: whether randomly
-    rounded runs are in it.
+    plus: what is added for numbers near 0. least: what every wider bound allows at least, where an activation may be
+    rounded absolutely. is_floor: whether no run was needed for it. measured: whether randomly rounded runs are in it.
     """
 
     limits: Tensors
     plus: float
+    least: float
     is_floor: bool = False
     measured: bool = False
 
@@ -93,7 +107,7 @@ class Bounds:
 
     def __init__(self, problem: Problem, equations: Equations = run_equations, solver: Solver = solve) -> None:
         self.problem, self._equations, self._solver = problem, equations, solver
-        self._spreads: dict[float, list[Tensors]] = {}
+        self._spreads: dict[tuple[float, float], list[Tensors]] = {}
         self._errors: dict[str, Tensors] = {}
 
     @cached_property
@@ -101,27 +115,41 @@ class Bounds:
         """R: the equations in float64 on the CPU."""
         return self._solve(self._equations, "the equations in float64")
 
-    def precision(self, arithmetic: str) -> Iterator[Bound]:
+    def precision(self, arithmetic: str, absolute: bool = True) -> Iterator[Bound]:
         """Ever wider bounds for the distance of a run in an arithmetic from the reference.
 
         Those of float64 are also the bounds under which two runs in float64 are the same function.
+
+        Args:
+            absolute: whether activations may err by a rounding of 1.
         """
         unit, dtype = UNITS[arithmetic], "float32" if arithmetic == "tf32" else arithmetic
         info, is_exact = torch.finfo(getattr(torch, dtype)), arithmetic == "float64"
-        factor, plus = (FUNCTION_FACTOR, 0.0) if is_exact else (PRECISION_FACTOR, 4 * info.smallest_normal * info.eps)
-        figures = self._floor(unit, 1.0 if is_exact else 2.0)
-        yield _bound(figures, factor, plus, is_floor=True)
+        smallest = info.smallest_normal * (info.eps if dtype == "float16" else 1)  # the others are flushed to 0 by some
+        factor, plus = (FUNCTION_FACTOR, 0.0) if is_exact else (PRECISION_FACTOR, 4 * smallest)
+        bound = partial(_bound, factor=factor, plus=plus, least=factor * unit)
+        found = self._floor(unit, 1.0 if is_exact else 2.0)
+        yield bound(found, is_floor=True)
         if not is_exact:
-            figures = _elementwise_maximum(figures, self._error(dtype))
-            yield _bound(figures, factor, plus)
-        for draws in DRAWS:
-            figures = _elementwise_maximum(figures, *self._spread(unit, draws))
-            yield _bound(figures, factor, plus, measured=True)
+            found = _elementwise_maximum(found, self._error(dtype))
+            yield bound(found)
+        for units, draws in product((0.0, ABSOLUTE) if absolute else (0.0,), DRAWS):
+            found = _elementwise_maximum(found, *self._spread(unit, units, draws))
+            yield bound(found, measured=True)
 
     def too_wide(self, name: str, bound: Bound) -> Tensor:
-        """(L, D), or (1, 1): where a bound is too wide to say anything. Chaos does not widen the floor."""
-        magnitude = self._magnitudes[name].max() if name in self._magnitudes else 0.0
+        """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""
+        magnitude = self._magnitude(name) if name in self._magnitudes else 0.0
         return (bound.of(name) > TOO_WIDE * magnitude + bound.plus) & (not bound.is_floor)
+
+    def _magnitude(self, name: str) -> Tensor:
+        """The greatest of each item over all steps, also where its steps are taken by themselves."""
+        found, origins = self._magnitudes[name].amax((0, 1)), self.problem.origins
+        if origins is None or name in self.problem.weights:
+            return found
+        items = origins[:, 1].expand(found.shape)
+        empty = found.new_zeros(*found.shape[:-1], int(items.max()) + 1)
+        return empty.scatter_reduce(-1, items, found, "amax").gather(-1, items)
 
     def _floor(self, unit: float, roundings: float) -> Tensors:
         summed = max(roundings, math.sqrt(real_steps(self.problem.spec)))
@@ -137,12 +165,12 @@ class Bounds:
             self._errors[dtype] = self._distance(self._solve(self._equations, f"the equations in {dtype}", dtype))
         return self._errors[dtype]
 
-    def _spread(self, unit: float, draws: int) -> list[Tensors]:
+    def _spread(self, unit: float, absolute: float, draws: int) -> list[Tensors]:
         """The distance of so many randomly rounded runs from the reference."""
-        known = self._spreads.setdefault(unit, [])
+        known = self._spreads.setdefault((unit, absolute), [])
         while len(known) < draws:
-            generator = torch.Generator().manual_seed(len(known))
-            rounded = partial(_randomly_rounded, self._equations, unit, generator)
+            mode = _RandomRounding(unit, absolute, torch.Generator().manual_seed(len(known)))
+            rounded = partial(_randomly_rounded, self._equations, mode)
             known.append(self._distance(self._solve(rounded, f"rounded runs {len(known) + 1} of {draws}")))
         return known[:draws]
 
@@ -155,7 +183,7 @@ class Bounds:
         return {name: self._running_maximum(name, each - self.reference[name]) for name, each in found.items()}
 
     def _running_maximum(self, name: str, values: Tensor) -> Tensor:
-        return so_far(greatest_by_step(walked(self.problem.spec, name, values)))
+        return so_far(figures(self.problem.spec, name, values))
 
 
 def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
@@ -165,18 +193,62 @@ def walked(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     return tensor.view(*tensor.shape[:-1], spec.directions, -1).movedim((time_of(spec), -2), (0, 1))
 
 
-def index_of(spec: Spec, name: str, place: tuple[int, ...]) -> tuple[int, ...]:
-    """The index in a tensor of a place in its view by `walked`."""
+def by_bound(spec: Spec, name: str, tensor: Tensor) -> Tensor:
+    """A view in whose last dim stand the elements that share a bound; the ones before are those of `figures`.
+
+    y: as it is walked. h, c and the gradients of h0 and c0: (1, 1, D·K, N, ·). The gradient of x: (1, 1, N, L·H_in).
+    That of a parameter: (1, 1, all). N is left out where it is not there.
+    """
+    if name.startswith("y"):
+        return walked(spec, name, tensor)
+    if name in ("h", "c", "h0", "c0"):
+        return tensor[None, None]
+    if name == "x" and not spec.unbatched:
+        return tensor.movedim(_batch_of(spec), 0).flatten(1)[None, None]
+    return tensor.flatten()[None, None]
+
+
+def index_of(spec: Spec, name: str, shape: Shape, place: tuple[int, ...]) -> tuple[int, ...]:
+    """The index in a tensor of a place in its view by `by_bound`."""
     step, direction, *others = place
-    if not name.startswith("y"):
+    if name.startswith("y"):
+        *items, unit = others
+        items.insert(time_of(spec), step)
+        return (*items, direction * spec.output_size + unit)
+    if name in ("h", "c", "h0", "c0"):
         return tuple(others)
-    *items, unit = others
-    items.insert(time_of(spec), step)
-    return (*items, direction * spec.output_size + unit)
+    *items, at = others
+    index = list(flat_index(at, tuple(size for dim, size in enumerate(shape) if not items or dim != _batch_of(spec))))
+    for item in items:
+        index.insert(_batch_of(spec), item)
+    return tuple(index)
+
+
+def _batch_of(spec: Spec) -> int:
+    return 1 - time_of(spec)
+
+
+def flat_index(flat: int, shape: Shape) -> tuple[int, ...]:
+    """The index of an element that is counted from the first one."""
+    # torch.unravel_index does the same, but its first call imports 500 modules: a fifth of the time of a compare.
+    index = []
+    for size in reversed(shape):
+        flat, place = divmod(flat, size)
+        index.append(place)
+    return tuple(reversed(index))
+
+
+def figures(spec: Spec, name: str, tensor: Tensor) -> Tensor:
+    """The greatest magnitude of the elements that share a bound; without a copy.
+
+    (L, D, N) of y, (1, 1, D·K, N) of h and c, (1, 1, N) of x, (1, 1) of a parameter; N where it is there.
+    """
+    view = by_bound(spec, name, tensor)
+    return torch.maximum(view.amax(-1), -view.amin(-1)).abs()
 
 
 def greatest_by_step(view: Tensor) -> Tensor:
-    """(L, D), or (1, 1): the greatest magnitude of each step and direction; without a copy of the view."""
+    """(L, D): the greatest magnitude of each step and direction of a view by `walked`; without a copy."""
     dims = tuple(range(2, view.dim()))
     return torch.maximum(view.amax(dims), -view.amin(dims)).abs()
 
@@ -188,37 +260,63 @@ def so_far(by_step: Tensor) -> Tensor:
 
 
 class _RandomRounding(TorchFunctionMode):
-    """Multiplies the result of every operation of the equations by 1 ± u."""
+    """Rounds the result of every operation of the equations at random.
 
-    def __init__(self, unit: float, generator: torch.Generator) -> None:
+    absolute: by how many units tanh and σ are rounded as if they gave 1; 0 rounds them as everything else.
+    """
+
+    def __init__(self, unit: float, absolute: float, generator: torch.Generator) -> None:
         super().__init__()
-        self._unit, self._generator = unit, generator
-        coins = torch.empty(SIGNS, dtype=torch.float64, device="cpu").bernoulli_(0.5, generator=generator)
-        self._signs = (2 * coins - 1).repeat(2)
+        self._unit, self._absolute, self._generator = unit, absolute, generator
+        drawn = torch.empty(ROUNDINGS, dtype=torch.float64, device="cpu").uniform_(-1, 1, generator=generator)
+        self._roundings = (drawn * (math.sqrt(3) * unit)).repeat(2)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self._absolute and func.__name__ in _SLOPES:
+            return _Rounded.apply(args[0], self._absolute * self._drawn(args[0]), func)  # type: ignore[no-untyped-call]
         result = func(*args, **(kwargs or {}))
         return self.perturbed(result) if func.__name__ in _OPERATIONS else result
 
     def perturbed(self, tensor: Tensor) -> Tensor:
         """The tensor with every entry a rounding away."""
-        start = int(torch.randint(SIGNS, (1,), generator=self._generator, device="cpu"))
+        return torch.addcmul(tensor, tensor, self._drawn(tensor))
+
+    def _drawn(self, tensor: Tensor) -> Tensor:
+        """A rounding for every entry: a view, since autograd keeps those of every operation."""
+        start = int(torch.randint(ROUNDINGS, (1,), generator=self._generator, device="cpu"))
         end = start + tensor.numel()
-        if end > len(self._signs):
-            self._signs = self._signs[:SIGNS].repeat(-(-end // SIGNS))
-        # A view, since autograd keeps the signs of every operation.
-        return torch.addcmul(tensor, tensor, self._signs[start:end].view(tensor.shape), value=self._unit)
+        if end > len(self._roundings):
+            self._roundings = self._roundings[:ROUNDINGS].repeat(-(-end // ROUNDINGS))
+        return self._roundings[start:end].view(tensor.shape)
 
 
 _OPERATIONS = frozenset({"matmul", "add", "mul", "sub", "__rsub__", "sigmoid", "tanh", "relu"})
 """The operations that round, by the names that torch gives to a mode. All others only move numbers about."""
 
+_SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "tanh": lambda y, rounding: 1 - y * y - 2 * y * rounding,
+    "sigmoid": lambda y, rounding: y * (1 - y) + (1 - 2 * y) * rounding,
+}
+"""The derivatives of what gives at most 1, of what it gave and how that was rounded. Near 1 a sum would lose that."""
 
-def _randomly_rounded(
-    equations: Equations, unit: float, generator: torch.Generator, spec: Spec, weights: Weights, given: Input
-) -> Run:
+
+class _Rounded(torch.autograd.Function):
+    """tanh or σ that is roundings of 1 away, forward and in what is kept for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rounding: Tensor, func: Callable[[Tensor], Tensor]) -> Tensor:
+        y = func(x)
+        ctx.save_for_backward(y, rounding)
+        ctx.slope = _SLOPES[func.__name__]
+        return y + rounding
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, None, None]:
+        return cotangents[0] * ctx.slope(*ctx.saved_tensors), None, None
+
+
+def _randomly_rounded(equations: Equations, mode: _RandomRounding, spec: Spec, weights: Weights, given: Input) -> Run:
     """The equations with every number that goes in or comes out of an operation a rounding away."""
-    mode = _RandomRounding(unit, generator)
 
     def around(layer: int, direction: int, step: Step) -> Step:
         def perturbed(x: Tensor, state: State) -> State:
@@ -232,10 +330,12 @@ def _randomly_rounded(
     return equations(spec, weights, given, around=around)
 
 
-def _bound(figures: Tensors, factor: float, plus: float, is_floor: bool = False, measured: bool = False) -> Bound:
+def _bound(
+    figures: Tensors, factor: float, plus: float, least: float, is_floor: bool = False, measured: bool = False
+) -> Bound:
     # What overflows has no bound; a NaN here would look like one that a side gave.
     widened = {name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}
-    return Bound(widened, plus, is_floor, measured)
+    return Bound(widened, plus, least, is_floor, measured)
 
 
 def _elementwise_maximum(*figures: Tensors) -> Tensors:

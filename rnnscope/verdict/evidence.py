@@ -184,8 +184,9 @@ class Evidence:
             by: the side whose run in float64 is expected; the reference when None.
         """
         problem, margins = self.problem, []
+        absolute = not (self.left.recorded or self.right.recorded)
         errors = distances(problem.spec, actual, bounds.reference if by is None else self.exact(by))
-        for name, bound in settled(problem.spec, errors, bounds.precision(used)).items():
+        for name, bound in settled(problem.spec, errors, bounds.precision(used, absolute)).items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
         return Check(used, tuple(margins), single_steps=problem.origins is not None)

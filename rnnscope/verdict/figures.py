@@ -14,7 +14,8 @@ from rnnscope.network.shapes import Shape
 from rnnscope.spec.question import Tolerance, nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import valid_region
-from rnnscope.verdict.bounds import Bound, greatest_by_step, index_of, walked
+from rnnscope.verdict.bounds import Bound, by_bound, flat_index, index_of
+from rnnscope.verdict.bounds import figures as figures_of
 from rnnscope.verdict.problem import Tensors
 
 PADDING = "y padding"
@@ -133,16 +134,6 @@ def _piece(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) ->
     )
 
 
-def flat_index(flat: int, shape: Shape) -> tuple[int, ...]:
-    """The index of an element that is counted from the first one."""
-    # torch.unravel_index does the same, but its first call imports 500 modules: a fifth of the time of a compare.
-    index = []
-    for size in reversed(shape):
-        flat, place = divmod(flat, size)
-        index.append(place)
-    return tuple(reversed(index))
-
-
 def _bits(tensor: Tensor) -> Tensor:
     return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
@@ -233,7 +224,7 @@ def distances(spec: Spec, actual: Tensors, expected: Tensors) -> Tensors:
 
 def settled(spec: Spec, errors: Tensors, bounds: Iterator[Bound]) -> dict[str, Bound]:
     """For each tensor the first of ever wider bounds that holds its error, or the last one."""
-    figures = _by_step(spec, errors)
+    figures = _all_figures(spec, errors)
     over, found = figures, dict[str, Bound]()
     for bound in bounds:
         found |= dict.fromkeys(over, bound)
@@ -248,14 +239,14 @@ def distance_within(spec: Spec, actual: Tensors, expected: Tensors, bounds: Iter
     if any(actual[name].shape != each.shape for name, each in expected.items()):
         return None
     errors = distances(spec, actual, expected)
-    figures = _by_step(spec, errors)
+    figures = _all_figures(spec, errors)
     if not all(_holds(bound, name, figures[name]) for name, bound in settled(spec, errors, bounds).items()):
         return None
     return max(each.max().item() for each in figures.values())
 
 
-def _by_step(spec: Spec, errors: Tensors) -> Tensors:
-    return {name: greatest_by_step(walked(spec, name, each)) for name, each in errors.items()}
+def _all_figures(spec: Spec, errors: Tensors) -> Tensors:
+    return {name: figures_of(spec, name, each) for name, each in errors.items()}
 
 
 def _holds(bound: Bound, name: str, figures: Tensor) -> bool:
@@ -269,31 +260,41 @@ def shares(figures: Tensor, bound: Tensor) -> Tensor:
 
 def _is_hopeless(spec: Spec, over: Tensors, bound: Bound) -> bool:
     """Whether no wider bound would hold the tensors that are over this one."""
-    worst = max((shares(each, bound.of(name)).max().item() for name, each in over.items()), key=nan_last)
+    # The loudest item of a step, since what is drawn for a single number may be near 0 by chance.
+    figures = {name: _loudest(each) for name, each in over.items()}
+    limits = {name: _loudest(bound.of(name)) + bound.least for name in over}
+    worst = max((shares(each, limits[name]).max().item() for name, each in figures.items()), key=nan_last)
     if bound.measured and not worst < HOPELESS:
         return True
     # With both directions a second layer has no early steps: each of them has seen all steps of the layer below.
     if "y" not in over or (spec.bidirectional and spec.num_layers > 1):
         return False
-    early = over["y"] > HOPELESS_EARLY * bound.of("y")
+    early = figures["y"] > HOPELESS_EARLY * limits["y"]
     return bool(early[:EARLY, 0].any() or early[-EARLY:, 1:].any())
 
 
+def _loudest(figures: Tensor) -> Tensor:
+    """(L, D), or (1, 1): the greatest of all items."""
+    return figures.flatten(2).amax(2) if figures.dim() > 2 else figures
+
+
 def margin(spec: Spec, name: str, error: Tensor, bound: Tensor, wide: Tensor) -> Margin:
-    """Where an error is nearest to its bound: error in the shape of the tensor; bound and wide: (L, D), or (1, 1)."""
-    view = walked(spec, name, error)
-    figures = greatest_by_step(view)
+    """Where an error is nearest to its bound: error in the shape of the tensor; bound and wide in that of its figures.
+
+    Where all is too wide, it is where the error is nearest to that; otherwise such places do not count.
+    """
+    view = by_bound(spec, name, error)
+    figures = figures_of(spec, name, error)
     bound, wide = bound.expand_as(figures), wide.expand_as(figures)
     ratio = torch.where(wide & ~wide.all(), -1.0, shares(figures, bound))
-    step, direction = divmod(int(ratio.argmax()), ratio.shape[1])
-    there = view[step, direction]
-    place = flat_index(int(there.abs().argmax()), tuple(there.shape))
+    place = flat_index(int(ratio.argmax()), tuple(ratio.shape))
+    at = int(view[place].abs().argmax())
     return Margin(
         name,
         max_abs=figures.max().item(),
-        error=figures[step, direction].item(),
-        bound=bound[step, direction].item(),
-        index=index_of(spec, name, (step, direction, *place)),
+        error=figures[place].item(),
+        bound=bound[place].item(),
+        index=index_of(spec, name, tuple(error.shape), (*place, at)),
         within=bool(((figures <= bound) | (wide & figures.isfinite())).all()),
         decided=not bool(wide.any()),
     )

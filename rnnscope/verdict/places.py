@@ -139,7 +139,7 @@ def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:
 
 def _candidates(problem: Problem, name: str, view: Tensor, bound: Tensor) -> Iterator[Place]:
     """The first element over its bound in each direction of y, and in each row of h and c."""
-    over = ~(view <= bound[(...,) + (None,) * (view.dim() - 2)])  # NaN is over, too
+    over = ~(view <= bound[(...,) + (None,) * (view.dim() - bound.dim())])  # NaN is over, too
     spec, top = problem.spec, problem.spec.num_layers - 1
     if name in ("h", "c"):
         for row, (values, is_over) in enumerate(zip(view[0, 0], over[0, 0], strict=True)):

@@ -1,6 +1,6 @@
 """How often the verdict is wrong: random correct pairs must be the same, random deviations must be found.
 
-`python tests/benchmarks/calibration.py pairs 10000`, or `gradients`, `rewritten`, `deviations`. Asserts nothing.
+`python tests/benchmarks/calibration.py pairs 10000`, or another of QUESTIONS. Asserts nothing.
 It takes an hour on two cores. Every case follows from its number alone, which is printed where the verdict is wrong.
 """
 
@@ -127,6 +127,21 @@ def rewritten(number: int) -> list[Outcome]:
     return judged(number, f"{name} x{scale:.2f} {spec}", Evidence(problem, left, right))
 
 
+def written(number: int, grad: bool = False) -> list[Outcome]:
+    """Another writing of a right network, in corners too, which must not be called different."""
+    import torch
+    from writings import writing
+
+    torch.set_num_threads(1)
+    words, evidence = writing(number, grad)
+    return judged(number, words, evidence)
+
+
+def written_gradients(number: int) -> list[Outcome]:
+    """The same with gradients."""
+    return written(number, grad=True)
+
+
 def judged(number: int, words: str, evidence: Any) -> list[Outcome]:
     """What becomes of a correct pair."""
     left, right, dtype = evidence.left, evidence.right, evidence.left.spec.dtype
@@ -184,9 +199,19 @@ def deviating(number: int) -> list[Outcome]:
     return outcomes
 
 
+QUESTIONS = {
+    "pairs": pair,
+    "gradients": gradients,
+    "rewritten": rewritten,
+    "written": written,
+    "written-gradients": written_gradients,
+    "deviations": deviating,
+}
+
+
 def main(question: str, count: int, start: int = 0) -> None:
     """Ask until as many cases as asked for have been judged."""
-    ask = {"pairs": pair, "gradients": gradients, "rewritten": rewritten, "deviations": deviating}[question]
+    ask = QUESTIONS[question]
     verdicts: Counter[str] = Counter()
     judged = steps = 0
     print(f"{question}: {count} from number {start}", flush=True)

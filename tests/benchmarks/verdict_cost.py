@@ -52,7 +52,7 @@ def cost(kind: str) -> None:
             evidence.precision(side)
         evidence.bounds._error("float32")
         for unit in (UNITS["float64"], UNITS["float32"]):
-            evidence.bounds._spread(unit, DRAWS[0])
+            evidence.bounds._spread(unit, absolute=0.0, draws=DRAWS[0])
 
     def report(what: str, seconds: float, limit: str = "") -> None:
         print(f"{kind:5} {what:30} {seconds:7.2f} s {seconds / base:7.2f} x   {limit}", flush=True)

@@ -1,0 +1,114 @@
+"""Right networks that are written otherwise are the same function, and no item of a batch hides a fault of another."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from support import Cli
+from torch import Tensor
+
+from rnnscope import Spec
+from rnnscope.network.equations import Layer, State, affine
+from rnnscope.network.weights import Input, Weights
+from rnnscope.subjects.builtin import SUBJECTS, Run, run_equations
+from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.problem import Problem, draw_problem, rounded
+
+Activation = Callable[[Tensor], Tensor]
+
+SIGMOIDS: dict[str, Activation] = {
+    "by tanh": lambda x: 0.5 * (1 + torch.tanh(x / 2)),
+    "mirrored": lambda x: 1 - torch.sigmoid(-x),
+    "by exp": lambda x: 1 / (1 + torch.exp(-x)),
+}
+TANHS: dict[str, Activation] = {
+    "by sigmoid": lambda x: 2 * torch.sigmoid(2 * x) - 1,
+    "mirrored": lambda x: -torch.tanh(-x),
+}
+
+
+def written(kind: str, sigmoid: Activation, tanh: Activation) -> Callable[[Layer, Tensor, State], State]:
+    """torch's step with other formulas of its activations."""
+
+    def rnn(w: Layer, x: Tensor, state: State) -> State:
+        return (tanh(affine(x, w.W_ih, w.b_ih) + affine(state[0], w.W_hh, w.b_hh)),)
+
+    def lstm(w: Layer, x: Tensor, state: State) -> State:
+        h, c = state
+        i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1)
+        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        return sigmoid(o) * tanh(c), c
+
+    def gru(w: Layer, x: Tensor, state: State) -> State:
+        (h,) = state
+        r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
+        r_h, z_h, n_h = affine(h, w.W_hh, w.b_hh).chunk(3, -1)
+        r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+        n = tanh(n_x + r * n_h)
+        return (n + z * (h - n),)
+
+    return {"rnn": rnn, "lstm": lstm, "gru": gru}[kind]
+
+
+def evidence(problem: Problem, run: Callable[..., Run]) -> Evidence:
+    """torch's module against another way of computing it, in float32."""
+    spec = replace(problem.spec, dtype="float32")
+    left = Side("left", "module", spec, SUBJECTS["module"], "float32")
+    return Evidence(problem, left, Side("right", "own", spec, run, "float32"))
+
+
+def assert_the_same(found: Evidence) -> None:
+    for check in (found.same_function(), found.precision(found.left), found.precision(found.right)):
+        assert check.within
+        assert check.decided
+
+
+@pytest.mark.parametrize("grad", [False, True], ids=["forward", "gradients"])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 3.0])
+@pytest.mark.parametrize("tanh", TANHS)
+@pytest.mark.parametrize("sigmoid", SIGMOIDS)
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_another_formula_of_an_activation_is_the_same_function(
+    kind: str, sigmoid: str, tanh: str, scale: float, grad: bool
+) -> None:
+    spec = Spec(kind=kind, num_layers=1, hidden_size=4)
+    problem = draw_problem(spec, ("float32",), grad)
+    weights = {name: rounded(scale * each, ("float32",)) for name, each in problem.weights.items()}
+    step = written(kind, SIGMOIDS[sigmoid], TANHS[tanh])
+
+    def own(spec: Spec, weights: Weights, given: Input) -> Run:
+        return run_equations(spec, weights, given, step)
+
+    assert_the_same(evidence(replace(problem, weights=weights), own))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_biases_that_cancel_are_their_sum(seed: int) -> None:
+    problem = draw_problem(Spec(input_size=1, hidden_size=1, num_layers=1, batch_size=1, seed=seed), ("float32",))
+    bias = rounded(7 * torch.rand(1, generator=torch.Generator().manual_seed(seed)).double(), ("float32",))
+    weights = problem.weights | {"bias_ih_l0": bias, "bias_hh_l0": -bias}
+
+    def summed(spec: Spec, weights: Weights, given: Input) -> Run:
+        zero = torch.zeros_like(weights["bias_hh_l0"])
+        return run_equations(spec, weights | {"bias_ih_l0": zero, "bias_hh_l0": zero}, given)
+
+    assert_the_same(evidence(replace(problem, weights=weights), summed))
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (1.01, 1)], ids=["right", "1 % off"])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_a_loud_item_of_a_recorded_batch_hides_no_quiet_one(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, factor: float, code: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, h0 = torch.randn(3, 5, 10, generator=torch.Generator().manual_seed(0)), torch.zeros(2, 5, 20)
+    x[:, 0] *= 1e-4
+    torch.save({"x": x, "h0": h0} | ({"c0": h0} if kind == "lstm" else {}), "x.pt")
+    words = ("--kind", kind, "--no-bias", "--inputs", "x.pt")
+    assert cli("compare", *words, "--record", "run.pt").code == 0
+    run = torch.load("run.pt")
+    run["y"][:, 0] *= factor
+    torch.save(run, "run.pt")
+    assert cli("compare", "--left", "equations", "--right", "recorded:run.pt").code == code
