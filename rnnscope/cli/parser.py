@@ -173,7 +173,7 @@ def app_of(called: str | None, main: Callable[..., None]) -> typer.Typer:
     app = typer.Typer(
         cls=_Root,
         # Only a shell that completes a line needs what Typer prepares for that; the flags are our own.
-        add_completion=COMPLETING in os.environ,
+        add_completion=bool(os.environ.get(COMPLETING)),
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": WIDEST},
     )
@@ -437,7 +437,7 @@ def option(flag: Flag) -> Any:
 
 def _offer(flag: Flag) -> Callable[[str], list[str]] | None:
     """What Typer asks for the values of a flag; looked at by Typer at every start, and so left out of most."""
-    if COMPLETING not in os.environ:
+    if not os.environ.get(COMPLETING):
         return None
 
     def offer(incomplete: str) -> list[str]:

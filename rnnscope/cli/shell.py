@@ -70,7 +70,11 @@ def run(words: list[str]) -> int:
 def _page_through(text: str) -> None:
     """Show a text in the pager of the user's choice, or in less, which ends by itself where a screen holds the text."""
     import pydoc  # which takes long
+    import shutil
 
+    for name in ("MANPAGER", "PAGER"):  # a pager that is not there would show nothing
+        if (words := os.environ.get(name, "").split()) and shutil.which(words[0]) is None:
+            del os.environ[name]
     os.environ.setdefault("LESS", "FRX")
     pydoc.pager(text)
 
@@ -91,7 +95,7 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
     collected, manners = Collected(stdout), Manners()
     try:
         with contextlib.redirect_stdout(collected), warnings.catch_warnings():
-            if COMPLETING in os.environ:
+            if os.environ.get(COMPLETING):
                 code = complete()
                 return code, collected.getvalue(), False
             if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
@@ -117,7 +121,7 @@ def _answer(words: list[str], stdout: TextIO | None) -> tuple[int, str, bool]:
         code, message, hint = _stopped(error)
         return code, "" if is_helper(called_by(words)) else _told(words, manners, message, hint), False
     except Exception as error:
-        if COMPLETING in os.environ:  # whatever is said would be taken for completions
+        if os.environ.get(COMPLETING):  # whatever is said would be taken for completions
             return 1, "", False
         manners = manners if manners.is_parsed else _guessed(words)
         message, hint = _reason(error, words)
