@@ -119,7 +119,15 @@ _codes = [2]
 
 def _keep_exit_code() -> None:
     """Let no thread and no exit handler of the user's end this process with a code of its own. A child may."""
-    os._exit = lambda code: _leave(_codes[-1] if os.getpid() == _own else code)  # type: ignore[assignment]
+
+    def end(code: int) -> None:
+        if os.getpid() != _own:
+            _leave(code)
+        if len(_codes) == 1 and threading.current_thread() is not threading.main_thread():
+            raise SystemExit  # it ends that thread: the answer is still to come
+        _leave(_codes[-1])
+
+    os._exit = end  # type: ignore[assignment]
 
 
 def _end_with(code: int) -> None:
@@ -142,7 +150,10 @@ def _end_now() -> None:
 
 
 def _settle_width(words: list[str]) -> None:
-    """Set COLUMNS where rich would find something else."""
+    """Set COLUMNS where rich would find something else, and drop what is no width: rich would print nothing in 0."""
+    columns = os.environ.get("COLUMNS", "")
+    if not columns.isdecimal() or int(columns) == 0:
+        os.environ.pop("COLUMNS", None)
     if sys.stdout is None or not sys.stdout.isatty():
         # Otherwise rich would take the width of a terminal that stdin or stderr happens to be.
         os.environ.setdefault("COLUMNS", "80")

@@ -145,6 +145,16 @@ class NeedsMore(Lstm):
         super().__init__(input_size, hidden_size)
 
 
+class NeedsTwoMore(Lstm):
+    def __init__(self, a: int, b: int, /) -> None:
+        super().__init__(a, b)
+
+
+class ThreeArguments(Lstm):
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x, (h, c))
+
+
 class Gru(nn.Module):
     """A class around torch's own module: all names have a prefix."""
 

@@ -78,7 +78,11 @@ def run(words: list[str]) -> int:
 def _page_through(text: str) -> None:
     """Show a text in the pager of the user's choice, or in less, which ends by itself where a screen holds the text."""
     import pydoc  # which takes long
+    import shutil
 
+    for name in ("MANPAGER", "PAGER"):  # a pager that is not there would show nothing
+        if (words := os.environ.get(name, "").split()) and shutil.which(words[0]) is None:
+            del os.environ[name]
     os.environ.setdefault("LESS", "FRX")
     pydoc.pager(text)
 

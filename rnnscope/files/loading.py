@@ -72,13 +72,19 @@ def recording(file: str, content: Any) -> Recording:
     names = ("x", "h0", "c0", "lengths", *OUTPUTS)
     items = content.items() if isinstance(content, Mapping) else ()
     found = {name: each for name, each in items if name in names and isinstance(each, Tensor)}
+    for name, each in items:  # an input that is left out would be another problem
+        if name in names and name not in (*found, *OUTPUTS) and each is not None:
+            mend = f"save torch.tensor({name})"
+            raise RnnscopeError(f"{file}: {name} is of type {type(each).__name__}, but it must be a tensor", mend)
     for name, each in found.items():
         dtype = dtype_name(each)
         if not has_own_numbers(each):
             raise RnnscopeError(f"{file}: {name} must be a dense tensor with numbers of its own", "save it as one")
         if name == "lengths":
             if each.dim() != 1 or dtype not in ("int64", "int32") or each.numel() == 0:
-                raise RnnscopeError(f"{file}: lengths must be whole numbers in one dim, and is {dtype}")
+                raise RnnscopeError(
+                    f"{file}: lengths must be whole numbers in one dim, and is {dtype} of shape {tuple(each.shape)}"
+                )
         elif dtype not in DTYPES:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
         elif name not in OUTPUTS and (at := nonfinite_index(each)) is not None:

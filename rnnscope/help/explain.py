@@ -118,7 +118,7 @@ def named_deviation(flag: Flag, typed: str) -> Entry | None:
 def _nearest(name: str, known: Iterable[str]) -> list[str]:
     """The nearest name as one word of a shell, otherwise those that have the words in them."""
     near = nearest(key(name), known, cutoff=0.6)
-    found = [near] if near else [each for each in known if name and key(name) in each]
+    found = [near] if near else [each for each in known if key(name) and key(name) in each]
     return [_BY_KEY[each][0].slug for each in found[:_MOST]]
 
 

@@ -95,9 +95,9 @@ def topic(name: str) -> Topic:
     """
     every = contents().topics
     named = {other: each for each in every for other in (each.name, *each.also)}
-    if name in named:
-        return named[name]
-    having = [each.name for each in every if name.lower() in each.text.lower()]
+    if name.lower() in named:
+        return named[name.lower()]
+    having = [each.name for each in every if name.strip() and name.lower() in each.text.lower()]
     near = nearest(name, named, cutoff=0.7)
     hint = f"did you mean {near}?" if near else f"the word stands in {', '.join(having[:4])}" if having else None
     raise RnnscopeError(f"no topic is called {quoted(name)}", hint or "rnnscope help lists them")

@@ -83,6 +83,7 @@ def _at_the_start(room: int) -> int:
 def text_of(page: Page, stream: TextIO) -> str:
     """The text of a page for a stream, which decides width and colour; every line ends where its text ends."""
     console = Console(file=stream)  # rich asks the stream whether it is a terminal, and writes nothing to it here
+    console.width = max(console.width, _LEAST_WIDTH)  # in none rich would print nothing
     with console.capture() as captured:
         console.print(RichPage(page, fold=False), crop=False)
     return "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
@@ -318,7 +319,7 @@ def export(page: Page, title: str, ending: str, stream: TextIO) -> str:
         ending: .svg, .html or .txt.
         stream: decides the width, as it does for a page that is printed.
     """
-    width = Console(file=stream).width
+    width = max(Console(file=stream).width, _LEAST_WIDTH)
     console = Console(
         record=True, file=io.StringIO(), width=width, force_terminal=True, color_system="truecolor", no_color=False
     )

@@ -52,7 +52,7 @@ def own_network(name: str, spec: Spec) -> "OwnNetwork":
     """
     target = find_own(name)
     if not callable(target):
-        raise RnnscopeError(f"{name} is a {type(target).__name__}, but it must be a class or a function")
+        raise RnnscopeError(f"{name} is of type {type(target).__name__}, but it must be a class or a function")
     is_module = isinstance(target, nn.Module)
     takes: set[str] = set() if is_module else _arguments(name, target)
 
@@ -83,7 +83,9 @@ def _arguments(name: str, target: Callable[..., Any]) -> set[str]:
         return known
     plain = [each for each in signature if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
     if odd := [each.name for each in plain if each.default is each.empty and each.name not in known]:
-        mend = "give it a default, or name a function that returns the module"
+        mend = (
+            f"give {'it a default' if len(odd) == 1 else 'them defaults'}, or name a function that returns the module"
+        )
         raise RnnscopeError(f"{name} needs {', '.join(odd)}, which rnnscope does not know", mend)
     if any(each.kind is each.VAR_KEYWORD for each in signature):
         return known
@@ -177,6 +179,10 @@ class OwnNetwork:
             if state is None and spec.h0 == "random":
                 mend = "name an argument hx, or leave hx out (--h0 zeros, and no --resync)"
                 raise RnnscopeError(f"{self.name}: its forward takes no hx", mend)
+            if unfilled := _unfilled(network, state):
+                called_as = "forward(x, hx), where hx is (h0, c0)" if spec.kind == "lstm" else "forward(x, hx)"
+                mend = f"it is called as {called_as}: give all else a default"
+                raise RnnscopeError(f"{self.name}: its forward needs {', '.join(unfilled)} besides", mend)
             takes_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
             layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
             placed = spec
@@ -220,7 +226,7 @@ class OwnNetwork:
                     what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
                     if what not in DTYPES:
                         allowed = f"return one of {', '.join(DTYPES)}"
-                        raise RnnscopeError(f"{self.name} returned a {what} tensor", allowed)
+                        raise RnnscopeError(f"{self.name} returned a tensor that is {what}", allowed)
                 return y, state
         expected = f"({'a packed output' if spec.lengths else 'output'}, {'(h_n, c_n)' if is_lstm else 'h_n'})"
         raise RnnscopeError(f"{self.name} returned {_form(result)}, but {spec.module_name} returns {expected}")
@@ -243,6 +249,19 @@ def state_parameter(network: nn.Module) -> inspect.Parameter | None:
     found += [each for each in named if each.default is each.empty]
     found += [unnamed for each in every if each.kind is each.VAR_POSITIONAL]
     return found[0] if found else None
+
+
+def _unfilled(network: nn.Module, state: inspect.Parameter | None) -> list[str]:
+    """The arguments of forward that rnnscope has nothing for."""
+    try:
+        every = list(inspect.signature(network.forward).parameters.values())
+    except (AttributeError, TypeError, ValueError):  # a scripted module has no signature
+        return []
+    return [
+        each.name
+        for each in every[1:]
+        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.default is each.empty and each != state
+    ]
 
 
 def _by_keyword(network: nn.Module, name: str, x: Any, hx: Any) -> Any:

@@ -86,10 +86,12 @@ def guarded(name: str) -> Iterator[None]:
                 f"{name} called {error} ({_place(error)}), which would end rnnscope without an answer",
                 "leave that call out",
             ) from error
-        reason = _reason(error)
+        reason, mend = _reason(error), "add --debug for the traceback"
+        if isinstance(error, ImportError) and "relative import" in reason:
+            mend = "a file alone is in no package: name it as package.module:Class"
         raise RnnscopeError(
             f"{name} raised {type(error).__name__}{f': {reason}' if reason else ''} ({_place(error)})",
-            "add --debug for the traceback",
+            mend,
         ) from error
     finally:
         torch.set_default_dtype(dtype)
@@ -150,7 +152,8 @@ def _folder() -> str | None:
 
 def _reason(error: BaseException) -> str:
     try:
-        text = str(error).strip().split("\n")[0]
+        said = error.msg if isinstance(error, SyntaxError) else str(error)  # its text would name the place again
+        text = said.strip().split("\n")[0]
         return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
     except Exception:  # an error that cannot say what it is
         return ""

@@ -88,6 +88,12 @@ def test_a_line_that_is_wrong_is_not_complained_about(words: tuple[str, ...]) ->
     assert "rnnscope:" not in " ".join(in_bash(*words))
 
 
+def test_an_empty_variable_asks_for_no_completion() -> None:
+    command = [*RNNSCOPE, "shapes", "--dry-run"]
+    empty = subprocess.check_output(command, env=os.environ | {"_RNNSCOPE_COMPLETE": ""}, text=True, timeout=60)
+    assert empty == subprocess.check_output(command, text=True, timeout=60)
+
+
 PROBE = """
 import contextlib, io, sys
 from rnnscope.cli.shell import run

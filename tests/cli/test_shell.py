@@ -149,6 +149,11 @@ def test_columns_decide_the_width(bash: Bash) -> None:
     assert 80 < widest(bash("rnnscope shapes --dry-run", COLUMNS="100").out) <= 100
 
 
+@pytest.mark.parametrize("columns", ["0", "", "-5", "wide", "²"])
+def test_columns_that_are_no_width_are_left_out(bash: Bash, columns: str) -> None:
+    assert bash("rnnscope shapes --dry-run", COLUMNS=columns) == bash("rnnscope shapes --dry-run", COLUMNS="80")
+
+
 def test_a_wide_shape_is_whole_where_columns_are_few(bash: Bash) -> None:
     out = bash("rnnscope shapes --dry-run --hidden-size 123456789123456", COLUMNS="40").out
     assert "(123456789123456, 123456789123456)" in out

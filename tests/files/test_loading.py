@@ -310,8 +310,19 @@ def test_inputs_are_fed_to_both_sides(tmp_path: Path, cli: Cli) -> None:
         (
             {"x": torch.zeros(3, 2, 10), "lengths": torch.zeros(2)},
             "",
-            "{file}: lengths must be whole numbers in one dim",
+            "{file}: lengths must be whole numbers in one dim, and is float32 of shape (2,)",
         ),
+        (
+            {"x": torch.zeros(3, 2, 10), "lengths": torch.tensor(3)},
+            "",
+            "{file}: lengths must be whole numbers in one dim, and is int64 of shape ()",
+        ),
+        (
+            {"x": torch.zeros(3, 2, 10), "lengths": [3, 2]},
+            "",
+            "{file}: lengths is of type list, but it must be a tensor; save torch.tensor(lengths)",
+        ),
+        ({"x": [[[0.0] * 10]]}, "", "{file}: x is of type list, but it must be a tensor; save torch.tensor(x)"),
     ],
 )
 def test_an_input_that_does_not_fit(
@@ -322,6 +333,12 @@ def test_an_input_that_does_not_fit(
     answer = cli("compare", "--inputs", file, *flags.split())
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.startswith(f"rnnscope: {sentence.format(file=file)}")
+
+
+def test_an_input_of_none_is_left_out(cli: Cli, tmp_path: Path) -> None:
+    file = str(tmp_path / "in.pt")
+    torch.save({"x": torch.zeros(3, 5, 10), "h0": None}, file)
+    assert "--h0 zeros" in cli("compare", "--inputs", file).out
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,10 @@ def test_an_unknown_name_is_answered_by_the_nearest(cli: Cli, words: str, senten
     assert cli("explain", *words.split()) == Answer(2, "", f"rnnscope: {sentence}\n")
 
 
+def test_spaces_are_near_to_no_name(cli: Cli) -> None:
+    assert cli("explain", "  ").err == "rnnscope: nothing is called '  '; rnnscope explain lists all names\n"
+
+
 def test_every_name_is_there_to_complete() -> None:
     assert len(names()) == len(ENTRIES) - 1  # precision is a cause and a relation
     assert {"gates-z-r-n", "W_hh-transposed", "zero-h0", "rounding", "last_state", "undecided"} <= set(names())

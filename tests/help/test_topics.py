@@ -31,6 +31,10 @@ def test_a_name_may_be_typed_in_several_words(cli: Cli) -> None:
     assert cli("help", "exit", "codes").out == cli("help", "exit-codes").out
 
 
+def test_a_topic_may_be_typed_in_any_case(cli: Cli) -> None:
+    assert cli("help", "Compare") == cli("help", "compare")
+
+
 def test_no_two_topics_have_one_name() -> None:
     names = [name for each in contents().topics for name in (each.name, *each.also)]
     assert sorted(set(names)) == sorted(names)
@@ -52,6 +56,7 @@ def test_a_document_has_the_text(cli: Cli) -> None:
         ("comparing", "did you mean compare?"),
         ("flax", "the word stands in recorded"),
         ("zzz", "rnnscope help lists them"),
+        ("", "rnnscope help lists them"),
     ],
 )
 def test_an_unknown_topic_is_answered_by_the_nearest(cli: Cli, name: str, hint: str) -> None:
@@ -84,17 +89,14 @@ def test_what_is_typed_is_bold_and_what_is_printed_is_not(cli: Cli, monkeypatch:
     assert re.findall(r"\x1b\[1;94m(.*?)\x1b", cli("help", "gpu").out) == ["$ rnnscope compare --device cuda"]
 
 
-@pytest.mark.parametrize(("words", "is_paged"), [("help license", True), ("help license --json", False)])
-def test_a_terminal_shows_a_topic_in_the_pager(tmp_path: Path, words: str, is_paged: bool) -> None:
-    (tmp_path / "pager").write_text("#!/bin/sh\necho IN THE PAGER\ncat\n", encoding="utf-8")
-    (tmp_path / "pager").chmod(0o755)
+def on_a_terminal(pager: Path, words: str) -> str:
     master, slave = pty.openpty()
     with subprocess.Popen(
         [sys.executable, "-m", "rnnscope", *words.split()],
         stdin=slave,
         stdout=slave,
         stderr=slave,
-        env=os.environ | {"PAGER": str(tmp_path / "pager"), "TERM": "xterm"},
+        env=os.environ | {"PAGER": str(pager), "TERM": "xterm", "LESS": "FEX"},
     ) as process:
         os.close(slave)
         shown = b""
@@ -105,8 +107,22 @@ def test_a_terminal_shows_a_topic_in_the_pager(tmp_path: Path, words: str, is_pa
             pass
         os.close(master)
     assert process.returncode == 0
-    assert b"MIT License" in shown
-    assert (b"IN THE PAGER" in shown) is is_paged
+    return shown.decode()
+
+
+@pytest.mark.parametrize(("words", "is_paged"), [("help license", True), ("help license --json", False)])
+def test_a_terminal_shows_a_topic_in_the_pager(tmp_path: Path, words: str, is_paged: bool) -> None:
+    (tmp_path / "pager").write_text("#!/bin/sh\necho IN THE PAGER\ncat\n", encoding="utf-8")
+    (tmp_path / "pager").chmod(0o755)
+    shown = on_a_terminal(tmp_path / "pager", words)
+    assert "MIT License" in shown
+    assert ("IN THE PAGER" in shown) is is_paged
+
+
+def test_a_pager_that_is_not_there_hides_nothing(tmp_path: Path) -> None:
+    shown = on_a_terminal(tmp_path / "nowhere", "help license")
+    assert "MIT License" in shown
+    assert "not found" not in shown
 
 
 def test_the_package_carries_its_license() -> None:

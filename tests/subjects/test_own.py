@@ -211,11 +211,16 @@ WRONG: dict[str, tuple[str, str]] = {
     "make_two_layers": ("--hidden-size 7", "cells.0.weight_ih has shape (80, 10), but weight_ih_l0 is (28, 10)"),
     "make_two_layers ": ("--layers 3", "its parameters are not named as torch's"),
     "NeedsMore": ("", "needs vocabulary, which rnnscope does not know; give it a default, or name a function"),
+    "NeedsTwoMore": ("", "needs a, b, which rnnscope does not know; give them defaults, or name a function"),
+    "ThreeArguments": (
+        "--layers 1",
+        "its forward needs c besides; it is called as forward(x, hx), where hx is (h0, c0): give all else a default",
+    ),
     "Raises": ("", f"raised ValueError: the flux ({OWN}, line "),
     "RaisesLate": ("--grad", "one of the variables needed for gradient computation has been modified"),
     "Exits": ("", "raised SystemExit: 0"),
     "OnlyOutput": ("", "returned Tensor, but nn.LSTM returns (output, (h_n, c_n))"),
-    "number": ("", "is a int, but it must be a class or a function"),
+    "number": ("", "is of type int, but it must be a class or a function"),
     "Lstn": ("", f"has no Lstn; did you mean {OWN}:Lstm?"),
 }
 
@@ -257,7 +262,11 @@ def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:
     ("text", "sentence"),
     [
         ("import nothing_of_that_name\n", "raised ModuleNotFoundError: No module named 'nothing_of_that_name'"),
-        ("class Broken(:\n", "raised SyntaxError"),
+        ("class Broken(:\n", "raised SyntaxError: invalid syntax (/"),
+        (
+            "from .base import Cls\n",
+            "in <module>); a file alone is in no package: name it as package.module:Class",
+        ),
         ("raise RuntimeError('at import')\n", "raised RuntimeError: at import"),
         ("", "has no Cls; it has nothing"),
     ],

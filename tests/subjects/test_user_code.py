@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,6 +73,7 @@ def test_an_exit_that_is_raised_is_trouble(bash: Cli, tmp_path: Path, code: str)
         "atexit.register(lambda: os._exit(0))",
         "atexit.register(time.sleep, 600)",
         "atexit.register(print, 'good bye')",
+        "os.environ.update(COLUMNS='0')",
         "sys.stdout.close()",
         "sys.stdout = None",
         "sys.stderr = None",
@@ -87,6 +90,22 @@ def test_the_answer_and_its_exit_code_stand(bash: Cli, tmp_path: Path, code: str
     assert answer.code == 0
     assert answer.out.count("Verdict: ") == 1
     assert "good bye" not in answer.out
+
+
+LEAVING = """
+import os, threading
+from rnnscope.__main__ import _keep_exit_code
+_keep_exit_code()
+leaving = threading.Thread(target=os._exit, args=(0,))
+leaving.start()
+leaving.join()
+print("here is the answer")
+"""
+
+
+def test_a_thread_that_ends_the_process_before_the_answer_ends_itself() -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "here is the answer\n", "")
 
 
 @pytest.mark.parametrize("code", ["atexit.register(lambda: os._exit(0))", "os.fork() or os._exit(0)"])
