@@ -32,7 +32,7 @@ A bound over a tenth of max|R| is too wide, since chaos has set in. Being within
 says nothing either: runs that are one rounding apart come to it a few steps sooner or later.
 
 32 and 8 are what calibration needs, with room to spare. `tests/benchmarks/calibration.py` runs random correct pairs, of
-which none may be over, and random deviations, which all must be. Its figures stand in the README.
+which none may be over, and random deviations, which all must be. Its figures stand in `rnnscope help measured`.
 """
 
 import math
