@@ -17,8 +17,9 @@ WIDTH = 80
 
 _STYLES = Theme(
     {"markdown.code": "bold", "markdown.h1": "bold", "markdown.h2": "bold underline"}
-    # rich has them in cyan, which cannot be read on a light ground.
-    | {"markdown.item.number": "bold", "markdown.table.header": "bold", "markdown.table.border": "none"}
+    # Releases of rich have them in cyan or in yellow, which cannot be read on a light ground.
+    | {"markdown.item.bullet": "bold", "markdown.item.number": "bold"}
+    | {"markdown.table.header": "bold", "markdown.table.border": "none"}
 )
 
 
