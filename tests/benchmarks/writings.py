@@ -52,7 +52,7 @@ def writing(number: int, grad: bool) -> tuple[str, Evidence]:
     scale, corner = 10 ** draw.uniform(-4, 1.2), draw.choice(CORNERS)
     problem = _in_a_corner(draw, draw_problem(spec, (spec.dtype,), grad), scale, corner)
     sigmoid, tanh, left = draw.choice([*SIGMOIDS]), draw.choice([*TANHS]), draw.choice(("module", "cells", "equations"))
-    step = _step(spec.kind, SIGMOIDS[sigmoid], TANHS[tanh])
+    step = written(spec.kind, SIGMOIDS[sigmoid], TANHS[tanh])
 
     def own(spec: Spec, weights: Weights, given: Input) -> Run:
         return run_equations(spec, weights, given, step)
@@ -89,7 +89,7 @@ def _with_a_quiet_item(tensor: Tensor, item: int) -> Tensor:
     return quieter
 
 
-def _step(kind: str, sigmoid: Activation, tanh: Activation) -> Formula:
+def written(kind: str, sigmoid: Activation, tanh: Activation) -> Formula:
     """torch's step with other formulas of its activations."""
 
     def rnn(w: Layer, x: Tensor, state: State) -> State:

@@ -7,49 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from support import Cli
-from torch import Tensor
+from writings import SIGMOIDS, TANHS, written
 
 from rnnscope import Spec
-from rnnscope.network.equations import Layer, State, affine
 from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects.builtin import SUBJECTS, Run, run_equations
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded
-
-Activation = Callable[[Tensor], Tensor]
-
-SIGMOIDS: dict[str, Activation] = {
-    "by tanh": lambda x: 0.5 * (1 + torch.tanh(x / 2)),
-    "mirrored": lambda x: 1 - torch.sigmoid(-x),
-    "by exp": lambda x: 1 / (1 + torch.exp(-x)),
-}
-TANHS: dict[str, Activation] = {
-    "by sigmoid": lambda x: 2 * torch.sigmoid(2 * x) - 1,
-    "mirrored": lambda x: -torch.tanh(-x),
-}
-
-
-def written(kind: str, sigmoid: Activation, tanh: Activation) -> Callable[[Layer, Tensor, State], State]:
-    """torch's step with other formulas of its activations."""
-
-    def rnn(w: Layer, x: Tensor, state: State) -> State:
-        return (tanh(affine(x, w.W_ih, w.b_ih) + affine(state[0], w.W_hh, w.b_hh)),)
-
-    def lstm(w: Layer, x: Tensor, state: State) -> State:
-        h, c = state
-        i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1)
-        c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-        return sigmoid(o) * tanh(c), c
-
-    def gru(w: Layer, x: Tensor, state: State) -> State:
-        (h,) = state
-        r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
-        r_h, z_h, n_h = affine(h, w.W_hh, w.b_hh).chunk(3, -1)
-        r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
-        n = tanh(n_x + r * n_h)
-        return (n + z * (h - n),)
-
-    return {"rnn": rnn, "lstm": lstm, "gru": gru}[kind]
 
 
 def evidence(problem: Problem, run: Callable[..., Run]) -> Evidence:
@@ -67,8 +31,8 @@ def assert_the_same(found: Evidence) -> None:
 
 @pytest.mark.parametrize("grad", [False, True], ids=["forward", "gradients"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 3.0])
-@pytest.mark.parametrize("tanh", TANHS)
-@pytest.mark.parametrize("sigmoid", SIGMOIDS)
+@pytest.mark.parametrize("tanh", [name for name in TANHS if name != "torch.tanh"])
+@pytest.mark.parametrize("sigmoid", [name for name in SIGMOIDS if name != "torch.sigmoid"])
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_another_formula_of_an_activation_is_the_same_function(
     kind: str, sigmoid: str, tanh: str, scale: float, grad: bool
