@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import traceback
 import warnings
 from itertools import pairwise
@@ -40,6 +41,12 @@ from rnnscope.pages.render import Collected, exported, json_text, plain, render,
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
+
+_last_word = threading.RLock()
+"""Kept by the thread that says that a signal ends the run: it is said once, however long memory takes to be freed."""
+
+LAST_WORD = 2.0
+"""Seconds in which the answer to a signal is written, once the main thread has the last word."""
 
 
 class Answer(NamedTuple):
@@ -107,6 +114,7 @@ def _answer(words: list[str], stdout: TextIO | None) -> Answer:
     except typer.Exit as done:
         return Answer(done.exit_code, collected.getvalue())
     except (KeyboardInterrupt, typer.Abort) as error:
+        _last_word.acquire()
         code, said = _stopped(error)
         return Answer(code, "" if is_helper(called_by(words)) else _told(words, manners, said))
     except Exception as error:
@@ -176,7 +184,7 @@ def give_up(words: list[str], number: int) -> int:
         shutil.rmtree(folder, ignore_errors=True)
     adds_rows = called_by(words) == "sweep" and any(word.partition("=")[0] == "--out" for word in words)
     code, said = _stopped(Stopped(number, "its rows are whole: add --resume to go on" if adds_rows else None))
-    if is_helper(called_by(words)):
+    if not _last_word.acquire(timeout=LAST_WORD) or is_helper(called_by(words)):
         return code
     own_code = sys.modules.get("rnnscope.subjects.user_code")
     sys.stderr = sys.__stderr__

@@ -1,5 +1,6 @@
 """What a shell sees of rnnscope, each in a process of its own: exit codes, pipes, full disks, terminals, locales."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -115,16 +117,43 @@ def test_a_closed_stderr_changes_no_exit_code(bash: Bash) -> None:
     assert bash("rnnscope compare -q 2>&-").code == 0
 
 
+@contextlib.contextmanager
+def heeding_ctrl_c() -> Iterator[None]:
+    """Let a process that is started here heed Ctrl-C, which it would ignore where this one is a background job."""
+    keep = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, keep)
+
+
 def test_ctrl_c_is_130() -> None:
     words = ["compare", "--left", "cells", "--seq-len", "3000000", "--batch", "1", "--no-memory-check"]
     command = [sys.executable, "-m", "rnnscope", *words]
-    keep = signal.signal(signal.SIGINT, signal.SIG_DFL)  # or the child would ignore what a background job ignores
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        signal.signal(signal.SIGINT, keep)
+    with heeding_ctrl_c():
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
         time.sleep(4)  # torch is imported and the loop over time has begun
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=60) == ("", "rnnscope: interrupted by Ctrl-C\n")
     assert process.returncode == 130
+
+
+def test_ctrl_c_is_said_once_where_memory_is_freed_slowly(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, signal, time\n"
+        "import torch\n"
+        "class Slow(torch.nn.RNN):\n"
+        "    def __del__(self):\n"
+        "        time.sleep(3)  # longer than a signal is waited for\n"
+        "    def forward(self, *inputs):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "rnnscope", "compare", "--right", f"{tmp_path}/slow.py:Slow"]
+    with heeding_ctrl_c():
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "rnnscope: interrupted by Ctrl-C\n")
 
 
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C"}, {"LC_ALL": "POSIX"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
