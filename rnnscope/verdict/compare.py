@@ -32,8 +32,9 @@ from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
-from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
+from rnnscope.verdict.inside import with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights, step_by_step
@@ -199,7 +200,15 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
     if recorded is not None:
         own = replace(own, device="cpu", dtype=recorded.dtype or own.dtype)
         return Side(
-            role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False, has_steps=False
+            role,
+            subject,
+            own,
+            recorded.run,
+            recorded.arithmetic,
+            is_recorded=True,
+            has_float64=False,
+            has_layers=False,
+            has_steps=False,
         )
     deviation = deviation_of(flag, subject, spec)
     try:
@@ -228,7 +237,7 @@ def _compare_sides(
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     sides = (left, right)
-    recorded = next((side.role for side in sides if side.recorded), None)
+    recorded = next((side.role for side in sides if side.is_recorded), None)
     weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
     comparison_with = partial(
         Comparison,
@@ -246,7 +255,14 @@ def _compare_sides(
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
-        reference = _reference(evidence) if question.reference else None
+        if question.reference:
+            evidence = with_arithmetics(evidence)
+            known = (evidence.left, evidence.right)
+            reference = replace(
+                _reference(evidence),
+                inside=tuple(Inside(side.role, side.inside, side.is_seen) for side in known if side.inside),
+                without_float64=tuple(side.role for side in known if not side.has_float64),
+            )
         reasons = _reasons(spec, evidence, question, figures, reference)
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
@@ -318,18 +334,16 @@ def _reference(evidence: Evidence) -> Reference:
         return Reference(function, left, right, roles)
     left, right = (evidence.torchs_function(side) for side in sides)
     deviating = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
-    roles = tuple(side.role for side in deviating)
-    is_about = all(evidence.about("float32", side) for side in deviating)
     coarser = None
-    if deviating and all(side.recorded for side in deviating):
+    if deviating and all(side.is_recorded for side in deviating):
         coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, deviating[0])), None)
-    return Reference(function, left, right, roles, roles if is_about else (), coarser)
+    return Reference(function, left, right, tuple(side.role for side in deviating), about_coarser=coarser)
 
 
 def _without_tf32(evidence: Evidence) -> float | None:
     """How far the outputs are apart without TF32, if a side may use it."""
     sides = (evidence.left, evidence.right)
-    if all(side.arithmetic != "tf32" or side.recorded for side in sides):
+    if all(side.arithmetic != "tf32" or side.is_recorded for side in sides):
         return None
     left, right = (
         replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype) for side in sides

@@ -13,8 +13,8 @@ from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, So
 from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.diagnosis import Explanation
-from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
-from rnnscope.verdict.figures import Check, Difference, Margin
+from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.places import HeatMap
 
@@ -123,6 +123,11 @@ class Comparison(SpecResult):
         if own and self.question.chunk is not None and self.question.chunk < self.spec.seq_len:
             kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
             found.append(BlindSpot("memory of its own", kept))
+        for role in self.reference.without_float64 if self.reference else ():
+            if role != self.sides.recorded:
+                used = self.sides.dtypes[0 if role == "left" else 1]
+                alone = f"{_side_in_words(self, role)} does not run in float64, so that it was judged in {used}"
+                found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
         steps = self.reference.function.whole_steps if self.reference else None
         if steps is not None and self.exit_code == 0:
             late = f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen"
@@ -209,6 +214,8 @@ class Comparison(SpecResult):
             "weight_differences": [asdict(each) for each in sides.weights],
             "dependences": [asdict(each) for each in reasons.dependences],
             "recorded": sides.recorded,
+            "inside": {each.side: each.arithmetic for each in reference.inside} if reference else {},
+            "without_float64": list(reference.without_float64) if reference else [],
             "returned": dict(figures.wrong_dtypes),
             "ungraded": {role: list(names) for role, names in figures.missing_gradients},
         }
@@ -281,14 +288,13 @@ def _reference_row(what: str, check: Check) -> tuple[str, ...]:
 def _explained(comparison: Comparison) -> tuple[Explanation, ...]:
     """The deviations that the page names."""
     reference = comparison.reference
-    is_told = reference and reference.deviating and not reference.about_float32
-    return comparison.explanations if is_told else ()
+    return comparison.explanations if reference and reference.deviating else ()
 
 
 def _why(comparison: Comparison) -> Page:
     """The deviations that a side has."""
     reference, reasons = comparison.reference, comparison.reasons
-    if reference is None or not reference.deviating or reference.about_float32:
+    if reference is None or not reference.deviating:
         return []
     found = [f"{_side_in_words(comparison, each.side, 'The')} {each.does}" for each in reasons.explanations]
     if not found:
@@ -303,15 +309,18 @@ def _why(comparison: Comparison) -> Page:
 def _own(comparison: Comparison) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
-    for each in comparison.reasons.dependences:
-        side = _side_in_words(comparison, each.side, "The")
-        if each.ignores:
-            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
-        if not each.repeats:
+    for found in comparison.reasons.dependences:
+        side = _side_in_words(comparison, found.side, "The")
+        if found.ignores:
+            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(found.ignores)}."))
+        if not found.repeats:
             page.append(Sentence("Why", f"{side} gives something else each time it is run."))
     for role, names in comparison.figures.missing_gradients:
         side, named = _side_in_words(comparison, role), ", ".join(names)
         page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
+    reference = comparison.reference
+    for each in reference.inside if reference and comparison.cause != "precision" else ():
+        page.append(Sentence("Note", f"{_side_in_words(comparison, each.side, 'The')} {_computes_inside(each)}."))
     for role, dtype in comparison.figures.wrong_dtypes:
         asked = comparison.sides.dtypes[0 if role == "left" else 1]
         side = _side_in_words(comparison, role, "The")
@@ -368,6 +377,16 @@ def _arithmetic_in_words(arithmetic: str) -> str:
     return "TF32" if arithmetic == "tf32" else arithmetic
 
 
+def _coarse_in_words(arithmetic: str) -> str:
+    """An arithmetic that was told by its roundings alone, of which TF32 and float16 have the same."""
+    return "TF32 or float16" if arithmetic == "tf32" else arithmetic
+
+
+def _computes_inside(inside: Inside) -> str:
+    about = "" if inside.is_seen else "about "
+    return f"computes in {about}{_coarse_in_words(inside.arithmetic)} inside"
+
+
 def _tensor_in_words(name: str) -> str:
     """An output by its name, a gradient as "the gradient of x", so that x is not taken for the input."""
     return _TENSORS.get(name, f"the gradient of {name}")
@@ -386,9 +405,7 @@ def _because(comparison: Comparison) -> str:
     if not reference.function.within:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
-        check = reference.left if comparison.side == "left" else reference.right
-        name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
-        return f"same function, but {name} computes worse than {used} allows: {_off(check.worst)}"
+        return _worse(comparison, reference)
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
     same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
     same += ", though not torch's" if reference.deviating else ""
@@ -404,16 +421,22 @@ def _because(comparison: Comparison) -> str:
 
 
 def _other_function(comparison: Comparison, reference: Reference) -> str:
-    if reference.about_float32:
-        check = reference.left if reference.about_float32[0] == "left" else reference.right
-        sides = " and ".join(_side_in_words(comparison, side) for side in reference.about_float32)
-        verb = "computes" if len(reference.about_float32) == 1 else "compute"
-        inside = f"{sides} {verb} in about float32 inside, or a weight is off by as little"
-        return f"{inside}: in float64 {_off(check.worst)}"
     used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
     apart = f"in {used} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
     apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
+
+
+def _worse(comparison: Comparison, reference: Reference) -> str:
+    """Which side computes worse than its arithmetic allows."""
+    check = reference.left if comparison.side == "left" else reference.right
+    name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
+    how = f"computes worse than {used} allows"
+    if inside := next((each for each in reference.inside if each.side == comparison.side), None):
+        how = _computes_inside(inside)
+    worst = check.worst
+    off = f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding in {used} explains {worst.bound:.2g}"
+    return f"same function, but {name} {how}: {off}"
 
 
 def _who(comparison: Comparison, reference: Reference) -> str:
@@ -431,14 +454,9 @@ def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
     if comparison.sides.recorded is None or comparison.sides.recorded not in reference.deviating:
         return ""
     if reference.about_coarser:
-        names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
-        near = f". It is as near as {names} would be"
+        near = f". It is as near as {_coarse_in_words(reference.about_coarser)} would be"
         return f"{near}: it may have been computed in that, or a weight is off by as little"
     return ". A recorded run has no float64, so that it may be worse precision too"
-
-
-def _off(worst: Margin) -> str:
-    return f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
 
 
 def _undecided(reference: Reference) -> str:
@@ -489,7 +507,7 @@ def _reference_document(reference: Reference) -> dict[str, Any]:
         "bound": reference.function.worst.bound,
         "without_tf32_max_abs": reference.without_tf32,
         "other": list(reference.deviating),
-        "about_float32": list(reference.about_float32),
+        "about_float32": [each.side for each in reference.inside if each.arithmetic == "float32"],
         "about_coarser": reference.about_coarser,
         "checks": {
             name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()
