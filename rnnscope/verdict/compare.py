@@ -27,9 +27,10 @@ from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sourc
 from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
+from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
+from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
@@ -227,6 +228,8 @@ def _compare_sides(
     sources: Sources = NO_FILES,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
+    calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
+    left, right = (_in_first_calls(side, calls, question) for side in (left, right))
     sides = (left, right)
     recorded = next((side.role for side in sides if side.recorded), None)
     weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
@@ -235,6 +238,7 @@ def _compare_sides(
         spec,
         Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
         question,
+        calls=calls,
         device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
@@ -246,8 +250,13 @@ def _compare_sides(
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
-        reference = _reference(evidence) if question.reference else None
-        reasons = _reasons(spec, evidence, question, figures, reference)
+        try:
+            reference = _reference(evidence) if question.reference else None
+            reasons = _reasons(spec, evidence, question, figures, reference)
+        except RnnscopeError as error:
+            # What is kept may be in the dtype of the calls before. It is said even where it cannot run in float64.
+            if not calls or is_out_of_memory(error):
+                raise
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
     with stage("the map"):
@@ -255,6 +264,12 @@ def _compare_sides(
     return comparison_with(
         figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
     )
+
+
+def _in_first_calls(side: Side, calls: tuple[Unsteady, ...], question: Question) -> Side:
+    """The side, judged by its first call alone if it is known to keep state."""
+    keeps = any(each.side == side.role and each.by == "state" for each in calls)
+    return _chunked(replace(side, run=side.network.run_once), question) if side.network and keeps else side
 
 
 def _figures_alone(
