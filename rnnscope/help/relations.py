@@ -45,9 +45,9 @@ rnnscope compare --right keeps.py:Keeps""",
         says="keeps state from call to call",
         torch="y, h = rnn(x, hx)",
         theirs="y, self.h = rnn(x, self.h)",
-        shows="The first call is right, and a later one with the same input is not. A class of yours is called up to 16 "
-        "times on the first steps, once with another input in between. A cache that changes nothing that comes out is "
-        "no finding. JSON has it in keeps_state and calls.",
+        shows="The first call is right, and a later one with the same input is not. A class of yours is called up to "
+        "16 times on the first steps, once with another input in between. A cache that changes nothing that comes out "
+        "is no finding. JSON has it in keeps_state and calls.",
         mends="Take the state from hx and give it back, and let the caller hand it on. Change no weight in forward: a "
         "step of an optimizer, a norm or a statistic belongs behind `if self.training`.",
     ),

@@ -1,9 +1,10 @@
 """Does a network of somebody's own give the same when it is called again? A recurrent module of torch's does.
 
-One network is called several times on the first steps: with the same input, and once with another one in between. A new
-one is called in the same way, but with other random numbers. What the first network gives otherwise than in its first
-call comes of what it keeps; what the second one gives otherwise than the first comes of chance. A cache that changes
-nothing that comes out is no finding.
+One network is called several times on the first steps: with the same input, once with another one in between, and with
+other random numbers at last. Where all bits agree, that is all. Otherwise two new networks are called as often, each
+call of one with the same random numbers, each call of the other with others. What the first one gives otherwise than in
+its first call comes of what it keeps; what the second one gives otherwise than the first comes of chance. A cache that
+changes nothing that comes out is no finding.
 """
 
 import math
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -30,8 +32,8 @@ from rnnscope.verdict.evidence import Side
 from rnnscope.verdict.figures import distance_within
 from rnnscope.verdict.problem import Problem, Tensors, first_steps
 
-FEWEST, MOST = 4, 16
-"""So often a network is called at least, and at most if that costs little: what is rare shows in many calls alone."""
+FEWEST, MOST = 3, 16
+"""How often the same input is given at least, and at most if that costs little: what is rare shows in many calls."""
 
 LITTLE = 2**25
 """Multiplications that all calls of a network may cost before they are fewer than MOST."""
@@ -50,7 +52,8 @@ class Unsteady:
         call: its number among those with the same input, counted from 1.
         output: y, h or c, whichever is furthest off.
         max_abs: how far, at `index`.
-        changes: the parameters and buffers that a call changes, if state is kept.
+        changes: the parameters and buffers that calls change and in which the state is; () if it is elsewhere; None for
+            chance, and where they cannot be put back.
     """
 
     side: str
@@ -59,7 +62,7 @@ class Unsteady:
     output: str
     max_abs: float
     index: tuple[int, ...]
-    changes: tuple[str, ...] = ()
+    changes: tuple[str, ...] | None = None
 
 
 def unsteady(problem: Problem, side: Side, in_float64: bool) -> tuple[Unsteady, ...]:
@@ -68,29 +71,34 @@ def unsteady(problem: Problem, side: Side, in_float64: bool) -> tuple[Unsteady, 
     What it cannot compute is left to the run of the comparison to tell.
 
     Args:
-        in_float64: whether float64 may be asked for, in which rounding hides less than in its own dtype.
+        in_float64: whether float64 may be asked for, in which rounding explains least.
     """
     if side.network is None:
         return ()
     # Where chunks are drawn one by one, the problem has the first step alone.
     steps = min(SCREENED, problem.given.x.shape[time_of(problem.spec)])
     start = first_steps(replace(problem, cotangents=None), steps)
-    for dtype in dict.fromkeys((*(["float64"] if in_float64 else []), side.spec.dtype)):
-        with suppress(RnnscopeError), _dice_kept():
-            return _in_dtype(start, side, side.network, dtype)
+    count, own = min(MOST, max(FEWEST, LITTLE // max(1, macs(start.spec)))), side.spec.dtype
+    with suppress(RnnscopeError), _dice_kept():
+        first, *others = _called(start, side, side.network, own, [0, *range(count - 1)])
+        if other_shape(start.spec, first) or not all_finite(first.values()):
+            return ()  # which is said before anything else
+        if all(_same_bits(each, first) for each in others):
+            return ()
+        if in_float64:
+            with suppress(RnnscopeError):
+                return _told_apart(start, side, side.network, "float64", count)
+        return _told_apart(start, side, side.network, own, count)
     return ()
 
 
-def _in_dtype(start: Problem, side: Side, network: OwnNetwork, dtype: str) -> tuple[Unsteady, ...]:
-    count = min(MOST, max(FEWEST, LITTLE // max(1, macs(start.spec))))
-    same, changes = _called(start, side, network, dtype, [0] * count)
-    if other_shape(start.spec, same[0]) or not all_finite(same[0].values()):
-        return ()  # which is said before anything else
-    other, _ = _called(start, side, network, dtype, range(count))
-    bounds = Bounds(side.own_problem(start))
+def _told_apart(start: Problem, side: Side, network: OwnNetwork, dtype: str, count: int) -> tuple[Unsteady, ...]:
+    """State, then chance, as far as either parts calls further than rounding would."""
+    call, bounds = partial(_called, start, side, network, dtype), Bounds(side.own_problem(start))
+    same, other = call([0] * count), call(range(count))
 
     def parts(actual: Tensors, expected: Tensors) -> bool:
-        if all(torch.equal(actual[name], each) for name, each in expected.items()):
+        if _same_bits(actual, expected):
             return False
         # Threads that add in another order give other bits, too.
         bound = bounds.precision("float64" if dtype == "float64" else side.arithmetic)
@@ -98,42 +106,56 @@ def _in_dtype(start: Problem, side: Side, network: OwnNetwork, dtype: str) -> tu
 
     found = []
     chance = next((at for at in range(count) if parts(other[at], same[at])), None)
+    # Two new networks that differ in their first call roll dice that nobody can seed.
+    kept = next((at for at in range(1, count) if chance != 0 and parts(same[at], same[0])), None)
+    if kept is not None:
+        restored, changes = set[str](), None
+        with suppress(RnnscopeError):
+            is_elsewhere = parts(call([0] * (kept + 1), restored)[kept], same[0])
+            changes = () if is_elsewhere else tuple(sorted(restored))
+        found.append(Unsteady(side.role, "state", kept + 1, *_furthest(same[kept], same[0]), changes))
     if chance is not None:
         found.append(Unsteady(side.role, "chance", chance + 1, *_furthest(other[chance], same[chance])))
-    # A new network that differs in its first call, with the same random numbers, differs by dice that nobody can seed.
-    again = range(1, count) if chance != 0 else ()
-    kept = next((at for at in again if parts(same[at], same[0])), None)
-    if kept is not None:
-        found.insert(0, Unsteady(side.role, "state", kept + 1, *_furthest(same[kept], same[0]), changes))
     return tuple(found)
 
 
 def _called(
-    start: Problem, side: Side, network: OwnNetwork, dtype: str, seeds: Iterable[int]
-) -> tuple[list[Tensors], tuple[str, ...]]:
-    """What one network gives in calls with these seeds, and the parameters and buffers that its first call changes."""
+    start: Problem,
+    side: Side,
+    network: OwnNetwork,
+    dtype: str,
+    seeds: Iterable[int],
+    restored: set[str] | None = None,
+) -> list[Tensors]:
+    """What one network gives in calls with these seeds.
+
+    Args:
+        restored: where the names of changed parameters and buffers go, which are then put back before each call.
+    """
     outputs: list[Tensors] = []
-    changes: list[str] = []
 
     def call(spec: Spec, weights: Weights, given: Input) -> Run:
-        _seed(0)
+        _seed(0, spec.device)
         prepared = network.prepare(spec, weights, given)
-        before = _tensors(module_of(prepared))
+        before = [] if restored is None else _copies(_tables(module_of(prepared)))
         for number, seed in enumerate(seeds):
-            _seed(seed)
             if number == BETWEEN:
                 with suppress(RnnscopeError):  # somebody's class may refuse what nobody asked it for
                     prepared.with_input(_other).run()
+            if restored is not None:
+                restored.update(_put_back(_tables(module_of(prepared)), before))
+            _seed(seed, spec.device)
             # Copies: a class that changes what it is given would be called with something else the next time.
             run = called(prepared.with_input(torch.clone), spec)
             outputs.append(run.outputs())
-            if number == 0:
-                after = _tensors(module_of(prepared))
-                changes.extend(name for name, each in after.items() if not torch.equal(each, before.get(name, each)))
         return run
 
     replace(side, run=call).solve(start, dtype)
-    return outputs, tuple(changes)
+    return outputs
+
+
+def _same_bits(actual: Tensors, expected: Tensors) -> bool:
+    return all(torch.equal(actual[name], each) for name, each in expected.items())
 
 
 def _other(tensor: Tensor) -> Tensor:
@@ -141,10 +163,41 @@ def _other(tensor: Tensor) -> Tensor:
     return tensor.flip(0) if torch.equal(tensor, tensor.round()) else 1 - tensor
 
 
-def _tensors(module: nn.Module) -> Tensors:
-    """Copies of its parameters and buffers by name."""
-    named = (*module.named_parameters(), *module.named_buffers())
-    return {name: each.detach().clone() for name, each in named}
+_Tables = list[tuple[str, dict[str, Tensor | None]]]
+"""The path of each module in a network, with its parameters or buffers; a buffer may be None until it is first used."""
+
+
+def _tables(module: nn.Module) -> _Tables:
+    modules: Any = module.named_modules()
+    return [(path, table) for path, each in modules for table in (each._parameters, each._buffers)]
+
+
+def _copies(tables: _Tables) -> _Tables:
+    return [
+        (path, {name: each if each is None else each.clone() for name, each in own.items()}) for path, own in tables
+    ]
+
+
+def _put_back(tables: _Tables, before: _Tables) -> set[str]:
+    """Give parameters and buffers the numbers that they had before; the names of those that had others."""
+    changed = set()
+    for (path, table), (_, kept) in zip(tables, _copies(before), strict=True):
+        for name, each in kept.items():
+            now = table[name]
+            if _is_same(now, each):
+                continue
+            changed.add(f"{path}.{name}".lstrip("."))
+            if isinstance(now, nn.Parameter) and each is not None:
+                now.data = each
+            else:
+                table[name] = each
+    return changed
+
+
+def _is_same(one: Tensor | None, other: Tensor | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _furthest(actual: Tensors, expected: Tensors) -> tuple[str, float, tuple[int, ...]]:
@@ -171,9 +224,11 @@ def _dice_kept() -> Iterator[None]:
             numpy.random.set_state(of_numpy)
 
 
-def _seed(number: int) -> None:
+def _seed(number: int, device: str) -> None:
     """Seed torch, Python and numpy, by which a class may roll its dice."""
-    torch.manual_seed(number)
+    torch.default_generator.manual_seed(number)  # torch.manual_seed notes who called it, which takes longer
+    if device != "cpu":
+        torch.cuda.default_generators[torch.device(device).index].manual_seed(number)
     random.seed(number)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(number)

@@ -325,7 +325,7 @@ def _kept(comparison: Comparison) -> Page:
     """Where a side keeps what it keeps."""
     page: Page = []
     for each in comparison.calls:
-        if each.by == "state":
+        if each.changes is not None:
             side = _side_in_words(comparison, each.side, "The")
             kept = f"changes {_some(each.changes)} when it is called"
             if not each.changes:
@@ -398,7 +398,8 @@ def verdict_in_words(comparison: Comparison) -> str:
     """The verdict and why, in a few sentences; what other calls give is said first."""
     in_first_calls = replace(comparison, calls=())
     because, differs = _because(in_first_calls), in_first_calls.verdict == "different"
-    told = [_unsteady(comparison, each) for each in comparison.calls if each.by == "state" or not differs]
+    is_other = in_first_calls.cause == "function"  # then a line behind Why names chance
+    told = [_unsteady(comparison, each) for each in comparison.calls if each.by == "state" or not is_other]
     if not told:
         return f"{comparison.verdict}: {because}."
     if comparison.reference is None and comparison.question.reference and not in_first_calls.cause:
@@ -412,7 +413,7 @@ def _unsteady(comparison: Comparison, found: Unsteady) -> str:
     if found.by == "state":
         other = f"with the same input, call {found.call} gives"
         return f"{side} keeps state from call to call: {other} {at} {found.max_abs:.2g} apart from call 1"
-    return f"{side} depends on chance: with other random numbers {at} is {found.max_abs:.2g} apart"
+    return f"{side} does not give the same each time it is run: {at} is {found.max_abs:.2g} apart"
 
 
 def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
