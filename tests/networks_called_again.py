@@ -37,6 +37,15 @@ class WrongInEachFifthCall(nn.RNN):
         return (y, h * 2) if self.count % 5 == 0 else (y, h)
 
 
+class ShorterInTheSecondCall(nn.RNN):
+    was_called = False
+
+    def forward(self, x: Any, hx: Any = None) -> Any:
+        y, h = super().forward(x[1:] if self.was_called else x, hx)
+        self.was_called = True
+        return y, h
+
+
 class IgnoresAndRemembers(Remembers):
     """Wrong in its first call, too."""
 

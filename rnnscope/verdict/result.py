@@ -409,7 +409,8 @@ def verdict_in_words(comparison: Comparison) -> str:
 
 
 def _unsteady(comparison: Comparison, found: Unsteady) -> str:
-    side, at = _side_in_words(comparison, found.side), f"{found.output}[{', '.join(map(str, found.index))}]"
+    side, at = _side_in_words(comparison, found.side), found.output
+    at += f"[{', '.join(map(str, found.index))}]" if found.index else ""  # another shape has no place
     if found.by == "state":
         other = f"with the same input, call {found.call} gives"
         return f"{side} keeps state from call to call: {other} {at} {found.max_abs:.2g} apart from call 1"

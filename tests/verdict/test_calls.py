@@ -135,6 +135,13 @@ def test_a_norm_by_power_iteration_is_state_and_wrong_in_its_first_call() -> Non
     assert found.reference.deviating == ("right",)
 
 
+def test_another_shape_in_a_later_call_is_state_without_a_place(cli: Cli) -> None:
+    (found,) = judged("ShorterInTheSecondCall").calls
+    assert (found.by, found.output, found.max_abs, found.index) == ("state", "y", float("inf"), ())
+    assert "call 2 gives y inf apart from call 1" in told(cli, "ShorterInTheSecondCall")
+    assert '"keeps_state": { "right": "inf" }' in told(cli, "ShorterInTheSecondCall", "--json")
+
+
 def test_state_on_one_side_and_another_function_on_the_other_are_both_off() -> None:
     found = compare(SPEC, "deviation:W_hh-transposed", f"{CALLED}:Remembers")
     assert (found.cause, found.side) == ("function", None)
