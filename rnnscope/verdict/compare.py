@@ -27,9 +27,10 @@ from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sourc
 from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
+from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
+from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
@@ -236,6 +237,8 @@ def _compare_sides(
     sources: Sources = NO_FILES,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
+    calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
+    left, right = (_in_first_calls(side, calls, question) for side in (left, right))
     sides = (left, right)
     recorded = next((side.role for side in sides if side.is_recorded), None)
     weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
@@ -244,6 +247,7 @@ def _compare_sides(
         spec,
         Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
         question,
+        calls=calls,
         device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
@@ -255,15 +259,15 @@ def _compare_sides(
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
-        if question.reference:
-            evidence = with_arithmetics(evidence)
-            known = (evidence.left, evidence.right)
-            reference = replace(
-                _reference(evidence),
-                inside=tuple(Inside(side.role, side.inside, side.is_seen) for side in known if side.inside),
-                without_float64=tuple(side.role for side in known if not side.has_float64),
-            )
-        reasons = _reasons(spec, evidence, question, figures, reference)
+        try:
+            if question.reference:
+                evidence = with_arithmetics(evidence)
+                reference = _reference(evidence)
+            reasons = _reasons(spec, evidence, question, figures, reference)
+        except RnnscopeError as error:
+            # What is kept may be in the dtype of the calls before. It is said even where it cannot run in float64.
+            if not calls or is_out_of_memory(error):
+                raise
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
     with stage("the map"):
@@ -271,6 +275,12 @@ def _compare_sides(
     return comparison_with(
         figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
     )
+
+
+def _in_first_calls(side: Side, calls: tuple[Unsteady, ...], question: Question) -> Side:
+    """The side, judged by its first call alone if it is known to keep state."""
+    keeps = any(each.side == side.role and each.by == "state" for each in calls)
+    return _chunked(replace(side, run=side.network.run_once), question) if side.network and keeps else side
 
 
 def _figures_alone(
@@ -321,23 +331,37 @@ def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]],
 
 def _reference(evidence: Evidence) -> Reference:
     """What the equations in float64 tell of both sides."""
+    sides = (evidence.left, evidence.right)
+    found = _of_one_function(evidence) if evidence.same_function().within else _of_two_functions(evidence)
+    return replace(
+        found,
+        inside=tuple(Inside(side.role, side.inside, side.is_seen) for side in sides if side.inside),
+        without_float64=tuple(side.role for side in sides if not side.has_float64),
+    )
+
+
+def _of_one_function(evidence: Evidence) -> Reference:
     function, sides = evidence.same_function(), (evidence.left, evidence.right)
-    if function.within:
-        left, right = (evidence.precision(side) for side in sides)
-        if left.within and right.within:
-            return Reference(function, left, right, without_tf32=_without_tf32(evidence))
-        roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
-        if len(roles) < 2:
-            return Reference(function, left, right)
-        # The same function, though not torch's: each can only be as exact as the left one in float64.
-        left, right = (evidence.precision(side, evidence.left) for side in sides)
-        return Reference(function, left, right, roles)
+    left, right = (evidence.precision(side) for side in sides)
+    if left.within and right.within:
+        return Reference(function, left, right, without_tf32=_without_tf32(evidence))
+    roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
+    if len(roles) < 2:
+        return Reference(function, left, right)
+    # The same function, though not torch's: each can only be as exact as the left one in float64.
+    left, right = (evidence.precision(side, evidence.left) for side in sides)
+    return Reference(function, left, right, roles)
+
+
+def _of_two_functions(evidence: Evidence) -> Reference:
+    sides = (evidence.left, evidence.right)
     left, right = (evidence.torchs_function(side) for side in sides)
     deviating = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
     coarser = None
     if deviating and all(side.is_recorded for side in deviating):
         coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, deviating[0])), None)
-    return Reference(function, left, right, tuple(side.role for side in deviating), about_coarser=coarser)
+    roles = tuple(side.role for side in deviating)
+    return Reference(evidence.same_function(), left, right, roles, about_coarser=coarser)
 
 
 def _without_tf32(evidence: Evidence) -> float | None:

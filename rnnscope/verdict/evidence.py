@@ -41,6 +41,7 @@ class Side:
         gets_weights: whether it is given weights, which somebody's own class may ignore.
         has_layers: whether each layer can be run by itself.
         has_steps: whether each step can be run by itself, from a state that is given.
+        network: somebody's own network, which can be called again.
     """
 
     role: str
@@ -57,6 +58,7 @@ class Side:
     gets_weights: bool = True
     has_layers: bool = True
     has_steps: bool = True
+    network: OwnNetwork | None = None
 
     @property
     def exact_dtype(self) -> str:
@@ -84,7 +86,7 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     """The side of somebody's own network, on the device where its Spec runs."""
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
-    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
+    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
 
 
 class Evidence:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from rnnscope.help.explain import more
@@ -12,6 +12,7 @@ from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
+from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference
@@ -24,7 +25,8 @@ class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
-    verdict rests on first appears. sources: the files that weights and input came from.
+    verdict rests on first appears. sources: the files that weights and input came from. calls: what a side gives
+    otherwise when it is called again.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -43,6 +45,7 @@ class Comparison(SpecResult):
     reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
+    calls: tuple[Unsteady, ...] = ()
 
     command: ClassVar[str] = "compare"
 
@@ -81,21 +84,30 @@ class Comparison(SpecResult):
 
     @property
     def cause(self) -> str | None:
-        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None."""
-        return cause_of(self.figures, self.reference)
+        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
+
+        A side that gives something else when it is called again is no function of its input.
+        """
+        found = cause_of(self.figures, self.reference)
+        return "function" if self.calls and found not in ("shape", "nonfinite") else found
 
     @property
     def side(self) -> str | None:
         """The side that is off: left, right, or None."""
-        return side_of(self.figures, self.reference)
+        found = side_of(self.figures, self.reference)
+        if not self.calls or self.cause != "function":
+            return found
+        off = {each.side for each in self.calls} | ({found} if found else set())
+        off |= set(self.reference.deviating) if self.reference else set()
+        return off.pop() if len(off) == 1 else None
 
     @property
     def verdict(self) -> str:
         """What was found.
 
-        different: other shapes, NaN or infinity, another function, a side that computes worse than its arithmetic
-        allows, or an element over a tolerance that binds. undecided: none of these, but the bounds are too wide to say
-        so. identical: none of these, and every bit agrees. equivalent: none of these.
+        different: other shapes, NaN or infinity, another function, also in another call, a side that computes worse
+        than its arithmetic allows, or an element over a tolerance that binds. undecided: none of these, but the bounds
+        are too wide to say so. identical: none of these, and every bit agrees. equivalent: none of these.
         """
         over = self.question.binds and not self.figures.within_tolerance
         if over or self.cause in ("shape", "nonfinite", "function", "precision"):
@@ -140,6 +152,7 @@ class Comparison(SpecResult):
         found = [each.convention for each in _explained(self)] or [self.cause or self.verdict]
         found += [each.name for each in self.blind_spots]
         found += ["gradient not given"] if self.figures.missing_gradients else []
+        found += [_RELATIONS[each.by] for each in self.calls]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -171,7 +184,7 @@ class Comparison(SpecResult):
             page.append(Sentence("Tolerance", rule))
         mood = "good" if self.exit_code == 0 else "bad"
         page.append(Sentence("Verdict", verdict_in_words(self), mood))
-        page += [*_why(self), *_own(self)]
+        page += [*_kept(self), *_why(self), *_own(self)]
         if self.first_divergence is not None:
             page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
         page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
@@ -217,6 +230,8 @@ class Comparison(SpecResult):
             "inside": {each.side: each.arithmetic for each in reference.inside} if reference else {},
             "without_float64": list(reference.without_float64) if reference else [],
             "returned": dict(figures.wrong_dtypes),
+            "keeps_state": {each.side: each.max_abs for each in self.calls if each.by == "state"},
+            "calls": [asdict(each) for each in self.calls],
             "ungraded": {role: list(names) for role, names in figures.missing_gradients},
         }
 
@@ -225,8 +240,14 @@ class Comparison(SpecResult):
         return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
 
 
+_RELATIONS = {"state": "stateless", "chance": "repeatable"}
+"""The relation that does not hold where something else comes out of another call."""
+
 _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
+
+_MOST_NAMED = 4
+"""A sentence names so many parameters and buffers at most."""
 
 _TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
@@ -306,15 +327,35 @@ def _why(comparison: Comparison) -> Page:
     return [Sentence("Why", f"{each}.") for each in found]
 
 
+def _kept(comparison: Comparison) -> Page:
+    """Where a side keeps what it keeps."""
+    page: Page = []
+    for each in comparison.calls:
+        if each.changes is not None:
+            side = _side_in_words(comparison, each.side, "The")
+            kept = f"changes {_some(each.changes)} when it is called"
+            if not each.changes:
+                kept = "keeps something that is neither a parameter nor a buffer"
+            page.append(Sentence("Why", f"{side} {kept}."))
+    return page
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _own(comparison: Comparison) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
+    by_chance = {each.side for each in comparison.calls if each.by == "chance"}
+    for role in sorted(by_chance | {each.side for each in comparison.reasons.dependences if not each.repeats}):
+        side = _side_in_words(comparison, role, "The")
+        page.append(Sentence("Why", f"{side} gives something else each time it is run."))
     for found in comparison.reasons.dependences:
         side = _side_in_words(comparison, found.side, "The")
         if found.ignores:
             page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(found.ignores)}."))
-        if not found.repeats:
-            page.append(Sentence("Why", f"{side} gives something else each time it is run."))
     for role, names in comparison.figures.missing_gradients:
         side, named = _side_in_words(comparison, role), ", ".join(names)
         page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
@@ -363,8 +404,26 @@ def _power(comparison: Comparison) -> Page:
 
 
 def verdict_in_words(comparison: Comparison) -> str:
-    """The verdict and why, in one or two sentences."""
-    return f"{comparison.verdict}: {_because(comparison)}."
+    """The verdict and why, in a few sentences; what other calls give is said first."""
+    in_first_calls = replace(comparison, calls=())
+    because, differs = _because(in_first_calls), in_first_calls.verdict == "different"
+    is_other = in_first_calls.cause == "function"  # then a line behind Why names chance
+    told = [_unsteady(comparison, each) for each in comparison.calls if each.by == "state" or not is_other]
+    if not told:
+        return f"{comparison.verdict}: {because}."
+    if comparison.reference is None and comparison.question.reference and not in_first_calls.cause:
+        return f"{comparison.verdict}: {'. Besides, '.join(told)}. In float64 it raises an error."
+    alone = "too" if differs else "alone"
+    return f"{comparison.verdict}: {'. Besides, '.join(told)}. In first calls {alone}: {because}."
+
+
+def _unsteady(comparison: Comparison, found: Unsteady) -> str:
+    side, at = _side_in_words(comparison, found.side), found.output
+    at += f"[{', '.join(map(str, found.index))}]" if found.index else ""  # another shape has no place
+    if found.by == "state":
+        other = f"with the same input, call {found.call} gives"
+        return f"{side} keeps state from call to call: {other} {at} {found.max_abs:.2g} apart from call 1"
+    return f"{side} does not give the same each time it is run: {at} is {found.max_abs:.2g} apart"
 
 
 def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
