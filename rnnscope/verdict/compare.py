@@ -27,7 +27,7 @@ from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sourc
 from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
+from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
@@ -259,15 +259,10 @@ def _compare_sides(
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
-        try:
-            if question.reference:
-                evidence = with_arithmetics(evidence)
-                reference = _reference(evidence)
-            reasons = _reasons(spec, evidence, question, figures, reference)
-        except RnnscopeError as error:
-            # What is kept may be in the dtype of the calls before. It is said even where it cannot run in float64.
-            if not calls or is_out_of_memory(error):
-                raise
+        if question.reference:
+            evidence = with_arithmetics(evidence)
+            reference = _reference(evidence)
+        reasons = _reasons(spec, evidence, question, figures, reference)
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
     with stage("the map"):

@@ -214,7 +214,7 @@ def test_only_the_first_steps_are_called_again(monkeypatch: pytest.MonkeyPatch) 
     assert compare(Spec(seq_len=50), right=f"{CALLED.stem}:NotesItsSteps").exit_code == 0
     whole = [each for each in networks.seen if each == 50]
     assert len(whole) == 3  # in its own dtype, and twice in float64
-    assert set(networks.seen) == {4, 50}
+    assert set(networks.seen) == {1, 4, 50}
     assert len(networks.seen) - len(whole) <= 17
 
 
@@ -274,7 +274,8 @@ def test_a_module_whose_state_cannot_be_float64_is_told_all_the_same(gru: nn.GRU
         module(x)
     found = compare(gru, module, x)
     assert [each.by for each in found.calls] == ["state"]
-    assert (found.verdict, found.cause, found.side, found.reference) == ("different", "function", "right", None)
+    assert found.reference
+    assert (found.verdict, found.cause, found.reference.without_float64) == ("different", "function", ("right",))
     with pytest.raises(AssertionError, match="keeps state from call to call"):
         assert_equivalent(gru, module, x)
 
