@@ -211,7 +211,9 @@ rnnscope compare --right single.py:Single""",
         command=f"{_WILD}--seq-len 50",
         says="steps would not be seen",
         shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
-        "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither.",
+        "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither. All steps "
+        "are compared with smaller weights too, where both sides take the weights that they are given. That finds a "
+        "fault that sets in at a step, but none that needs these very weights.",
         mends="Compare with smaller weights, such as those before training, or over no more steps than were compared "
         "as a whole.",
     ),

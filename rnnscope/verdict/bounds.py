@@ -73,6 +73,9 @@ FUNCTION_FACTOR = 32.0
 PRECISION_FACTOR = 8.0
 TOO_WIDE = 0.1
 
+SHARP = 2.0**26
+"""Units of the loudest step. In float64 a fault of 10^-8 is less, so that no more is hidden by rounding that grows."""
+
 DRAWS = (2, 8)
 """Randomly rounded runs: two, and eight where two do not decide, since roundings can nearly cancel by chance."""
 
@@ -141,6 +144,15 @@ class Bounds:
         """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""
         magnitude = self._magnitude(name) if name in self._magnitudes else 0.0
         return (bound.of(name) > TOO_WIDE * magnitude + bound.plus) & (not bound.is_floor)
+
+    def sharp_steps(self, arithmetic: str, bound: Bound) -> int | None:
+        """In how many first steps, as they are walked, y must be exact to SHARP units; None where it is all of them."""
+        if bound.is_floor:
+            return None
+        wide = bound.of("y") > min(TOO_WIDE, SHARP * UNITS[arithmetic]) * self._magnitude("y") + bound.plus
+        by_step = wide.flatten(2).any(2) if wide.dim() > 2 else wide
+        walks = [by_step[:, 0], *(by_step[:, way].flip(0) for way in range(1, by_step.shape[1]))]
+        return min((int(each.int().argmax()) for each in walks if each.any()), default=None)
 
     def _magnitude(self, name: str) -> Tensor:
         """The greatest of each item over all steps, also where its steps are taken by themselves."""

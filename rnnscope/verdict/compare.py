@@ -405,7 +405,7 @@ def _first_divergence(evidence: Evidence, figures: Figures, reference: Reference
     if cause == "nonfinite" and off:
         return first_nonfinite(evidence, off)
     if reference and not reference.function.within:
-        return function_parts(evidence, reference.function.whole_steps is not None)
+        return function_parts(evidence, reference.function.in_parts)
     return precision_parts(evidence, off) if cause == "precision" and off else None
 
 

@@ -180,12 +180,18 @@ class Check:
     whole, or 0 if that was not asked. Every step was compared by itself, too, from the reference's state. Then the
     margins are those of the part that is over, or of the single steps. single_steps: whether they are of single steps,
     in which an index tells the step: (step, item, unit), or (step, row, item, unit).
+
+    sharp_steps: None where the bound is narrow in all steps; otherwise the number of first ones, as they are walked,
+    behind which rounding may hide a small fault. tamed_by: by what the weights were multiplied, where all steps were
+    compared with smaller ones, too. Then the margins are those of that run if it is over.
     """
 
     arithmetic: str
     margins: tuple[Margin, ...]
     whole_steps: int | None = None
     single_steps: bool = False
+    sharp_steps: int | None = None
+    tamed_by: float | None = None
 
     @property
     def within(self) -> bool:
@@ -196,6 +202,11 @@ class Check:
     def decided(self) -> bool:
         """Whether the answer says something: a tensor is over, or all are within bounds that are not too wide."""
         return not self.within or all(each.decided for each in self.margins)
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether more was asked than the whole runs."""
+        return self.whole_steps is not None or self.tamed_by is not None
 
     @property
     def max_abs(self) -> float:

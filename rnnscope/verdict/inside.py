@@ -33,7 +33,8 @@ MOVED_BY = 2.0
 """Units of the arithmetic by which what comes out is moved."""
 
 MOST_TIMES, MOST_MOVED = 64.0, 1 / 32
-"""The numbers that go in are moved so many times more than that at most, or less, and never by a greater share."""
+"""The numbers that go in are moved so many times more than that at most, and never by a greater share. Where so many
+times less would be too much, chaos bends every error."""
 
 OTHERWISE = 0.5
 """By how much the numbers of a run are changed at most, where others of their size are taken."""
@@ -123,7 +124,9 @@ def _jumping(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> f
     for number in range(PLACES):
         here = _moved(problem, side, OTHERWISE, number, with_weights=False) if number else problem
         further = _carried(here, _moved(here, side, unit, number)) / unit
-        by = min(MOVED_BY * unit / min(max(further, 1 / MOST_TIMES), MOST_TIMES), MOST_MOVED)
+        if further > MOST_TIMES:
+            return 0.0
+        by = min(MOVED_BY * unit / max(further, 1 / MOST_TIMES), MOST_MOVED)
         runs = [_Run(side, each) for each in (here, _moved(here, side, by, number), _moved(here, side, -by, number))]
         if not number and not _repeats(side, problem, runs[0], names):
             return 0.0

@@ -36,18 +36,18 @@ Found = tuple[Tensors, Tensors]
 """The errors of some runs, and the bounds that they must not be over."""
 
 
-def function_parts(evidence: Evidence, step_by_step: bool) -> Place | None:
+def function_parts(evidence: Evidence, in_parts: bool) -> Place | None:
     """Where both sides part in float64.
 
     Args:
-        step_by_step: whether rounding decides the whole runs.
+        in_parts: whether rounding decides the whole runs, or hides something in them.
     """
 
     def find(seen: Evidence) -> Found:
         bounds = seen.bounds.precision(function_arithmetic(seen.left, seen.right))
         return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), bounds)
 
-    parts = _parts(evidence) if step_by_step else (evidence,)
+    parts = _parts(evidence) if in_parts else (evidence,)
     return next(filter(None, (_first_of(part, find) for part in parts)), None)
 
 
@@ -82,7 +82,7 @@ def tolerance_parts(evidence: Evidence, tolerance: Tolerance) -> Place | None:
 
 
 def _parts(evidence: Evidence) -> Iterator[Evidence]:
-    """The whole, its beginnings and its steps: where rounding decides the whole, a difference shows in one of them."""
+    """The whole, its beginnings, its steps, and all with tamed weights: what rounding hides in one shows in another."""
     yield evidence
     part = evidence
     while part.problem.spec.seq_len > 1:
@@ -90,6 +90,8 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
         yield part
     if evidence.problem.origins is None:
         yield evidence.by_steps
+        if evidence.tamed:
+            yield evidence.tamed[1]
 
 
 def _errors(seen: Evidence, actual: Tensors, expected: Tensors, bounds: Iterator[Bound]) -> Found:

@@ -140,10 +140,8 @@ class Comparison(SpecResult):
                 used = self.sides.dtypes[0 if role == "left" else 1]
                 alone = f"{_side_in_words(self, role)} does not run in float64, so that it was judged in {used}"
                 found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
-        steps = self.reference.function.whole_steps if self.reference else None
-        if steps is not None and self.exit_code == 0:
-            late = f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen"
-            found.append(BlindSpot("late fault", f"{late}: rounding hides it with these weights"))
+        if self.reference and self.exit_code == 0 and (late := _late_fault(self, self.reference.function)):
+            found.append(BlindSpot("late fault", late))
         return tuple(found)
 
     @property
@@ -386,11 +384,30 @@ def _step_by_step(comparison: Comparison) -> Page:
     reference = comparison.reference
     checks = (reference.function, reference.left, reference.right) if reference else ()
     counts = [each.whole_steps for each in checks if each.whole_steps is not None]
+    tamed = next(
+        (f"all {comparison.spec.seq_len} steps with {_tamed_in_words(each)}" for each in checks if each.tamed_by), ""
+    )
     if not counts:
-        return []
+        hides = "rounding hides small faults in the later steps, so that they were compared in other ways too"
+        return [Sentence("Step by step", f"{hides}: {tamed}.")] if tamed else []
     first = f"; the first {counted(max(counts), 'step')} as a whole too" if max(counts) else ""
+    first += f"; {tamed}" if tamed else ""
     why = "rounding moves whole runs too far to tell, so every step was compared by itself, from the reference's state"
     return [Sentence("Step by step", f"{why}{first}.")]
+
+
+def _tamed_in_words(check: Check) -> str:
+    return f"weights of 1/{round(1 / (check.tamed_by or 1))}"
+
+
+def _late_fault(comparison: Comparison, check: Check) -> str:
+    """What rounding may hide in later steps; "" where it hides nothing."""
+    steps = check.sharp_steps if check.whole_steps is None else check.whole_steps
+    if steps is None or (check.tamed_by and check.whole_steps is None):
+        return ""
+    seen = f", unless with {_tamed_in_words(check)}" if check.tamed_by else ""
+    late = f"a fault of the loop after the first {steps} of {comparison.spec.seq_len} steps would not be seen{seen}"
+    return f"{late}: rounding hides it with these weights"
 
 
 def _power(comparison: Comparison) -> Page:
@@ -481,7 +498,8 @@ def _because(comparison: Comparison) -> str:
 
 def _other_function(comparison: Comparison, reference: Reference) -> str:
     used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
-    apart = f"in {used} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
+    tamed = f" with {_tamed_in_words(reference.function)}" if reference.function.tamed_by else ""
+    apart = f"in {used}{tamed} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
     apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 

@@ -12,7 +12,7 @@ from support import Answer, Cli, rounded_cells
 from torch import Tensor
 
 from rnnscope import Comparison, Spec, compare
-from rnnscope.network.equations import Step
+from rnnscope.network.equations import State, Step
 from rnnscope.network.weights import Input, Weights, draw_weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects import devices
@@ -577,3 +577,69 @@ def test_the_sentence_names_the_figures(monkeypatch: Patch, cli: Cli) -> None:
     with_cells(monkeypatch, in_bfloat16)
     text = " ".join(cli("compare").out.split())
     assert "Verdict: different: same function, but the right side (cells) computes worse than float32 allows: " in text
+
+
+# Faults that set in late, where rounding decides by then.
+
+
+LATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "reset": lambda new, old: new * 0,
+    "leak": lambda new, old: new + 1e-3 * old,
+    "frozen": lambda new, old: old,
+    "off by a millionth": lambda new, old: new * (1 + 1e-6),
+}
+
+
+def late(fault: Callable[[Tensor, Tensor], Tensor], at: int) -> subjects.Subject:
+    """The equations with a fault from a step on."""
+
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        def around(layer: int, direction: int, step: Step) -> Step:
+            steps = iter(range(spec.seq_len))
+
+            def taken(x: Tensor, state: State) -> State:
+                new = step(x, state)
+                return tuple(map(fault, new, state)) if next(steps) >= at else new
+
+            return taken
+
+        return run_equations(spec, weights, given, around=around)
+
+    return run
+
+
+@pytest.mark.parametrize("times", [5, 15])
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("fault", LATE)
+def test_a_fault_that_sets_in_behind_chaos_is_found(monkeypatch: Patch, fault: str, kind: str, times: float) -> None:
+    with_weights(monkeypatch, lambda weights: {name: times * each for name, each in weights.items()})
+    with_cells(monkeypatch, late(LATE[fault], 80))
+    found = compare(Spec(kind=kind, hidden_size=64, num_layers=1, seq_len=100))
+    assert (found.verdict, found.cause, found.explanations) == ("different", "function", ())
+    assert found.first_divergence
+    assert found.first_divergence.step == 80
+
+
+def test_a_right_network_is_not_blamed_behind_chaos(monkeypatch: Patch) -> None:
+    with_weights(monkeypatch, times_ten)
+    with_cells(monkeypatch, late(lambda new, old: new, 80))
+    found = compare(Spec(hidden_size=64, num_layers=1, seq_len=100))
+    assert found.exit_code == 0
+    assert found.reference
+    assert found.reference.function.tamed_by
+    assert [each.name for each in found.blind_spots] == ["late fault"]
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm"])
+def test_no_reason_is_torchs_own_function(monkeypatch: Patch, kind: str) -> None:
+    """With h0 of zeros to ignore it is no fault, nor to swap two biases that are added."""
+    with_cells(monkeypatch, off_by(0.01))
+    named = {each.convention for each in compare(Spec(kind=kind, h0="zeros")).explanations}
+    assert not named
+
+
+def test_no_reason_is_named_where_rounding_decides(monkeypatch: Patch) -> None:
+    with_weights(monkeypatch, lambda weights: {name: 30 * each for name, each in weights.items()})
+    with_cells(monkeypatch, off_by(1.0))
+    found = compare(Spec(hidden_size=128, seq_len=50))
+    assert (found.cause, found.explanations) == ("function", ())
