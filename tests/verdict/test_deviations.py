@@ -32,6 +32,7 @@ SPECS = {
     "unbatched": Spec(kind="lstm", unbatched=True),
     "no bias": Spec(kind="gru", bias=False, num_layers=3),
     "zeros": Spec(h0="zeros", num_layers=1),
+    "large cell state": Spec(kind="lstm", input_size=200, hidden_size=1, num_layers=1, seq_len=40),
 }
 """Together they have every deviation."""
 
@@ -39,6 +40,9 @@ CASES = [(name, each) for name, spec in SPECS.items() for each in deviations(spe
 
 SAME_FUNCTION = {("rnn", "b_ih and b_hh swapped"), ("lstm", "b_ih and b_hh swapped")}
 """(kind, deviation): the sum of the two biases is all that counts."""
+
+LARGE = {"cell state clipped at 3"}
+"""With initial weights c comes so far only in the case of a large cell state."""
 
 
 def named(name: str) -> Deviation:
@@ -56,7 +60,7 @@ def test_a_deviation_is_caught_and_explained_by_its_own_name(
     spec = SPECS[name]
     with_deviation(monkeypatch, deviation)
     found = compare(spec, right="equations")
-    if (spec.kind, deviation.name) in SAME_FUNCTION:
+    if (spec.kind, deviation.name) in SAME_FUNCTION or (deviation.name in LARGE and name != "large cell state"):
         assert found.exit_code == 0
     elif deviation.name == "h0 ignored" and spec.h0 == "zeros":
         assert any("whether the initial state is used" in each.sentence for each in blind_spots(spec))
@@ -475,7 +479,7 @@ def test_a_default_comparison_misses_nothing_but_what_it_warns_of(name: str) -> 
     found = compare(SPECS[name], right="equations", power=True).reasons.power
     assert found
     assert list(found.missed) == (["h0 ignored"] if name == "zeros" else [])
-    assert set(found.equivalent) <= {"b_ih and b_hh swapped"}
+    assert set(found.equivalent) <= {"b_ih and b_hh swapped", *LARGE}
 
 
 @pytest.mark.parametrize("bidirectional", [False, True])
