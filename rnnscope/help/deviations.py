@@ -176,7 +176,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         mends="Unpack h first: h, c = hx.",
     ),
     _deviation(
-        "h0 given to the first layer alone",
+        "h0 for the first layer alone",
         "starts every layer but the first from zeros; torch starts layer k from its own rows of h0",
         "",
         torch="for k in range(K): x = walk(weights[k], x, h0[k])",
@@ -266,7 +266,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         mends=_FORGET_ROWS,
     ),
     _deviation(
-        "forget gate coupled to the input gate",
+        "coupled forget gate",
         "takes 1 - i for f; torch computes f from weights of its own",
         "--kind lstm",
         torch="c = f·c + i·g",
@@ -279,7 +279,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         "f, since 1 - sigmoid(a) = sigmoid(-a).",
     ),
     _deviation(
-        "input gate coupled to the forget gate",
+        "coupled input gate",
         "takes 1 - f for i; torch computes i from weights of its own",
         "--kind lstm",
         torch="c = f·c + i·g",

@@ -16,6 +16,7 @@ from rnnscope.verdict.bounds import Bounds
 from rnnscope.verdict.deviations import Deviation, deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import distance_within
+from rnnscope.verdict.pairs import plausible
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
 
 SCREENED = 4
@@ -24,12 +25,18 @@ SCREENED = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """A deviation that computes what a side does within the bound, and what is left of the difference."""
+    """What computes what a side does within the bound: a deviation or two at once, and what is left of the difference.
+
+    Args:
+        convention: the name of the deviation, or those of both with " + " between them.
+        deviations: its name, or both.
+    """
 
     side: str
     convention: str
     does: str
     max_abs: float
+    deviations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Power:
 def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanation, ...]:
     """The deviations that compute what a side does, where its outputs are not what the equations give.
 
+    Where no single one does, the pairs that do.
+
     Args:
         sides: those that are not torch's function.
     """
@@ -77,8 +86,31 @@ def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanati
             if began is None or _left_over(deviation, start, began, used) is not None:
                 left_over = _left_over(deviation, problem, evidence.exact(side), used)
                 if left_over is not None:
-                    found.append(Explanation(side.role, deviation.name, deviation.does, left_over))
+                    found.append(_explanation(side, deviation, left_over))
+        if not any(each.side == side.role for each in found):
+            found += _pairs(side, (start, began), (problem, evidence.exact(side)), used)
     return tuple(found)
+
+
+def _explanation(side: Side, deviation: Deviation, left_over: float) -> Explanation:
+    return Explanation(side.role, deviation.name, deviation.does, left_over, deviation.names)
+
+
+def _pairs(
+    side: Side, start: tuple[Problem, Tensors | None], whole: tuple[Problem, Tensors], used: str
+) -> Iterator[Explanation]:
+    """The pairs of deviations that compute what a side does.
+
+    Args:
+        start, whole: the first steps and all of them, each with what the side gives; None where it was only recorded.
+    """
+    (first, began), (problem, actual) = start, whole
+    tried = plausible(problem, actual, used) if began is None else plausible(first, began, used)
+    for pair in tried:
+        if began is None or _left_over(pair, first, began, used) is not None:
+            left_over = _left_over(pair, problem, actual, used)
+            if left_over is not None:
+                yield _explanation(side, pair, left_over)
 
 
 def _each_told(spec: Spec) -> Iterator[Deviation]:
