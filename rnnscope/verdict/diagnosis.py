@@ -5,10 +5,12 @@ would catch or miss.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 
+from rnnscope.errors import RnnscopeError
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
@@ -16,7 +18,7 @@ from rnnscope.verdict.bounds import Bounds
 from rnnscope.verdict.deviations import Deviation, deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import distance_within
-from rnnscope.verdict.pairs import plausible
+from rnnscope.verdict.pairs import are_tried, plausible
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
 
 SCREENED = 4
@@ -105,12 +107,23 @@ def _pairs(
         start, whole: the first steps and all of them, each with what the side gives; None where it was only recorded.
     """
     (first, began), (problem, actual) = start, whole
-    tried = plausible(problem, actual, used) if began is None else plausible(first, began, used)
-    for pair in tried:
+    if not are_tried(problem.spec, side.recorded):
+        return
+    seen = whole if began is None else _shortest(side, first, began)
+    for pair in plausible(problem.spec, *seen, used):
         if began is None or _left_over(pair, first, began, used) is not None:
             left_over = _left_over(pair, problem, actual, used)
             if left_over is not None:
                 yield _explanation(side, pair, left_over)
+
+
+def _shortest(side: Side, start: Problem, began: Tensors) -> tuple[Problem, Tensors]:
+    """A start, or, where a direction walks backward, the first step alone, if somebody's own class can take that."""
+    if start.spec.bidirectional:
+        one = first_steps(start, 1)
+        with suppress(RnnscopeError):
+            return one, side.solve(one, "float64")
+    return start, began
 
 
 def _each_told(spec: Spec) -> Iterator[Deviation]:

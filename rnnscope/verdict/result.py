@@ -17,6 +17,7 @@ from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference, Margin
 from rnnscope.verdict.map import heat_page
+from rnnscope.verdict.pairs import are_tried
 from rnnscope.verdict.places import HeatMap
 
 
@@ -298,10 +299,9 @@ def _why(comparison: Comparison) -> Page:
             return []
         outputs = [each for each in reference.function.margins if each.name in _INDEXED]
         only = "only gradients differ, so no convention of the outputs explains it"
-        tried = comparison.reasons.pairs_tried
-        none = "no known convention explains it" + (
-            "" if tried else "; two at once were not tried on so large a network"
-        )
+        none, recorded = "no known convention explains it", comparison.sides.recorded
+        if not all(are_tried(comparison.spec, role == recorded) for role in reference.deviating):
+            none += "; two at once were not tried on so large a network"
         found = [only if all(each.within for each in outputs) else none]
     return [Sentence("Why", f"{each}.") for each in found]
 
