@@ -304,7 +304,7 @@ DEVIATIONS: tuple[Entry, ...] = (
     ),
     _deviation(
         "cell state clipped at 1",
-        "clips the new c to ±1; torch does not clip it",
+        "clips the new c between -1 and 1; torch does not clip it",
         "--kind lstm",
         torch="c = f·c + i·g",
         theirs="c = (f·c + i·g).clamp(-1, 1)",
@@ -314,7 +314,7 @@ DEVIATIONS: tuple[Entry, ...] = (
     ),
     _deviation(
         "cell state clipped at 3",
-        "clips the new c to ±3; torch does not clip it",
+        "clips the new c between -3 and 3; torch does not clip it",
         "--kind lstm --input-size 200 --hidden-size 1 --layers 1 --seq-len 40",
         torch="c = f·c + i·g",
         theirs="c = (f·c + i·g).clamp(-3, 3)",
@@ -352,7 +352,7 @@ DEVIATIONS: tuple[Entry, ...] = (
     ),
     _deviation(
         "hard tanh",
-        "clips to ±1 where torch has tanh, as nn.Hardtanh",
+        "clips between -1 and 1, as nn.Hardtanh, where torch has tanh",
         "",
         torch="h = tanh(W_ih·x + b_ih + W_hh·h + b_hh)",
         theirs="h = (W_ih·x + b_ih + W_hh·h + b_hh).clamp(-1, 1)",
@@ -367,7 +367,8 @@ DEVIATIONS: tuple[Entry, ...] = (
         torch="i = sigmoid(a)",
         theirs="i = sigmoid(F.layer_norm(a, a.shape[-1:]))",
         shows="In every output, from the first step on. Only a layer norm without weights of its own, or whose weights "
-        "are still 1 and 0, is known here. In an RNN it is on the one sum, in a GRU also on W_in·x + b_in + r·(…).",
+        "are still 1 and 0, is known here. In an RNN it is on the one sum, and in a GRU on "
+        "what goes into the tanh of n too.",
         # `i = self._norm(i, "input", …)` of LayerNormBasicLSTMCell in tensorflow/contrib/rnn/python/ops/rnn_cell.py
         frameworks="TensorFlow 1's LayerNormBasicLSTMCell, which normalizes c too.",
         mends="torch's modules have none: keep a class of your own, or put nn.LayerNorm between modules.",
