@@ -9,7 +9,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def gates_of(cell: Any, x: Tensor, h: Tensor) -> tuple[Tensor, ...]:
-    return (x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh).chunk(4, 1)
+    sums: Tensor = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
+    return sums.chunk(4, 1)
 
 
 class ForgetsItsGate(Lstm):
