@@ -66,6 +66,7 @@ def _unpacked(order: str) -> str:
 _A = "a = W_ih·x + b_ih + W_hh·h + b_hh"
 _N = "n = tanh(W_in·x + b_in + r·(W_hn·h + b_hn))"
 _MIXED = "h = (1 - z)·n + z·h"
+_FORGET_ROWS = "Add the 1 to the second quarter of the rows, which are those of f in torch, and to one of both biases."
 _CAT = "y = torch.cat((forward, backward), -1)"
 
 DEVIATIONS: tuple[Entry, ...] = (
@@ -175,6 +176,16 @@ DEVIATIONS: tuple[Entry, ...] = (
         mends="Unpack h first: h, c = hx.",
     ),
     _deviation(
+        "h0 for the first layer alone",
+        "starts every layer but the first from zeros; torch starts layer k from its own rows of h0",
+        "",
+        torch="for k in range(K): x = walk(weights[k], x, h0[k])",
+        theirs="for k in range(K): x = walk(weights[k], x, h0[0] if k == 0 else None)",
+        shows="From the first step on, in every layer but the first, and less with each step. It hides where h0 is "
+        "zeros, and a network of one layer does not show it.",
+        mends="Give each layer its own rows of h0, and of c0: with both directions layer k has the rows 2k and 2k + 1.",
+    ),
+    _deviation(
         "tanh and relu swapped",
         "has the other nonlinearity: relu for tanh, or tanh for relu",
         "",
@@ -216,6 +227,175 @@ DEVIATIONS: tuple[Entry, ...] = (
         mends="Leave the 1 out of the step, and add it to the f part of one bias once, when weights are loaded.",
     ),
     _deviation(
+        "forget bias of 2",
+        "adds 2 to the forget gate; torch adds its biases alone",
+        "--kind lstm",
+        torch="f = sigmoid(W_if·x + b_if + W_hf·h + b_hf)",
+        theirs="f = sigmoid(W_if·x + (b_if + 1) + W_hf·h + (b_hf + 1))",
+        shows="In every output, from the first step on where c0 is random, and from the second on where it is zeros. "
+        "It comes of a forget bias of 1 that is added to both biases.",
+        mends="torch has two biases, and their sum counts: set one of them to 1 and the other to 0.",
+    ),
+    _deviation(
+        "bias of 1 on the input gate",
+        "adds 1 to the input gate; torch adds its biases alone",
+        "--kind lstm",
+        torch="i = sigmoid(W_ii·x + b_ii + W_hi·h + b_hi)",
+        theirs="i = sigmoid(W_ii·x + b_ii + W_hi·h + b_hi + 1)",
+        shows="In every output, from the first step on. A forget bias goes there where f is taken for the first gate.",
+        mends=_FORGET_ROWS,
+    ),
+    _deviation(
+        "bias of 1 on the cell gate",
+        "adds 1 to the cell gate; torch adds its biases alone",
+        "--kind lstm",
+        torch="g = tanh(W_ig·x + b_ig + W_hg·h + b_hg)",
+        theirs="g = tanh(W_ig·x + b_ig + W_hg·h + b_hg + 1)",
+        shows="In every output, from the first step on. A forget bias goes there where f is taken for the third gate, "
+        "as it is in the orders i g f o and i o f g.",
+        mends=_FORGET_ROWS,
+    ),
+    _deviation(
+        "bias of 1 on the output gate",
+        "adds 1 to the output gate; torch adds its biases alone",
+        "--kind lstm",
+        torch="o = sigmoid(W_io·x + b_io + W_ho·h + b_ho)",
+        theirs="o = sigmoid(W_io·x + b_io + W_ho·h + b_ho + 1)",
+        shows="In h and y from the first step on, in c from the second on. A forget bias goes there where f is taken "
+        "for the last gate.",
+        mends=_FORGET_ROWS,
+    ),
+    _deviation(
+        "coupled forget gate",
+        "takes 1 - i for f; torch computes f from weights of its own",
+        "--kind lstm",
+        torch="c = f·c + i·g",
+        theirs="c = (1 - i)·c + i·g",
+        shows="In every output, from the first step on where c0 is random, and from the second on where it is zeros.",
+        # `pf[i] = 1.0f - pi[i]` under input_forget_ in onnxruntime's uni_directional_lstm.cc; arXiv:1503.04069
+        frameworks="ONNX's LSTM with input_forget=1 in ONNX Runtime, and the coupled gates (CIFG) of Greff et al. "
+        "(arXiv:1503.04069).",
+        mends="Compute f from its own rows. A coupled network has none: negate the rows of i in weights and biases for "
+        "f, since 1 - sigmoid(a) = sigmoid(-a).",
+    ),
+    _deviation(
+        "coupled input gate",
+        "takes 1 - f for i; torch computes i from weights of its own",
+        "--kind lstm",
+        torch="c = f·c + i·g",
+        theirs="c = f·c + (1 - f)·g",
+        shows="In every output, from the first step on.",
+        mends="Compute i from its own rows. A coupled network has none: negate the rows of f in weights and biases for "
+        "i, since 1 - sigmoid(a) = sigmoid(-a).",
+    ),
+    _deviation(
+        "peepholes of weight 1",
+        "adds the old c to the sums of i and f, and the new c to that of o; torch shows c to no gate",
+        "--kind lstm",
+        torch="i = sigmoid(W_ii·x + b_ii + W_hi·h + b_hi)",
+        theirs="i = sigmoid(W_ii·x + b_ii + W_hi·h + b_hi + c)",
+        shows="In every output, from the first step on. Only peepholes of weight 1 are known here: those with trained "
+        "weights, of which torch has none, are another function for each of them.",
+        # `sigmoid(f + self._forget_bias + self._w_f_diag * c_prev)` of LSTMCell in rnn_cell_impl.py;
+        # input P of https://onnx.ai/onnx/operators/onnx__LSTM.html
+        frameworks="With weights of their own, TensorFlow 1's LSTMCell with use_peepholes=True, and ONNX's LSTM with "
+        "its input P.",
+        mends="Leave c out of the gates. A network that was trained with peepholes cannot be loaded into torch's LSTM.",
+    ),
+    _deviation(
+        "cell state clipped at 1",
+        "clips the new c between -1 and 1; torch does not clip it",
+        "--kind lstm",
+        torch="c = f·c + i·g",
+        theirs="c = (f·c + i·g).clamp(-1, 1)",
+        shows="In every output, from the first step on in which c would pass 1. It hides while c is small: the initial "
+        "weights often keep it below 1 where c0 is zeros.",
+        mends="Leave c as it is. torch's LSTM has no clipping, so weights that were trained with it may need it.",
+    ),
+    _deviation(
+        "cell state clipped at 3",
+        "clips the new c between -3 and 3; torch does not clip it",
+        "--kind lstm --input-size 200 --hidden-size 1 --layers 1 --seq-len 40",
+        torch="c = f·c + i·g",
+        theirs="c = (f·c + i·g).clamp(-3, 3)",
+        shows="In every output, from the first step on in which c would pass 3. It takes several steps and large sums "
+        "to come there: most networks with initial weights do not show it. Clips at other numbers are not known here.",
+        # `memory_cell_clip_value: float, optional, (default = 3)` of ElmoLstm and LstmCellWithProjection in AllenNLP;
+        # `clip_ops.clip_by_value(c, -self._cell_clip, self._cell_clip)` of LSTMCell in rnn_cell_impl.py
+        frameworks="AllenNLP's LstmCellWithProjection in ElmoLstm, which clips h too, and TensorFlow 1's LSTMCell with "
+        "cell_clip=3.",
+        mends="Leave c as it is. torch's LSTM has no clipping, so weights that were trained with it may need it.",
+    ),
+    _deviation(
+        "hard sigmoid",
+        "has hard sigmoids of slope 1/6, as nn.Hardsigmoid; torch has sigmoids",
+        "--kind lstm",
+        torch="i = sigmoid(a)",
+        theirs="i = torch.clamp(a / 6 + 0.5, 0, 1)",
+        shows="In every output, from the first step on.",
+        mends="Take torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
+    ),
+    _deviation(
+        "hard sigmoid of Keras 2",
+        "has hard sigmoids of slope 0.2, as Keras 2; torch has sigmoids",
+        "--kind lstm",
+        torch="i = sigmoid(a)",
+        theirs="i = torch.clamp(0.2 * a + 0.5, 0, 1)",
+        shows="In every output, from the first step on. It is another line than that of nn.Hardsigmoid, whose slope is "
+        "1/6.",
+        # https://www.tensorflow.org/versions/r1.15/api_docs/python/tf/keras/activations/hard_sigmoid, and
+        # recurrent_activation of tf.keras.layers.LSTM beside it; alpha of
+        # https://onnx.ai/onnx/operators/onnx__HardSigmoid.html
+        frameworks="Keras's hard_sigmoid before version 3, which was the recurrent_activation of its LSTM and GRU by "
+        "default before TensorFlow 2, and ONNX's HardSigmoid with its default alpha.",
+        mends="Take torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
+    ),
+    _deviation(
+        "hard tanh",
+        "clips between -1 and 1, as nn.Hardtanh, where torch has tanh",
+        "",
+        torch="h = tanh(W_ih·x + b_ih + W_hh·h + b_hh)",
+        theirs="h = (W_ih·x + b_ih + W_hh·h + b_hh).clamp(-1, 1)",
+        shows="In every output, from the first step on. It is small while the sums are small, as tanh(a) is nearly a "
+        "there. In an LSTM it stands for the tanh of g and that of c.",
+        mends="Take torch.tanh. Weights that were trained with a hard tanh need it.",
+    ),
+    _deviation(
+        "layer norm on the sums",
+        "normalizes the sum of each gate over its units before its activation; torch has no layer norm",
+        "--kind lstm",
+        torch="i = sigmoid(a)",
+        theirs="i = sigmoid(F.layer_norm(a, a.shape[-1:]))",
+        shows="In every output, from the first step on. Only a layer norm without weights of its own, or whose weights "
+        "are still 1 and 0, is known here. In an RNN it is on the one sum, and in a GRU on "
+        "what goes into the tanh of n too.",
+        # `i = self._norm(i, "input", …)` of LayerNormBasicLSTMCell in tensorflow/contrib/rnn/python/ops/rnn_cell.py
+        frameworks="TensorFlow 1's LayerNormBasicLSTMCell, which normalizes c too.",
+        mends="torch's modules have none: keep a class of your own, or put nn.LayerNorm between modules.",
+    ),
+    _deviation(
+        "layer norm on h",
+        "normalizes the new h over its units at every step; torch has no layer norm",
+        "",
+        torch="h = step(x[t], h)",
+        theirs="h = F.layer_norm(step(x[t], h), h.shape[-1:])",
+        shows="In every output, from the first step on. Only a layer norm without weights of its own, or whose weights "
+        "are still 1 and 0, is known here.",
+        mends="Normalize y behind the network, not h within it; otherwise keep a class of your own.",
+    ),
+    _deviation(
+        "layer norm on c",
+        "normalizes the new c over its units at every step; torch has no layer norm",
+        "--kind lstm",
+        torch="c = f·c + i·g",
+        theirs="c = F.layer_norm(f·c + i·g, c.shape[-1:])",
+        shows="In every output, from the first step on. Only a layer norm without weights of its own, or whose weights "
+        "are still 1 and 0, is known here.",
+        # `new_c = self._norm(new_c, "state", …)` of the same class
+        frameworks="TensorFlow 1's LayerNormBasicLSTMCell, which normalizes the sums too.",
+        mends="torch's modules have none: keep a class of your own.",
+    ),
+    _deviation(
         "projection left out",
         "gives the first P features of o·tanh(c) for h; torch multiplies with W_hr",
         "--kind lstm --proj-size 8",
@@ -241,6 +421,15 @@ DEVIATIONS: tuple[Entry, ...] = (
         "et al. (arXiv:1406.1078).",
         mends="Multiply first: n = tanh(n_x + r·n_h). Weights that were trained the other way need that equation: no "
         "other weights make torch's GRU compute it.",
+    ),
+    _deviation(
+        "b_hn outside the reset gate",
+        "leaves b_hn out of what r multiplies; torch multiplies W_hn·h + b_hn with r",
+        "--kind gru",
+        torch=_N,
+        theirs="n = tanh(W_in·x + b_in + b_hn + r·(W_hn·h))",
+        shows="In every output, from the first step on. It hides where b_hn is zeros, as some initialize it.",
+        mends="Add b_hn to W_hn·h before r is multiplied. So b_ih + b_hh cannot be one bias in a GRU.",
     ),
     _deviation(
         "update gate inverted",
@@ -282,6 +471,25 @@ DEVIATIONS: tuple[Entry, ...] = (
         shows="From the first step on, in every layer but the first: its row of h is right. A network of one layer "
         "does not show it.",
         mends="Feed layer k what layer k - 1 has just given.",
+    ),
+    _deviation(
+        "y of the first layer",
+        "returns the output of its first layer for y; torch returns that of the top one",
+        "",
+        torch="for k in range(K): y = walk(weights[k], x if k == 0 else y)",
+        theirs="y = ys[0]        # ys: the output of each layer",
+        shows="In y alone, from the first step on; h and c stay right. The last step of y is then the first row of h, "
+        "not the last. A network of one layer does not show it.",
+        mends="Return what the last layer of the loop gave.",
+    ),
+    _deviation(
+        "y of the layer below the top",
+        "returns the output of the layer below the top for y; torch returns that of the top one",
+        "--layers 3",
+        torch="y = ys[-1]        # ys: the output of each layer",
+        theirs="y = ys[-2]",
+        shows="In y alone, from the first step on; h and c stay right. With two layers it is y of the first layer.",
+        mends="Return what the last layer of the loop gave: note y after the layer, not before it.",
     ),
     _deviation(
         "backward outputs not flipped back",
@@ -343,6 +551,37 @@ DEVIATIONS: tuple[Entry, ...] = (
         mends="Stack the rows of one layer side by side; h.view(K, D, N, H_out) is then layer by direction.",
     ),
     _deviation(
+        "h and c swapped",
+        "returns (c, h); torch returns (h, c)",
+        "--kind lstm",
+        torch="return y, (h, c)",
+        theirs="return y, (c, h)",
+        shows="In h and c; y stays right. With a projection their shapes differ, and that is found.",
+        # `LSTMStateTuple(new_c, new_h)` of BasicLSTMCell in rnn_cell_impl.py; `c, h = carry` of LSTMCell in
+        # flax/linen/recurrent.py.
+        frameworks="TensorFlow 1's LSTMStateTuple and the carry of Flax's LSTMCell are (c, h).",
+        mends="Return h first: y, (h, c).",
+    ),
+    _deviation(
+        "items of h in reverse",
+        "gives the items of h from the last to the first; torch leaves them in the order of the batch",
+        "",
+        torch="h = torch.stack([state[n] for n in range(N)], 1)",
+        theirs="h = torch.stack([state[n] for n in reversed(range(N))], 1)",
+        shows="In h and c; y stays right. A batch of one item does not show it.",
+        mends="Put the items back in the order in which they came, in h and c as in y.",
+    ),
+    _deviation(
+        "items of h sorted by length",
+        "leaves the items of h sorted by length; torch puts them back in the order of the batch",
+        "--lengths 2,3,1",
+        torch="y, h = y[:, unsorted], h[:, unsorted]",
+        theirs="y = y[:, unsorted]",
+        shows="In h and c; y stays right. It hides where the items come from the longest to the shortest.",
+        mends="Index h and c with the inverse of the sorting too, or pack with enforce_sorted=False: torch then "
+        "does it.",
+    ),
+    _deviation(
         "batch and time swapped",
         "walks along N instead of L",
         "--seq-len 4 --batch 4",
@@ -363,5 +602,26 @@ DEVIATIONS: tuple[Entry, ...] = (
         shows="In the rows of h and c of every item that is shorter than the longest, and behind its end in y. A "
         "backward direction starts in the padding, so that its y is wrong everywhere in such an item.",
         mends="Pack the input with pack_padded_sequence, or keep the state of an item where it has ended.",
+    ),
+    _deviation(
+        "lengths ignored but in y",
+        "walks on through the padding and sets y to zeros there; torch stops at each item's own end",
+        "--lengths 3,2,1",
+        torch="h = torch.where(t < lengths, new, h)",
+        theirs="h = new        # and at the end: y = torch.where(real, y, 0)",
+        shows="In the rows of h and c of every item that is shorter than the longest; in one direction y is right, and "
+        "so is its padding. A backward direction starts in the padding, so that its y is wrong in such an item. A "
+        "class that unpacks its input and packs what it gives does it.",
+        mends="Keep the state of an item where it has ended, or hand the packed input on to torch's module.",
+    ),
+    _deviation(
+        "lengths ignored backward",
+        "starts its backward direction in the padding; torch starts it at each item's own end",
+        "--lengths 3,2,1 --bidirectional",
+        torch="backward = walk(flip each item within its own length)",
+        theirs="backward = walk(x.flip(0))",
+        shows="In the backward half of y and the backward rows of h and c of every item that is shorter than the "
+        "longest; the forward ones stay right in one layer, and y is zeros behind the ends.",
+        mends="Flip each item within its own length, or pack the input with pack_padded_sequence.",
     ),
 )

@@ -122,12 +122,18 @@ def _nearest(name: str, known: Iterable[str]) -> list[str]:
     return [_BY_KEY[each][0].slug for each in found[:_MOST]]
 
 
-def more(found: Iterable[str]) -> Page:
-    """The line that sends people to the pages of what theirs names: the first three names, or as many as fit."""
+def more(found: Iterable[str], least: int = 1) -> Page:
+    """The line that sends people to the pages of what theirs names: the first three names, or as many as fit.
+
+    Args:
+        least: so many of them are told, on lines of their own where they do not fit.
+    """
     known = [each for each in dict.fromkeys(found) if key(each) in _BY_KEY][:_MOST]
-    while len(known) > 1 and len(_line(known)) > _WIDTH:
-        known.pop()
-    return [Sentence("More", _line(known), verbatim=True)] if known else []
+    fit = len(known)
+    while fit > 1 and len(_line(known[:fit])) > _WIDTH:
+        fit -= 1
+    lines = [known[:fit], *([each] for each in known[fit:least])]
+    return [Sentence("More", _line(each), verbatim=True) for each in lines if each]
 
 
 _MOST = 3

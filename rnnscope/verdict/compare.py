@@ -38,7 +38,7 @@ from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.inside import with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
-from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights, step_by_step
+from rnnscope.verdict.problem import Problem, clear_padding, draw_problem, rounded_weights, step_by_step
 from rnnscope.verdict.result import Comparison
 
 
@@ -156,6 +156,8 @@ def _compare_subjects(
             problem, xs = chunks.draw_in_chunks(placed, dtypes, question.chunk, loaded.weights, for_weights)
         else:
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
+            if not loaded.recordings:  # a recorded run may have seen what stands there
+                clear_padding(placed, problem.given.x)
         found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import permutations
+from itertools import combinations, permutations
 from operator import attrgetter
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.help import deviations as words
@@ -26,9 +26,15 @@ from rnnscope.subjects.builtin import Around, Formula, Run, formula_of, run_equa
 
 ChangeWeights = Callable[[Spec, Weights], Weights]
 
+ChangeInput = Callable[[Spec, Input], Input]
+
+ChangeRun = Callable[[Spec, Run], Run]
+
 _WORDS = {each.name: each for each in words.DEVIATIONS}
 
 Layers = list[list[Step]]
+
+Gates = tuple[Tensor, ...]
 
 Walker = Callable[..., tuple[Tensor, State]]
 """`walk`, or another function that walks the steps."""
@@ -45,32 +51,72 @@ class Deviation:
         formula: the step that is computed for a Spec.
         walker: walks the steps.
         outputs: changes what comes out.
+        parts: the two that it is made of; () where it is a row of the table.
     """
 
     name: str
     applies: Callable[[Spec], bool] = lambda spec: True
     weights: ChangeWeights = lambda spec, weights: weights
-    given: Callable[[Input], Input] = lambda given: given
+    given: ChangeInput = lambda spec, given: given
     formula: Callable[[Spec], Formula] = formula_of
     walker: Walker = walk
-    outputs: Callable[[Run], Run] = lambda run: run
+    outputs: ChangeRun = lambda spec, run: run
+    parts: tuple["Deviation", ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name, or those of both its parts."""
+        return tuple(each.name for each in self.parts) or (self.name,)
 
     @property
     def does(self) -> str:
-        """What a side that has it does, then a semicolon and what torch does."""
-        return _WORDS[self.name].does
+        """What a side that has it does, then a semicolon and what torch does; of two what torch does is in brackets."""
+        return ", and ".join(map(in_brackets, (each.does for each in self.parts))) or _WORDS[self.name].does
 
     def run(self, spec: Spec, weights: Weights, given: Input, around: Around | None = None) -> Run:
         """The equations with this deviation: a subject like any other."""
         own = {name: each.clone().requires_grad_(torch.is_grad_enabled()) for name, each in weights.items()}
-        changed, given = self.weights(spec, own), self.given(given)
-        run = self.outputs(run_equations(spec, changed, given, self.formula(spec), around, self.walker))
+        changed, given = self.weights(spec, own), self.given(spec, given)
+        run = self.outputs(spec, run_equations(spec, changed, given, self.formula(spec), around, self.walker))
         return Run(run.y, run.state, own)
+
+
+def in_brackets(does: str) -> str:
+    """What a side does, with what torch does in brackets."""
+    wrong, semicolon, right = does.partition("; ")
+    return f"{wrong} ({right})" if semicolon else wrong
 
 
 def deviations(spec: Spec) -> Iterator[Deviation]:
     """Those that make sense for a Spec."""
     return (each for each in DEVIATIONS if each.applies(spec))
+
+
+def pairs_of_deviations(spec: Spec) -> Iterator[Deviation]:
+    """Every two that make sense for a Spec and can be had at once."""
+    return (composed(*both) for both in combinations(deviations(spec), 2) if can_be_composed(*both))
+
+
+def can_be_composed(first: Deviation, second: Deviation) -> bool:
+    """Whether both can be had at once: there is one formula and one walker. Two orders of the gates are a third one."""
+    formulas = sum(each.formula is not formula_of for each in (first, second))
+    walkers = sum(each.walker is not walk for each in (first, second))
+    orders = sum(each in _GATE_ORDERS for each in (first, second))
+    return max(formulas, walkers, orders) < 2
+
+
+def composed(first: Deviation, second: Deviation) -> Deviation:
+    """Both at once; where both change the same, the first one changes it first."""
+    return Deviation(
+        f"{first.name} + {second.name}",
+        lambda spec: first.applies(spec) and second.applies(spec),
+        weights=lambda spec, weights: second.weights(spec, first.weights(spec, weights)),
+        given=lambda spec, given: second.given(spec, first.given(spec, given)),
+        formula=second.formula if first.formula is formula_of else first.formula,
+        walker=second.walker if first.walker is walk else first.walker,
+        outputs=lambda spec, run: second.outputs(spec, first.outputs(spec, run)),
+        parts=(first, second),
+    )
 
 
 def deviation_of(flag: Flag, typed: str, spec: Spec) -> Deviation | None:
@@ -98,6 +144,22 @@ def of_kind(kind: str) -> Callable[[Spec], bool]:
 
 is_lstm, is_gru = of_kind("lstm"), of_kind("gru")
 has_bias, is_bidirectional = attrgetter("bias"), attrgetter("bidirectional")
+
+
+def has_several_layers(spec: Spec) -> bool:
+    return spec.num_layers > 1
+
+
+def has_gates(spec: Spec) -> bool:
+    return bool(GATES[spec.kind])
+
+
+def has_tanh(spec: Spec) -> bool:
+    return has_gates(spec) or spec.nonlinearity == "tanh"
+
+
+def has_padding(spec: Spec) -> bool:
+    return spec.lengths is not None and min(spec.lengths) < spec.seq_len
 
 
 def layers_alike(spec: Spec) -> range:
@@ -149,10 +211,18 @@ def layers_reversed(spec: Spec, weights: Weights) -> Weights:
     return exchanged(weights, r"\d+", dict(zip(layers, reversed(layers), strict=True)))
 
 
-def state_ignored(*ignored: int) -> Callable[[Input], Input]:
+def state_ignored(*ignored: int) -> ChangeInput:
     """Replaces h0, which is 0, or c0, which is 1, by zeros."""
-    return lambda given: Input(
+    return lambda spec, given: Input(
         given.x, tuple(torch.zeros_like(each) if n in ignored else each for n, each in enumerate(given.state))
+    )
+
+
+def state_of_first_layer(spec: Spec, given: Input) -> Input:
+    """Leaves the first layer its initial state, and gives zeros to the others."""
+    zeros = (each[spec.directions :] * 0 for each in given.state)
+    return Input(
+        given.x, tuple(torch.cat((each[: spec.directions], z)) for each, z in zip(given.state, zeros, strict=True))
     )
 
 
@@ -162,21 +232,30 @@ def state_ignored(*ignored: int) -> Callable[[Input], Input]:
 def lstm(
     h_of: Callable[[Tensor, Tensor], Tensor] = lambda o, c: o * torch.tanh(c),
     activation: Callable[[Tensor], Tensor] = torch.tanh,
-    forget_bias: float = 0.0,
+    sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid,
+    sums: Callable[[Gates, Tensor], Gates] = lambda gates, c: gates,
+    i_and_f: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda i, f: (i, f),
+    cell: Callable[[Tensor], Tensor] = lambda c: c,
+    o_sum: Callable[[Tensor, Tensor], Tensor] = lambda o, c: o,
     projects: bool = True,
 ) -> Callable[[Spec], Formula]:
     """torch's step but for what is given.
 
     Args:
         h_of: gives h' before the projection, of o and c'.
-        activation: gives g.
+        activation, sigmoid: give g and the gates.
+        sums: changes what goes into them, i f g o, and may look at c.
+        i_and_f: changes i and f.
+        cell: changes c'.
+        o_sum: changes what goes into o, of that and c'.
     """
 
     def step(w: Layer, x: Tensor, state: State) -> State:
         h, c = state
-        i, f, g, o = (affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1)
-        o, c = torch.sigmoid(o), torch.sigmoid(f + forget_bias) * c + torch.sigmoid(i) * activation(g)
-        new = h_of(o, c)
+        i, f, g, o = sums((affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1), c)
+        i, f = i_and_f(sigmoid(i), sigmoid(f))
+        c = cell(f * c + i * activation(g))
+        new = h_of(sigmoid(o_sum(o, c)), c)
         if not projects:
             return new[:, : h.shape[1]], c
         return (new if w.W_hr is None else new @ w.W_hr.T), c
@@ -184,20 +263,46 @@ def lstm(
     return lambda spec: step
 
 
-def gru(h_of: Callable[[Layer, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]) -> Callable[[Spec], Formula]:
+def plus(number: float, gate: str) -> Callable[[Spec], Formula]:
+    """An LSTM's step with a number more on one gate."""
+    place = GATES["lstm"].index(gate)
+    return lstm(sums=lambda gates, c: tuple(each + number if n == place else each for n, each in enumerate(gates)))
+
+
+def peepholes(gates: Gates, c: Tensor) -> Gates:
+    i, f, g, o = gates
+    return i + c, f + c, g, o
+
+
+def clipped(most: float) -> Callable[[Spec], Formula]:
+    return lstm(cell=lambda c: c.clamp(-most, most))
+
+
+def gru(
+    h_of: Callable[[Layer, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
+    sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid,
+) -> Callable[[Spec], Formula]:
     """torch's step with another h'.
 
     Args:
         h_of: gives h' of the weights, h, r, z, and of the two parts of n: W_in·x + b_in and W_hn·h + b_hn.
+        sigmoid: gives r and z.
     """
 
     def step(w: Layer, x: Tensor, state: State) -> State:
         (h,) = state
         r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
         r_h, z_h, n_h = affine(h, w.W_hh, w.b_hh).chunk(3, -1)
-        return (h_of(w, h, torch.sigmoid(r_x + r_h), torch.sigmoid(z_x + z_h), n_x, n_h),)
+        return (h_of(w, h, sigmoid(r_x + r_h), sigmoid(z_x + z_h), n_x, n_h),)
 
     return lambda spec: step
+
+
+def gru_of(
+    activation: Callable[[Tensor], Tensor], sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid
+) -> Callable[[Spec], Formula]:
+    """torch's step with another function for tanh or σ."""
+    return gru(lambda w, h, r, z, n_x, n_h: (1 - z) * activation(n_x + r * n_h) + z * h, sigmoid)
 
 
 def reset_before(w: Layer, h: Tensor, r: Tensor, z: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
@@ -205,12 +310,65 @@ def reset_before(w: Layer, h: Tensor, r: Tensor, z: Tensor, n_x: Tensor, n_h: Te
     return (1 - z) * torch.tanh(n_x + n_h) + z * h
 
 
+def bias_not_reset(w: Layer, h: Tensor, r: Tensor, z: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
+    n_h = affine(h, w.W_hh, None).chunk(3, -1)[2]
+    b_hn = 0 if w.b_hh is None else w.b_hh.chunk(3)[2]
+    return (1 - z) * torch.tanh(n_x + b_hn + r * n_h) + z * h
+
+
+def hard_sigmoid(slope: float) -> Callable[[Tensor], Tensor]:
+    return lambda a: (a * slope + 0.5).clamp(0, 1)
+
+
+def hard_tanh(a: Tensor) -> Tensor:
+    return a.clamp(-1, 1)
+
+
+def layer_norm(a: Tensor) -> Tensor:
+    """Without weights of its own, and with torch's eps."""
+    return nn.functional.layer_norm(a, a.shape[-1:])
+
+
+def with_sigmoid(sigmoid: Callable[[Tensor], Tensor]) -> Callable[[Spec], Formula]:
+    return lambda spec: (lstm(sigmoid=sigmoid) if spec.kind == "lstm" else gru_of(torch.tanh, sigmoid))(spec)
+
+
+def with_tanh(tanh: Callable[[Tensor], Tensor]) -> Callable[[Spec], Formula]:
+    """The step with another function for every tanh."""
+
+    def formula(spec: Spec) -> Formula:
+        if spec.kind == "rnn":
+            return lambda w, x, state: (tanh(affine(x, w.W_ih, w.b_ih) + affine(state[0], w.W_hh, w.b_hh)),)
+        if spec.kind == "lstm":
+            return lstm(lambda o, c: o * tanh(c), activation=tanh)(spec)
+        return gru_of(tanh)(spec)
+
+    return formula
+
+
+def sums_normalized(spec: Spec) -> Formula:
+    if spec.kind == "rnn":
+        activation = torch.tanh if spec.nonlinearity == "tanh" else torch.relu
+        return with_tanh(lambda a: activation(layer_norm(a)))(spec)
+    if spec.kind == "lstm":
+        return lstm(sums=lambda gates, c: tuple(map(layer_norm, gates)))(spec)
+    return gru_of(lambda a: torch.tanh(layer_norm(a)), lambda a: torch.sigmoid(layer_norm(a)))(spec)
+
+
+def h_normalized(spec: Spec) -> Formula:
+    step = formula_of(spec)
+
+    def normalized(w: Layer, x: Tensor, state: State) -> State:
+        h, *others = step(w, x, state)
+        return layer_norm(h), *others
+
+    return normalized
+
+
 def nonlinearity_swapped(spec: Spec) -> Formula:
     if spec.kind == "rnn":
         return partial(rnn_step, nonlinearity="relu" if spec.nonlinearity == "tanh" else "tanh")
-    if spec.kind == "lstm":
-        return lstm(lambda o, c: o * torch.relu(c), activation=torch.relu)(spec)
-    return gru(lambda w, h, r, z, n_x, n_h: (1 - z) * torch.relu(n_x + r * n_h) + z * h)(spec)
+    return with_tanh(torch.relu)(spec)
 
 
 def too_early(spec: Spec) -> Formula:
@@ -221,25 +379,29 @@ def too_early(spec: Spec) -> Formula:
 # The walk.
 
 
-def layer_by_layer(take: Walker = walk, feed: Callable[[Tensor, State], Tensor] = lambda y, initial: y) -> Walker:
+def layer_by_layer(
+    take: Walker = walk, feed: Callable[[Tensor, State], Tensor] = lambda y, initial: y, gives: int = -1
+) -> Walker:
     """A walk of one layer after the other.
 
     Args:
         take: walks a network of one layer.
         feed: makes of a layer's y and initial state what goes up to the next layer.
+        gives: the layer whose y is given.
     """
 
     def walker(
         layers: Layers, x: Tensor, initial: State, real: Tensor | None, between: Callable[[Tensor], Tensor] | None
     ) -> tuple[Tensor, State]:
-        last: list[State] = []
+        every, last = list[Tensor](), list[State]()
         for number, layer in enumerate(layers):
             rows = slice(number * len(layer), (number + 1) * len(layer))
             own = tuple(each[rows] for each in initial)
             y, state = take([layer], x, own, real)
             x = feed(y, own) if between is None else between(feed(y, own))
+            every.append(y)
             last.append(state)
-        return y, tuple(map(torch.cat, zip(*last, strict=True)))
+        return every[max(gives, -len(every))], tuple(map(torch.cat, zip(*last, strict=True)))
 
     return walker
 
@@ -256,6 +418,22 @@ def fed_forward(layers: Layers, x: Tensor, initial: State, real: Tensor | None) 
     return torch.cat(halves, -1), tuple(map(torch.cat, zip(*last, strict=True)))
 
 
+def padding_walked(
+    layers: Layers, x: Tensor, initial: State, real: Tensor | None, between: Callable[[Tensor], Tensor] | None
+) -> tuple[Tensor, State]:
+    y, last = walk(layers, x, initial, None, between)
+    return y if real is None else torch.where(real, y, 0), last
+
+
+def padding_walked_backward(layers: Layers, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
+    y, last = walk(layers, x, initial, real)
+    other, through = walk(layers, x, initial)
+    forward, backward = y.chunk(2, -1)[0], other.chunk(2, -1)[1]
+    y = torch.cat((forward, backward), -1)
+    rows = tuple(torch.cat((each[:1], over[1:])) for each, over in zip(last, through, strict=True))
+    return y if real is None else torch.where(real, y, 0), rows
+
+
 def batch_and_time_swapped(
     layers: Layers, x: Tensor, initial: State, real: None, between: None
 ) -> tuple[Tensor, State]:
@@ -268,16 +446,37 @@ def batch_and_time_swapped(
 # Outputs.
 
 
-def y_swapped(run: Run) -> Run:
+def y_swapped(spec: Spec, run: Run) -> Run:
     return Run(torch.cat(run.y.chunk(2, -1)[::-1], -1), run.state)
 
 
-def h_swapped(run: Run) -> Run:
-    return Run(run.y, tuple(each[[row ^ 1 for row in range(len(each))]] for each in run.state))
+def with_state(change: Callable[[Spec, Tensor], Tensor]) -> ChangeRun:
+    """Changes h, and c likewise."""
+    return lambda spec, run: Run(run.y, tuple(change(spec, each) for each in run.state))
 
 
-def h_direction_major(run: Run) -> Run:
-    return Run(run.y, tuple(torch.cat((each[::2], each[1::2])) for each in run.state))
+def rows_swapped(spec: Spec, h: Tensor) -> Tensor:
+    return h[[row ^ 1 for row in range(len(h))]]
+
+
+def direction_major(spec: Spec, h: Tensor) -> Tensor:
+    return torch.cat((h[::2], h[1::2]))
+
+
+def by_length(spec: Spec) -> list[int]:
+    """The items from the longest to the shortest; those of one length stay in order."""
+    return sorted(range(spec.batch_size), key=lambda item: -spec.length_of(item))
+
+
+def items_by_length(spec: Spec, h: Tensor) -> Tensor:
+    return h[:, by_length(spec)]
+
+
+def is_unsorted(spec: Spec) -> bool:
+    return has_padding(spec) and by_length(spec) != list(range(spec.batch_size))
+
+
+h_swapped = with_state(rows_swapped)
 
 
 # The table. What each is called and what is said of it stands in the words for people, under the same names.
@@ -296,36 +495,64 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("b_hh dropped", has_bias, weights=without("bias_hh")),
     Deviation("both biases dropped", has_bias, weights=without("bias")),
     Deviation("b_ih and b_hh swapped", has_bias, weights=biases_swapped),
-    Deviation("W_hh transposed", lambda spec: not spec.proj_size,
+    Deviation("W_hh transposed", lambda spec: not spec.proj_size and spec.hidden_size > 1,
               weights=with_changed("weight_hh", blocks_transposed)),
     Deviation("layers in reverse order", lambda spec: len(layers_alike(spec)) > 1, weights=layers_reversed),
     Deviation("h0 ignored", given=state_ignored(0)),
     Deviation("c0 ignored", is_lstm, given=state_ignored(1)),
     Deviation("h0 and c0 ignored", is_lstm, given=state_ignored(0, 1)),
     Deviation("h0 and c0 swapped", lambda spec: is_lstm(spec) and not spec.proj_size,
-              given=lambda given: Input(given.x, given.state[::-1])),
+              given=lambda spec, given: Input(given.x, given.state[::-1])),
+    Deviation("h0 for the first layer alone", has_several_layers, given=state_of_first_layer),
     Deviation("tanh and relu swapped", formula=nonlinearity_swapped),
     Deviation("tanh missing on the cell state", is_lstm, formula=lstm(lambda o, c: o * c)),
     Deviation("output gate before tanh", is_lstm, formula=lstm(lambda o, c: torch.tanh(o * c))),
-    Deviation("forget bias of 1", is_lstm, formula=lstm(forget_bias=1.0)),
+    Deviation("forget bias of 1", is_lstm, formula=plus(1.0, "f")),
+    Deviation("forget bias of 2", is_lstm, formula=plus(2.0, "f")),
+    Deviation("bias of 1 on the input gate", is_lstm, formula=plus(1.0, "i")),
+    Deviation("bias of 1 on the cell gate", is_lstm, formula=plus(1.0, "g")),
+    Deviation("bias of 1 on the output gate", is_lstm, formula=plus(1.0, "o")),
+    Deviation("coupled forget gate", is_lstm, formula=lstm(i_and_f=lambda i, f: (i, 1 - i))),
+    Deviation("coupled input gate", is_lstm, formula=lstm(i_and_f=lambda i, f: (1 - f, f))),
+    Deviation("peepholes of weight 1", is_lstm, formula=lstm(sums=peepholes, o_sum=lambda o, c: o + c)),
+    Deviation("cell state clipped at 1", is_lstm, formula=clipped(1.0)),
+    Deviation("cell state clipped at 3", is_lstm, formula=clipped(3.0)),
+    Deviation("hard sigmoid", has_gates, formula=with_sigmoid(hard_sigmoid(1 / 6))),
+    Deviation("hard sigmoid of Keras 2", has_gates, formula=with_sigmoid(hard_sigmoid(0.2))),
+    Deviation("hard tanh", has_tanh, formula=with_tanh(hard_tanh)),
+    Deviation("layer norm on the sums", formula=sums_normalized),
+    Deviation("layer norm on h", formula=h_normalized),
+    Deviation("layer norm on c", is_lstm, formula=lstm(cell=layer_norm)),
     Deviation("projection left out", lambda spec: spec.proj_size > 0, formula=lstm(projects=False)),
     Deviation("reset before the matmul", is_gru, formula=gru(reset_before)),
+    Deviation("b_hn outside the reset gate", lambda spec: is_gru(spec) and spec.bias, formula=gru(bias_not_reset)),
     Deviation("update gate inverted", is_gru,
               formula=gru(lambda w, h, r, z, n_x, n_h: z * torch.tanh(n_x + r * n_h) + (1 - z) * h)),
     Deviation("reset state kept", is_gru,
               formula=gru(lambda w, h, r, z, n_x, n_h: (1 - z) * torch.tanh(n_x + r * n_h) + z * r * h)),
     Deviation("new hidden used too early", formula=too_early),
-    Deviation("layer fed by the previous step", lambda spec: spec.num_layers > 1 and not spec.bidirectional,
+    Deviation("layer fed by the previous step", lambda spec: has_several_layers(spec) and not spec.bidirectional,
               walker=layer_by_layer(feed=lambda y, initial: torch.cat((initial[0], y[:-1])))),
+    Deviation("y of the first layer", has_several_layers, walker=layer_by_layer(gives=0)),
+    Deviation("y of the layer below the top", lambda spec: spec.num_layers > 2, walker=layer_by_layer(gives=-2)),
     Deviation("backward outputs not flipped back", is_bidirectional, walker=layer_by_layer(not_flipped_back)),
     Deviation("backward direction fed forward", is_bidirectional, walker=layer_by_layer(fed_forward)),
     Deviation("directions swapped in y", is_bidirectional, outputs=y_swapped),
     Deviation("directions swapped in h", is_bidirectional, outputs=h_swapped),
-    Deviation("directions swapped in y and h", is_bidirectional, outputs=lambda run: h_swapped(y_swapped(run))),
-    Deviation("h ordered direction-major", lambda spec: spec.bidirectional and spec.num_layers > 1,
-              outputs=h_direction_major),
+    Deviation("directions swapped in y and h", is_bidirectional,
+              outputs=lambda spec, run: h_swapped(spec, y_swapped(spec, run))),
+    Deviation("h ordered direction-major", lambda spec: spec.bidirectional and has_several_layers(spec),
+              outputs=with_state(direction_major)),
+    Deviation("h and c swapped", lambda spec: is_lstm(spec) and not spec.proj_size,
+              outputs=lambda spec, run: Run(run.y, run.state[::-1])),
+    Deviation("items of h in reverse", lambda spec: spec.batch_size > 1,
+              outputs=with_state(lambda spec, h: h.flip(1))),
+    Deviation("items of h sorted by length", is_unsorted, outputs=with_state(items_by_length)),
     Deviation("batch and time swapped", can_swap_batch_and_time, walker=batch_and_time_swapped),
-    Deviation("lengths ignored", lambda spec: spec.lengths is not None and min(spec.lengths) < spec.seq_len,
+    Deviation("lengths ignored", has_padding,
               walker=lambda layers, x, initial, real, between: walk(layers, x, initial, None, between)),
+    Deviation("lengths ignored but in y", has_padding, walker=padding_walked),
+    Deviation("lengths ignored backward", lambda spec: spec.bidirectional and has_padding(spec),
+              walker=layer_by_layer(padding_walked_backward)),
 )
 # fmt: on

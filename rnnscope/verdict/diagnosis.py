@@ -4,11 +4,13 @@ As a hypothesis a deviation explains a side that computes just what it does. As 
 would catch or miss.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 
+from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
@@ -18,6 +20,7 @@ from rnnscope.verdict.deviations import Deviation, deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import PADDING, Check, distance_within
 from rnnscope.verdict.inside import dtypes_inside
+from rnnscope.verdict.pairs import are_tried, plausible
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
 
 SCREENED = 4
@@ -26,12 +29,18 @@ SCREENED = 4
 
 @dataclass(frozen=True)
 class Explanation:
-    """A deviation that computes what a side does within the bound, and what is left of the difference."""
+    """What computes what a side does within the bound: a deviation or two at once, and what is left of the difference.
+
+    Args:
+        convention: the name of the deviation, or those of both with " + " between them.
+        deviations: its name, or both.
+    """
 
     side: str
     convention: str
     does: str
     max_abs: float
+    deviations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,8 @@ class Power:
 def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanation, ...]:
     """The deviations that compute what a side does, where its outputs are not what the equations give.
 
+    Where no single one does, the pairs that do.
+
     Args:
         sides: those that are not torch's function.
     """
@@ -72,7 +83,11 @@ def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanati
     for side in sides:
         part = _deciding(evidence, side)
         if part is not None:
-            told = (_explained(part, side, used) for used in _arithmetics(part, side))
+            told = (
+                _explained(part, side, used, tried(part, side, used))
+                for tried in (_singles, _pairs)
+                for used in _arithmetics(part, side)
+            )
             found += next(filter(None, told), [])
     return tuple(found)
 
@@ -99,17 +114,39 @@ def _arithmetics(part: Evidence, side: Side) -> Iterator[str]:
         yield from sorted(coarser, key=UNITS.__getitem__)
 
 
-def _explained(part: Evidence, side: Side, used: str) -> list[Explanation]:
-    """The deviations that compute what a side does on a part of the run, and not what torch does there."""
+def _explained(part: Evidence, side: Side, used: str, tried: Iterable[Deviation]) -> list[Explanation]:
+    """Those deviations that compute what a side does on a part of the run, and not what torch does there."""
     whole, actual = _without_gradients(part), part.exact(side)
     start = _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
     found = []
-    for deviation in _each_told(part.problem.spec):
+    for deviation in tried:
         if side.is_recorded or _explains(deviation, start, side, start.exact(side), used):
             left_over = _explains(deviation, whole, side, actual, used)
             if left_over and left_over.decided and not _is_torchs(deviation, whole, side):
-                found.append(Explanation(side.role, deviation.name, deviation.does, left_over.max_abs))
+                names = deviation.names
+                found.append(Explanation(side.role, deviation.name, deviation.does, left_over.max_abs, names))
     return found
+
+
+def _singles(part: Evidence, side: Side, used: str) -> Iterator[Deviation]:
+    return _each_told(part.problem.spec)
+
+
+def _pairs(part: Evidence, side: Side, used: str) -> Iterator[Deviation]:
+    """The pairs of deviations that come near to what a side does."""
+    if are_tried(part.problem.spec, side.is_recorded):
+        seen = _without_gradients(part) if side.is_recorded else _shortest(part, side)
+        yield from plausible(part.problem.spec, side.own_problem(seen.problem), seen.exact(side), used)
+
+
+def _shortest(part: Evidence, side: Side) -> Evidence:
+    """A start, or, where a direction walks backward, the first step alone, if somebody's own class can take that."""
+    if part.problem.spec.bidirectional:
+        one = _without_gradients(part, 1)
+        with suppress(RnnscopeError):
+            one.exact(side)
+            return one
+    return _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
 
 
 def _without_gradients(evidence: Evidence, steps: int | None = None) -> Evidence:

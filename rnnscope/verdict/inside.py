@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.weights import Input, dtype_name
 from rnnscope.pages.progress import stage
+from rnnscope.subjects.builtin import other_shape
 from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.figures import distances
@@ -76,7 +77,7 @@ def _with_inside(evidence: Evidence, side: Side) -> Side:
         return side
     steps = min(FIRST_STEPS, evidence.problem.spec.seq_len)
     part = Evidence(first_steps(evidence.problem, steps), evidence.left, evidence.right)
-    if part.whole_function(side).within:  # what is off shows later
+    if other_shape(part.problem.spec, part.exact(side)) or part.whole_function(side).within:  # what is off shows later
         part = evidence
     with stage(f"{side.role}: rounding or another function"):
         off = {each.name for each in part.whole_function(side).margins if not each.within}

@@ -83,6 +83,13 @@ def draw_problem(
     )
 
 
+def clear_padding(spec: Spec, x: Tensor) -> Tensor:
+    """x with zeros behind the ends of its items, as whoever unpacks a packed input gets it; in place."""
+    if spec.lengths is not None:
+        time_first(spec, x).masked_fill_(~valid_steps(spec).unsqueeze(-1), 0)
+    return x
+
+
 def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     """What a subject gives on a Spec's device and in its dtype: y, h and c, then the gradients of x, h0, c0, weights.
 
@@ -128,8 +135,10 @@ def first_steps(problem: Problem, count: int) -> Problem:
     # As ragged as before: otherwise what happens at the ends would not show.
     lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
     cotangents = problem.cotangents and problem.cotangents | {"y": problem.cotangents["y"].narrow(time, 0, count)}
-    shorter, given = replace(spec, seq_len=count, lengths=lengths), Input(x.narrow(time, 0, count), problem.given.state)
-    return replace(problem, spec=shorter, given=given, cotangents=cotangents)
+    shorter, x = replace(spec, seq_len=count, lengths=lengths), x.narrow(time, 0, count)
+    if lengths != spec.lengths:  # an item that ends earlier has more padding
+        x = clear_padding(shorter, x.clone())
+    return replace(problem, spec=shorter, given=Input(x, problem.given.state), cotangents=cotangents)
 
 
 def step_by_step(problem: Problem) -> Problem:

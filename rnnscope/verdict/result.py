@@ -13,10 +13,12 @@ from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, So
 from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
+from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.map import heat_page
+from rnnscope.verdict.pairs import are_tried
 from rnnscope.verdict.places import HeatMap
 
 
@@ -147,7 +149,7 @@ class Comparison(SpecResult):
     @property
     def more(self) -> tuple[str, ...]:
         """What `rnnscope explain` has a page of: the deviations, otherwise the cause or the verdict; blind spots."""
-        found = [each.convention for each in _explained(self)] or [self.cause or self.verdict]
+        found = [name for each in _explained(self) for name in each.deviations] or [self.cause or self.verdict]
         found += [each.name for each in self.blind_spots]
         found += ["gradient not given"] if self.figures.missing_gradients else []
         found += [_RELATIONS[each.by] for each in self.calls]
@@ -192,7 +194,7 @@ class Comparison(SpecResult):
                 limit = "bound in float64"  # the map itself may show nothing over it
             page += heat_page(self.spec, self.heat_map, limit)
         page += [Sentence("Blind spot", f"{each.sentence}.") for each in self.blind_spots]
-        page += more(self.more)
+        page += more(self.more, least=max((len(each.deviations) for each in _explained(self)), default=1))
         dtypes = " and ".join(dict.fromkeys(self.sides.dtypes))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
         page.append(Sentence("Run", run))
@@ -315,14 +317,27 @@ def _why(comparison: Comparison) -> Page:
     reference, reasons = comparison.reference, comparison.reasons
     if reference is None or not reference.deviating:
         return []
-    found = [f"{_side_in_words(comparison, each.side, 'The')} {each.does}" for each in reasons.explanations]
+    roles = dict.fromkeys(each.side for each in reasons.explanations)
+    found = [f"{_side_in_words(comparison, role, 'The')} {_does(reasons.explanations, role)}" for role in roles]
     if not found:
         if reference.about_coarser or reasons.dependences or comparison.weights:
             return []
         outputs = [each for each in reference.function.margins if each.name in _INDEXED]
         only = "only gradients differ, so no convention of the outputs explains it"
-        found = [only if all(each.within for each in outputs) else "no known convention explains it"]
+        none, recorded = "no known convention explains it", comparison.sides.recorded
+        if not all(are_tried(comparison.spec, role == recorded) for role in reference.deviating):
+            none += "; two at once were not tried on so large a network"
+        found = [only if all(each.within for each in outputs) else none]
     return [Sentence("Why", f"{each}.") for each in found]
+
+
+def _does(explanations: tuple[Explanation, ...], role: str) -> str:
+    """What a side does; where this input does not tell several apart, one of them."""
+    found = [each for each in explanations if each.side == role]
+    if len(found) == 1:
+        return found[0].does
+    ways = [in_brackets(each.does) if len(each.deviations) == 1 else each.does for each in found]
+    return f"does one of these, which are the same on this input: {'; '.join(ways)}"
 
 
 def _kept(comparison: Comparison) -> Page:

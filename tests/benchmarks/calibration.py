@@ -199,6 +199,60 @@ def deviating(number: int) -> list[Outcome]:
     return outcomes
 
 
+def pairs_of_deviations(number: int) -> list[Outcome]:
+    """Two deviations at once, which must be named, and never by a name of another function."""
+    import torch
+
+    from rnnscope import Spec
+    from rnnscope.subjects.builtin import SUBJECTS
+    from rnnscope.verdict import deviations
+    from rnnscope.verdict.diagnosis import explanations, rich_probe
+    from rnnscope.verdict.evidence import Evidence, Side
+    from rnnscope.verdict.problem import draw_problem
+
+    torch.set_num_threads(1)
+    draw = Random(number)
+    facts = random_facts(draw) | {"dtype": "float32", "h0": "random"}
+    facts |= {"input_size": min(facts["input_size"], 64), "hidden_size": min(facts["hidden_size"], 64)}
+    if facts.get("lengths"):
+        facts["lengths"] = tuple(min(each, draw.randint(1, 40)) for each in facts["lengths"])
+    else:
+        facts["seq_len"] = min(facts["seq_len"], 40)
+    spec = Spec(**facts)
+    pair = draw.choice(list(deviations.pairs_of_deviations(spec)))
+    words = f"{pair.name} {spec}"
+    problem = draw_problem(spec, ("float32",))
+    left, right = (Side(role, role, spec, SUBJECTS["module"], "float32") for role in ("left", "right"))
+    wrong = replace(right, run=pair.run)
+    evidence = Evidence(problem, left, wrong)
+    if any(evidence.exact(wrong)[name].shape != each.shape for name, each in evidence.exact(left).items()):
+        return [Outcome(number, words, "left out: caught by its shape")]
+    fewer = [SUBJECTS["module"], *(each.run for each in pair.parts)]
+    if any(_same(problem, pair.run, each) for each in fewer):
+        return [Outcome(number, words, "left out: one of both does nothing")]
+    found = explanations(evidence, (wrong,))
+    if not found:
+        return [Outcome(number, words, "NOT NAMED")]
+    table = {each.name: each for each in (*deviations.DEVIATIONS, *deviations.pairs_of_deviations(spec))}
+    named = [_same(rich_probe(problem, spec), pair.run, table[each.convention].run) for each in found]
+    told = " | ".join(each.convention for each in found)
+    if not any(named):
+        return [Outcome(number, f"{told} for {words}", "MISNAMED")]
+    ambiguous = ", ambiguous" if len(found) > 1 and not all(named) else ""
+    single = ", by a single one" if len(found[0].deviations) == 1 else ""
+    return [Outcome(number, f"{told} for {words}", f"named{ambiguous}{single}")]
+
+
+def _same(problem: Any, one: Any, other: Any) -> bool:
+    """Whether two subjects compute the same function, as far as a problem shows it."""
+    from rnnscope.verdict.bounds import Bounds
+    from rnnscope.verdict.figures import distance_within
+    from rnnscope.verdict.problem import solve
+
+    bounds, actual = Bounds(problem, one), solve(other, problem.spec, problem)
+    return distance_within(problem.spec, actual, bounds.reference, bounds.precision("float64")) is not None
+
+
 QUESTIONS = {
     "pairs": pair,
     "gradients": gradients,
@@ -206,6 +260,7 @@ QUESTIONS = {
     "written": written,
     "written-gradients": written_gradients,
     "deviations": deviating,
+    "pairs-of-deviations": pairs_of_deviations,
 }
 
 
@@ -221,7 +276,7 @@ def main(question: str, count: int, start: int = 0) -> None:
                 verdicts[outcome.verdict] += 1
                 judged += not outcome.verdict.startswith("left out")
                 steps += outcome.by_steps
-                if outcome.verdict.startswith(("FALSE", "MISSED", "not one")):
+                if outcome.verdict.startswith(("FALSE", "MISSED", "MISNAMED", "NOT", "not one")):
                     print(outcome, flush=True)
             if judged >= count:
                 break

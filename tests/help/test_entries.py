@@ -120,7 +120,11 @@ def test_names_are_completed_from_words(words: tuple[str, ...], expected: list[s
     ("words", "sentence"),
     [
         ("reset-befor", "nothing is called 'reset-befor'; did you mean reset-before-the-matmul?"),
-        ("reset", "nothing is called 'reset'; did you mean reset-before-the-matmul or reset-state-kept?"),
+        (
+            "reset",
+            "nothing is called 'reset'; did you mean reset-before-the-matmul or b_hn-outside-the-reset-gate or "
+            "reset-state-kept?",
+        ),
         ("zero-h0 lengths-ignord", "nothing is called 'lengths-ignord'; did you mean lengths-ignored?"),
         ("transposed W", "nothing is called 'transposed W'; did you mean W_hh-transposed?"),
         ("qqqq", "nothing is called 'qqqq'; rnnscope explain lists all names"),
