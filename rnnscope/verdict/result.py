@@ -24,7 +24,8 @@ class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
-    verdict rests on first appears. sources: the files that weights and input came from.
+    verdict rests on first appears. gate: the letter of the gate that is off there, where it is one alone. sources: the
+    files that weights and input came from.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -40,6 +41,7 @@ class Comparison(SpecResult):
     back_ends: tuple[tuple[str, bool], ...] = ()
     reference: Reference | None = None
     first_divergence: Place | None = None
+    gate: str | None = None
     reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
@@ -168,7 +170,7 @@ class Comparison(SpecResult):
         page.append(Sentence("Verdict", verdict_in_words(self), mood))
         page += [*_why(self), *_own(self)]
         if self.first_divergence is not None:
-            page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
+            page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence, self.gate)}."))
         page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
         if self.heat_map is not None:
             limit = "tolerance" if self.first_divergence is None and self.question.binds else "bound"
@@ -196,7 +198,7 @@ class Comparison(SpecResult):
             "verdict": self.verdict,
             "cause": self.cause,
             "side": self.side,
-            "first_divergence": place and asdict(place),
+            "first_divergence": place and asdict(place) | {"gate": self.gate},
             "explanations": [asdict(each) for each in reasons.explanations],
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
