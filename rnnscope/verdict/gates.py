@@ -9,8 +9,8 @@ this gate is another, and all else is torch's. Then the gate that the side must 
 A gate sees h through its own rows of W_hh alone, and c not at all. So what follows for a unit must stay as it is where
 h moves at right angles to its row, and where c moves. n sees r, too: it must stay where both rows do, and where its own
 row alone does, what is under its activation must go with r in a straight line. A hypothesis that fails this anywhere is
-refuted. A gate is named where it is the only one left. So none is named where a gate is a multiple of torch's, since
-another one would do the same, and with a projection never o.
+refuted. A gate is named where it is the only one left, but with a projection never o. Nor is a gate named that is a
+multiple of torch's: another one, or a state that is scaled or left out, would do the same.
 """
 
 from collections.abc import Callable, Iterator
@@ -107,11 +107,8 @@ def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
         return None
     if told.keys() == {"r", "n"}:  # n is what it is by r, but no other n looks like another r
         told.pop("n")
-        if _is_multiple(told["r"], step.gates["r"]):  # as W_hn·h would be, where it has no bias
-            return None
-    (gate, *others), values = told, [*told.values()]
-    unused = gate == "f" and bool((values[0][0].abs() <= values[0][1]).all())  # c is not used: no gate's fault
-    return None if others or unused else gate
+    (gate, *others), (value, *_) = told, told.values()
+    return None if others or _is_multiple(value, step.gates[gate]) else gate
 
 
 def _asked(problem: Problem, w: Layer, place: Place, units: list[int]) -> Problem:

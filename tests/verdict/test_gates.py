@@ -158,12 +158,18 @@ def a_fault_in_time(spec: Spec, weights: Weights, given: Input) -> Run:
     return replace(found, y=torch.cat((found.y[:2], found.y[2:] * 1.01)))
 
 
+def with_scaled_h(spec: Spec, weights: Weights, given: Input) -> Run:
+    found = run_equations(spec, weights, given)
+    return replace(found, state=(found.state[0] * 1.01, *found.state[1:]))
+
+
 NO_GATE: dict[str, tuple[str, subjects.Subject]] = {
     "a peephole": ("lstm", with_formula(peephole)),
     "a gate that is a multiple": ("lstm", with_formula(lstm_step(i=lambda x: 1.01 * torch.sigmoid(x)))),
     "another that is a multiple": ("lstm", with_formula(lstm_step(g=lambda x: 1.01 * torch.tanh(x)))),
     "r that is a multiple": ("gru", with_formula(gru_step(r=lambda x: 1.01 * torch.sigmoid(x)))),
     "y alone": ("gru", a_fault_in_time),
+    "h alone": ("lstm", with_scaled_h),
 }
 
 
