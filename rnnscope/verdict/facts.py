@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from math import isfinite
 
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.figures import PADDING, Check, Difference
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,12 @@ class Reference:
     def decided(self) -> bool:
         """Whether all checks say something."""
         return self.function.decided and self.left.decided and self.right.decided
+
+    @property
+    def gradients_alone(self) -> bool:
+        """Whether both sides are another function by their gradients alone, and not by less than float32 rounds."""
+        outputs_agree = all(each.within for each in self.function.margins if each.name in (*OUTPUTS, PADDING))
+        return not self.function.within and outputs_agree and not self.about_float32
 
 
 @dataclass(frozen=True)
