@@ -5,8 +5,8 @@ bidirectional network every step of a layer reads all steps of the layer below. 
 Its steps are earlier or later in the order in which a direction walks them.
 
 A layer by itself is a network of one layer, whose y and whose top layer it is. A side may be off in these alone. So a
-lower layer is to blame only where all layers by themselves, one fed by the other, give the y of the whole run, or where
-the layer's last state is off in the whole run, too.
+lower layer is to blame only where all layers by themselves, one fed by the other, give the y of the whole run.
+Otherwise it is only where its state in whole runs is off, too: after that step, or at the end.
 
 In the map the top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer
 below gave. The last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are
@@ -16,7 +16,7 @@ and a step that is another formula shows in its state first.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -118,10 +118,17 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
     found = _by_layers(evidence, problem, find)
     if found is None:
         return place
-    off = _layers_off(evidence.problem, *whole)
-    faithful = _is_the_whole(problem, whole, found)
-    below = (each for each in _places(problem, *found) if faithful or each.layer in off)
-    return min((place, *below), key=partial(_order, evidence.problem))
+    order = partial(_order, evidence.problem)
+    earlier = [each for each in sorted(_places(problem, *found), key=order) if order(each) < order(place)]
+    if earlier and not _is_the_whole(problem, whole, found):
+        off_at = cache(partial(_layers_off, evidence, find))
+        last = evidence.problem.spec.seq_len - 1
+        earlier = [
+            each
+            for each in earlier
+            if each.layer in off_at(last) or (each.direction == 0 and each.layer in off_at(each.step))
+        ]
+    return next(iter(earlier), place)
 
 
 def _is_the_whole(problem: Problem, whole: Found, layers: Found) -> bool:
@@ -133,9 +140,13 @@ def _is_the_whole(problem: Problem, whole: Found, layers: Found) -> bool:
     return not bool(_over(walked(problem.spec, "y", apart.abs()), bound).any())
 
 
-def _layers_off(problem: Problem, errors: Tensors, bounds: Tensors) -> set[int]:
-    """The layers whose last h or c is over its bound."""
-    return {place.layer for place in _places(problem, errors, bounds) if place.tensor in ("h", "c")}
+def _layers_off(evidence: Evidence, find: Callable[[Evidence], Found], step: int) -> set[int]:
+    """The layers whose h or c is over its bound after a step of the whole network."""
+    seen = evidence
+    if step < evidence.problem.spec.seq_len - 1:
+        part = replace(up_to(evidence.problem, step), cotangents=None)
+        seen = Evidence(part, evidence.left, evidence.right)
+    return {place.layer for place in _places(seen.problem, *find(seen)) if place.tensor in ("h", "c")}
 
 
 def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], T]) -> T | None:

@@ -335,7 +335,8 @@ def _gradient_fault(comparison: Comparison, fault: GradientFault) -> str:
     where += "" if fault.through == "y" else f", of what comes back through {fault.through}"
     scaled = f"it is {fault.scale:.4g} times torch's" if fault.scale is not None else ""
     how = {"missing": "it is 0 where torch's is not", "scale": scaled, "formula": "it is no multiple of torch's"}
-    return f"{where}: {how[fault.kind]}."
+    back = fault.kind == "missing" and fault.single_steps and fault.name in ("h0", "c0")
+    return f"{where}: {how[fault.kind]}{', so that a step hands none back to the one before' if back else ''}."
 
 
 def _in_chunks(comparison: Comparison) -> Page:

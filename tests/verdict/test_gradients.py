@@ -271,10 +271,11 @@ def test_an_output_through_which_nothing_comes_back(monkeypatch: pytest.MonkeyPa
 def test_it_is_told_in_words_and_in_json(cli: Cli) -> None:
     words = ("compare", "--kind", "lstm", "--grad", "--right", f"{OWN}:DetachesState")
     text = " ".join(cli(*words).out.split())
-    assert "First in: the gradient of h0, in single steps: it is 0 where torch's is not." in text
+    expected = "it is 0 where torch's is not, so that a step hands none back to the one before."
+    assert f"First in: the gradient of h0, in single steps: {expected}" in text
     fault = json.loads(cli(*words, "--json").out)["gradient_fault"]
-    expected = {"side": "right", "name": "h0", "kind": "missing", "scale": None, "gate": None}
-    assert fault == expected | {"through": "y", "single_steps": True}
+    shown = {"side": "right", "name": "h0", "kind": "missing", "scale": None, "gate": None}
+    assert fault == shown | {"through": "y", "single_steps": True}
 
 
 def test_a_scale_is_told(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
