@@ -33,6 +33,9 @@ from rnnscope.verdict.problem import Problem, Tensors
 BASES, CELLS, UNITS_ASKED = 2, 2, 16
 """From so many states, with so many other c each, and for so many units, a side is asked."""
 
+SHARP = 100.0
+"""A gate must be off by so many times what rounding may be."""
+
 _MOVES = {"lstm": ("i", "f", "g", "o"), "gru": ("r", "z", "nr", "n", "n")}
 """The gates whose rows each move of h is at right angles to."""
 
@@ -95,6 +98,8 @@ Told = tuple[Tensor, Tensor]
 
 def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
     spec, weights = problem.spec, side.own_problem(problem).weights
+    if spec.output_size <= max(map(len, _MOVES[spec.kind])):  # nothing is at right angles to as many rows
+        return None
     w = layer_weights(spec, weights, place.layer, place.direction)
     units = sorted({place.unit, *range(min(spec.hidden_size, UNITS_ASKED))})
     asked = _asked(problem, w, place, units)
@@ -108,7 +113,7 @@ def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
     if told.keys() == {"r", "n"}:  # n is what it is by r, but no other n looks like another r
         told.pop("n")
     (gate, *others), (value, *_) = told, told.values()
-    return None if others or _is_multiple(value, step.gates[gate]) else gate
+    return None if others or _is_multiple(value, step.gates[gate]) or _is_vague(value, step.gates[gate]) else gate
 
 
 def _asked(problem: Problem, w: Layer, place: Place, units: list[int]) -> Problem:
@@ -120,12 +125,16 @@ def _asked(problem: Problem, w: Layer, place: Place, units: list[int]) -> Proble
     def drawn(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float64, device="cpu").normal_(generator=generator)
 
-    x, states = drawn(1, 1, spec.input_size), [drawn(len(each), 1, each.shape[-1]) for each in problem.given.state]
+    # So small that no gate is saturated by it, whose faults would not show.
+    small_x, small_h = (1 / max(1.0, float(each.norm(dim=1).max())) for each in (w.W_ih, w.W_hh))
+    x = drawn(1, 1, spec.input_size) * (small_x if place.layer == 0 else 1)
+    states = [drawn(len(each), 1, each.shape[-1]) for each in problem.given.state]
     rows: list[list[Tensor]] = [[] for _ in states]
     for _ in range(BASES):
         base = [drawn(each.shape[-1]) for each in states]
+        base[0] *= small_h
         moved = [
-            base[0] + _across([blocks[gate][unit] for gate in seeing], drawn(spec.output_size))
+            base[0] + _across([blocks[gate][unit] for gate in seeing], small_h * drawn(spec.output_size))
             for seeing in _MOVES[spec.kind]
             for unit in units
         ]
@@ -246,6 +255,13 @@ def _is_straight(
 
 def _is_torchs(told: Told, gate: Tensor) -> bool:
     return bool(((told[0] - gate).abs() <= told[1]).all())
+
+
+def _is_vague(told: Told, gate: Tensor) -> bool:
+    """Whether there is a unit that is off, though never by far more than rounding may be."""
+    apart, errors = (told[0] - gate).abs(), told[1]
+    off, clearly = (apart > errors).any(0), (apart > SHARP * errors).any(0)
+    return bool((off & ~clearly).any())
 
 
 def _is_multiple(told: Told, gate: Tensor) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rnnscope import Spec, compare
 from rnnscope.network.equations import Layer, State, affine
 from rnnscope.network.shapes import GATES
-from rnnscope.network.weights import Input, Weights
+from rnnscope.network.weights import Input, Weights, draw_weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Formula, Run, run_equations
 from rnnscope.verdict.deviations import Deviation, deviations
@@ -293,3 +293,19 @@ def test_an_rnn_has_no_gate() -> None:
         module.bias_ih_l1[:20] += 0.01
 
     assert compare(*pair("rnn", change)).gate is None
+
+
+@pytest.mark.parametrize("times", [4, 15])
+@pytest.mark.parametrize(("kind", "gate"), CASES)
+def test_large_weights_hide_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, gate: str, times: int) -> None:
+    from rnnscope.verdict import problem as problems
+
+    large = {name: each * times for name, each in draw_weights(Spec(kind=kind)).items()}
+    monkeypatch.setattr(problems, "draw_weights", lambda spec: large)
+    assert gate_of(monkeypatch, Spec(kind=kind), faulty(FAULTS["b_hh left out"], gate)) == gate
+
+
+@pytest.mark.parametrize(("kind", "gates", "units"), [("gru", "z", 2), ("gru", "zn", 1), ("lstm", "i", 1)])
+def test_too_few_units_tell_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, gates: str, units: int) -> None:
+    run = faulty(FAULTS["W_hh left out"], gates)
+    assert gate_of(monkeypatch, Spec(kind=kind, hidden_size=units), run) is None
