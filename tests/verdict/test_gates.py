@@ -309,3 +309,40 @@ def test_large_weights_hide_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, 
 def test_too_few_units_tell_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, gates: str, units: int) -> None:
     run = faulty(FAULTS["W_hh left out"], gates)
     assert gate_of(monkeypatch, Spec(kind=kind, hidden_size=units), run) is None
+
+
+class Live(nn.Module):
+    """A module of one's own with weights of its own, whose output gate has no recurrent part."""
+
+    batch_first = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(10, 20, batch_first=True)
+
+    def forward(self, x: Tensor, hx: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        w: Any = self.lstm
+        h, c, y = hx[0][0], hx[1][0], []
+        for step in x.unbind(1):
+            a = affine(step, w.weight_ih_l0, w.bias_ih_l0)
+            i, f, g, _ = (a + affine(h, w.weight_hh_l0, w.bias_hh_l0)).chunk(4, -1)
+            c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+            h = a.chunk(4, -1)[3].sigmoid() * c.tanh()
+            y.append(h)
+        return torch.stack(y, 1), (h[None], c[None])
+
+
+def test_a_live_module_is_told_its_gate() -> None:
+    torch.manual_seed(0)
+    right = Live()
+    found = compare(right.lstm, right, torch.randn(3, 5, 10), (torch.randn(1, 3, 20), torch.randn(1, 3, 20)))
+    assert (found.verdict, found.gate) == ("different", "o")
+
+
+def test_right_weights_are_told_their_gate(cli: Cli, tmp_path: Path) -> None:
+    weights = nn.GRU(10, 20).state_dict()
+    torch.save(weights, tmp_path / "left.pt")
+    weights["weight_hh_l0"][25, 3] += 0.5  # a row of z
+    torch.save(weights, tmp_path / "right.pt")
+    answer = cli("compare", "--weights", str(tmp_path / "left.pt"), "--right-weights", str(tmp_path / "right.pt"))
+    assert "layer 0, gate z, unit 5," in answer.out
