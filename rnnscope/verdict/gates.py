@@ -156,11 +156,10 @@ def _across(rows: list[Tensor], move: Tensor) -> Tensor:
 
 
 def _seen(asked: Problem, w: Layer, place: Place, outputs: Tensors) -> _Step:
+    """Those steps, as the side gave them: what went into the layer is what came out of the side's layer below."""
     spec = asked.spec
-    outputs, row = (
-        {name: each.cpu().double() for name, each in outputs.items()},
-        spec.row_of(place.layer, place.direction),
-    )
+    row = spec.row_of(place.layer, place.direction)
+    outputs = {name: each.cpu().double() for name, each in outputs.items()}
     x = asked.given.x[0]
     if place.layer:
         below = spec.row_of(place.layer - 1, 0)
