@@ -149,10 +149,11 @@ class OwnNetwork:
         if spec.dtype == "float64":
             with torch.no_grad():
                 prepared.with_input(torch.zeros_like).run()
-        run = prepared.run()
-        y = run.y if prepared.spec.batch_first is spec.batch_first else run.y.transpose(0, 1)
-        # Copies: a class may return a buffer that it writes into again.
-        return replace(run, y=y.clone(), state=tuple(each.clone() for each in run.state))
+        return called(prepared, spec)
+
+    def run_once(self, spec: Spec, weights: Weights, given: Input) -> Run:
+        """`run` without a call before it, in float64 too."""
+        return called(self.prepare(spec, weights, given), spec)
 
     @contextmanager
     def entered(self, spec: Spec) -> Iterator[None]:
@@ -188,10 +189,10 @@ class OwnNetwork:
             placed = spec
             if not spec.unbatched and layout is (not spec.batch_first):
                 placed, given = replace(spec, batch_first=layout), Input(given.x.transpose(0, 1), given.state)
-            called: Callable[..., Any] = network
+            call: Callable[..., Any] = network
             if takes_state and state is not None and state.kind is not state.POSITIONAL_ONLY:
-                called = partial(_by_keyword, network, state.name)
-            prepared = as_module(called, placed, given, parameters_by_name(network, spec), takes_state)
+                call = partial(_by_keyword, network, state.name)
+            prepared = as_module(call, placed, given, parameters_by_name(network, spec), takes_state)
             return replace(prepared, as_torch=partial(self._as_torch, spec), entered=partial(self.entered, spec))
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
@@ -262,6 +263,20 @@ def _unfilled(network: nn.Module, state: inspect.Parameter | None) -> list[str]:
         for each in every[1:]
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.default is each.empty and each != state
     ]
+
+
+def called(prepared: Prepared, spec: Spec) -> Run:
+    """What one more call gives, in the Spec's layout. Copies: a class may return a buffer that it writes into again."""
+    run = prepared.run()
+    y = run.y if prepared.spec.batch_first is spec.batch_first else run.y.transpose(0, 1)
+    return replace(run, y=y.clone(), state=tuple(each.clone() for each in run.state))
+
+
+def module_of(prepared: Prepared) -> nn.Module:
+    """The network itself."""
+    network: Any = prepared.network
+    module: nn.Module = network.args[0] if isinstance(network, partial) else network
+    return module
 
 
 def _by_keyword(network: nn.Module, name: str, x: Any, hx: Any) -> Any:

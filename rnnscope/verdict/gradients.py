@@ -57,7 +57,7 @@ def gradient_fault(evidence: Evidence, deviating: tuple[str, ...]) -> GradientFa
         deviating: the sides that are not torch's function.
     """
     side = evidence.left if deviating == ("left",) else evidence.right
-    if side.recorded:
+    if side.is_recorded:
         return None
     if evidence.problem.origins is not None:
         return _first(evidence.problem, side, single_steps=True)
