@@ -123,6 +123,7 @@ class OwnNetwork:
         make: builds or copies it for a Spec.
         batch_first: its layout, unless it has an attribute batch_first; None if it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
+        names: the paths of its weights by torch's names, where they are known; None where its names are searched.
         has_layers: whether it can be built with one layer.
         has_steps: whether it takes a state.
         is_fused: whether a module of torch's computes in it.
@@ -132,6 +133,7 @@ class OwnNetwork:
     make: Callable[[Spec], nn.Module]
     batch_first: bool | None
     gets_weights: bool = True
+    names: dict[str, str] | None = None
     has_layers: bool = False
     has_steps: bool = True
     is_fused: bool = False
@@ -196,6 +198,11 @@ class OwnNetwork:
             return replace(prepared, as_torch=partial(self._as_torch, spec), entered=partial(self.entered, spec))
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
+        if self.names is not None:
+            state = network.state_dict()
+            for name, weight in weights.items():
+                state[self.names[name]].copy_(weight)
+            return
         if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
             network.load_state_dict(dict(weights))
             return
