@@ -52,7 +52,8 @@ rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
         shows="The verdict is different. The page says which side does not compute torch's equations, where it parts "
         "from them first, and which known deviation computes just what it does.",
         mends="Where a line begins with Why, mend that. Where it is the weights, a table says which of them differ. "
-        "Otherwise start at First at, which names the earliest layer and step; --map shows where the rest is.",
+        "Otherwise start at First at, which names the earliest layer and step, and the gate if it is one alone; --map "
+        "shows where the rest is. Where only gradients differ, start at First in.",
     ),
     _cause(
         name="precision",

@@ -285,8 +285,8 @@ def layer_in_words(spec: Spec, layer: int, direction: int) -> str:
     return f"layer {layer}" + (f", {_DIRECTIONS[direction]}" if spec.bidirectional else "")
 
 
-def place_in_words(spec: Spec, place: Place) -> str:
-    """One element of an output."""
+def place_in_words(spec: Spec, place: Place, gate: str | None = None) -> str:
+    """One element of an output, and the gate that is off there."""
     item = "" if place.batch is None else f", item {place.batch}"
-    where = layer_in_words(spec, place.layer, place.direction)
+    where = layer_in_words(spec, place.layer, place.direction) + (f", gate {gate}" if gate else "")
     return f"step {place.step}, {where}, unit {place.unit}{item}, in {place.tensor}"

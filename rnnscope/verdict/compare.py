@@ -35,6 +35,8 @@ from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
 from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
+from rnnscope.verdict.gates import gate_at
+from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
@@ -267,10 +269,20 @@ def _compare_sides(
         reasons = _reasons(spec, evidence, question, figures, reference)
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
+        gate = None
+        if place and reference and not reference.function.within:
+            gate = gate_at(evidence, reference.deviating, bool(weights), place)
+        fault = gradient_fault(evidence, reference.deviating) if reference and reference.gradients_alone else None
     with stage("the map"):
         drawn = _heat_map(evidence, question, figures, place) if question.map else None
     return comparison_with(
-        figures=figures, reference=reference, first_divergence=place, reasons=reasons, heat_map=drawn
+        figures=figures,
+        reference=reference,
+        first_divergence=place,
+        gate=gate,
+        gradient_fault=fault,
+        reasons=reasons,
+        heat_map=drawn,
     )
 
 

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from math import isfinite
 
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.figures import PADDING, Check, Difference
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,12 @@ class Reference:
     def decided(self) -> bool:
         """Whether all checks say something."""
         return self.function.decided and self.left.decided and self.right.decided
+
+    @property
+    def gradients_alone(self) -> bool:
+        """Whether the sides are not the same function by their gradients alone."""
+        outputs_agree = all(each.within for each in self.function.margins if each.name in (*OUTPUTS, PADDING))
+        return not self.function.within and outputs_agree
 
 
 @dataclass(frozen=True)

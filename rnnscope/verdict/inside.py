@@ -165,7 +165,7 @@ def _carried(here: Problem, there: Problem) -> float:
 
 
 def _can_say(dtype: torch.dtype, numbers: Tensor) -> Tensor:
-    return numbers.to(dtype).double() == numbers
+    return (numbers.to(dtype).double() == numbers) & (numbers != 0)  # every dtype says 0
 
 
 def _moved(problem: Problem, side: Side, by: float, seed: int, with_weights: bool = True) -> Problem:

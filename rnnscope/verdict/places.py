@@ -4,6 +4,10 @@ Places are in the order of cause: an earlier step comes first, then a lower laye
 bidirectional network every step of a layer reads all steps of the layer below. So the lower layer comes first there.
 Its steps are earlier or later in the order in which a direction walks them.
 
+A layer by itself is a network of one layer, whose y and whose top layer it is. A side may be off in these alone. So a
+lower layer is to blame only where all layers by themselves, one fed by the other, give the y of the whole run.
+Otherwise it is only where its state in whole runs is off, too: after that step, or at the end.
+
 In the map the top layer is y of the whole runs. Below it each layer is run by itself, on what the side's own layer
 below gave. The last h and c are in the cell of the step after which they are taken. Gates are seen in no side: they are
 what the equations make of its weights and of its states. So a row of weights that differs shows in its gate at once,
@@ -12,7 +16,7 @@ and a step that is another formula shows in its state first.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TypeVar
 
 import torch
@@ -21,14 +25,14 @@ from torch import Tensor
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import gates_of, h_before
 from rnnscope.network.shapes import GATES, OUTPUTS, Place, in_order
-from rnnscope.network.weights import Weights, time_first
+from rnnscope.network.weights import Weights, time_first, time_of
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest_by_step, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
 from rnnscope.verdict.figures import PADDING, distances
-from rnnscope.verdict.problem import Problem, Tensors, first_steps, solve_by_layers
+from rnnscope.verdict.problem import Problem, Tensors, solve_by_layers, up_to
 
 T = TypeVar("T")
 
@@ -107,14 +111,44 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
     How layers are wired shows in whole runs alone.
     """
     problem = evidence.problem
-    place = _first(problem, *find(evidence))
+    whole = find(evidence)
+    place = _first(problem, *whole)
     if place is None or problem.origins is not None:
         return place
     if not problem.spec.bidirectional:  # what comes later is no cause
-        problem = first_steps(problem, place.step + 1)
+        problem = up_to(problem, place.step)
     found = _by_layers(evidence, problem, find)
-    below = None if found is None else _first(problem, *found)
-    return place if below is None else min(place, below, key=partial(_order, evidence.problem))
+    if found is None:
+        return place
+    order = partial(_order, evidence.problem)
+    earlier = [each for each in sorted(_places(problem, *found), key=order) if order(each) < order(place)]
+    if earlier and not _is_the_whole(problem, whole, found):
+        off_at = cache(partial(_layers_off, evidence, find))
+        last = evidence.problem.spec.seq_len - 1
+        earlier = [
+            each
+            for each in earlier
+            if each.layer in off_at(last) or (each.direction == 0 and each.layer in off_at(each.step))
+        ]
+    return next(iter(earlier), place)
+
+
+def _is_the_whole(problem: Problem, whole: Found, layers: Found) -> bool:
+    """Whether layers by themselves, one fed by the other, are off in y as the whole run is, up to their last step."""
+    (errors, bounds), (by_layers, _), time = whole, layers, time_of(problem.spec)
+    top = by_layers[f"y of layer {problem.spec.num_layers - 1}"]
+    apart = errors["y"].narrow(time, 0, top.shape[time]) - top
+    bound = 2 * bounds["y"][: problem.spec.seq_len]  # that of the one and of the other
+    return not bool(_over(walked(problem.spec, "y", apart.abs()), bound).any())
+
+
+def _layers_off(evidence: Evidence, find: Callable[[Evidence], Found], step: int) -> set[int]:
+    """The layers whose h or c is over its bound after a step of the whole network."""
+    seen = evidence
+    if step < evidence.problem.spec.seq_len - 1:
+        part = replace(up_to(evidence.problem, step), cotangents=None)
+        seen = Evidence(part, evidence.left, evidence.right)
+    return {place.layer for place in _places(seen.problem, *find(seen)) if place.tensor in ("h", "c")}
 
 
 def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], T]) -> T | None:
@@ -130,18 +164,19 @@ def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], 
 
 
 def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:
-    places = [
-        place
-        for name, each in errors.items()
-        if name in (*OUTPUTS, PADDING) or name.startswith("y of layer")
-        for place in _candidates(problem, name, walked(problem.spec, name, each.abs()), bounds[name])
-    ]
-    return min(places, key=partial(_order, problem), default=None)
+    return min(_places(problem, errors, bounds), key=partial(_order, problem), default=None)
+
+
+def _places(problem: Problem, errors: Tensors, bounds: Tensors) -> Iterator[Place]:
+    """The first element over its bound in each direction of what each layer hands up, and in each row of h and c."""
+    for name, each in errors.items():
+        if name in (*OUTPUTS, PADDING) or name.startswith("y of layer"):
+            yield from _candidates(problem, name, walked(problem.spec, name, each.abs()), bounds[name])
 
 
 def _candidates(problem: Problem, name: str, view: Tensor, bound: Tensor) -> Iterator[Place]:
     """The first element over its bound in each direction of y, and in each row of h and c."""
-    over = ~(view <= bound[(...,) + (None,) * (view.dim() - bound.dim())])  # NaN is over, too
+    over = _over(view, bound)
     spec, top = problem.spec, problem.spec.num_layers - 1
     if name in ("h", "c"):
         for row, (values, is_over) in enumerate(zip(view[0, 0], over[0, 0], strict=True)):
@@ -155,6 +190,11 @@ def _candidates(problem: Problem, name: str, view: Tensor, bound: Tensor) -> Ite
             step = steps[-1] if direction else steps[0]
             at = (step, direction)
             yield _place(problem, "y" if layer == top else "h", step, layer, direction, view[at], over[at])
+
+
+def _over(view: Tensor, bound: Tensor) -> Tensor:
+    """Where magnitudes are over their bound, which NaN is, too."""
+    return ~(view <= bound[(...,) + (None,) * (view.dim() - bound.dim())])
 
 
 def _place(

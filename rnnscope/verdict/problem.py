@@ -141,6 +141,13 @@ def first_steps(problem: Problem, count: int) -> Problem:
     return replace(problem, spec=shorter, given=Input(x, problem.given.state), cotangents=cotangents)
 
 
+def up_to(problem: Problem, step: int) -> Problem:
+    """The same network on the steps up to one: every item takes all of them that it has."""
+    part = first_steps(problem, step + 1)
+    lengths = problem.spec.lengths and tuple(min(each, step + 1) for each in problem.spec.lengths)
+    return replace(part, spec=replace(part.spec, lengths=lengths))
+
+
 def step_by_step(problem: Problem) -> Problem:
     """Every step of every item as a sequence of length 1, from the state in which the reference came to it.
 

@@ -17,6 +17,7 @@ from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.pairs import are_tried
 from rnnscope.verdict.places import HeatMap
@@ -27,8 +28,9 @@ class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
-    verdict rests on first appears. sources: the files that weights and input came from. calls: what a side gives
-    otherwise when it is called again.
+    verdict rests on first appears. gate: the letter of the gate that is off there, where it is one alone.
+    gradient_fault: where gradients first part, if they alone are off. sources: the files that weights and input came
+    from. calls: what a side gives otherwise when it is called again.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -44,6 +46,8 @@ class Comparison(SpecResult):
     back_ends: tuple[tuple[str, bool], ...] = ()
     reference: Reference | None = None
     first_divergence: Place | None = None
+    gate: str | None = None
+    gradient_fault: GradientFault | None = None
     reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
@@ -186,7 +190,9 @@ class Comparison(SpecResult):
         page.append(Sentence("Verdict", verdict_in_words(self), mood))
         page += [*_kept(self), *_why(self), *_own(self)]
         if self.first_divergence is not None:
-            page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
+            page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence, self.gate)}."))
+        if self.gradient_fault is not None:
+            page.append(Sentence("First in", _gradient_fault(self, self.gradient_fault)))
         page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
         if self.heat_map is not None:
             limit = "tolerance" if self.first_divergence is None and self.question.binds else "bound"
@@ -214,7 +220,8 @@ class Comparison(SpecResult):
             "verdict": self.verdict,
             "cause": self.cause,
             "side": self.side,
-            "first_divergence": place and asdict(place),
+            "first_divergence": place and asdict(place) | {"gate": self.gate},
+            "gradient_fault": self.gradient_fault and asdict(self.gradient_fault),
             "explanations": [asdict(each) for each in reasons.explanations],
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
@@ -380,6 +387,18 @@ def _own(comparison: Comparison) -> Page:
         side = _side_in_words(comparison, role, "The")
         page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
     return page
+
+
+def _gradient_fault(comparison: Comparison, fault: GradientFault) -> str:
+    """Which gradient is the first that is off, and how."""
+    where = f"the gradient of {fault.name}" + (f", gate {fault.gate}" if fault.gate else "")
+    where += "" if comparison.side else f" on {_side_in_words(comparison, fault.side)}"
+    where += {True: ", in single steps", False: ", though not in single steps", None: ""}[fault.single_steps]
+    where += "" if fault.through == "y" else f", of what comes back through {fault.through}"
+    scaled = f"it is {fault.scale:.4g} times torch's" if fault.scale is not None else ""
+    how = {"missing": "it is 0 where torch's is not", "scale": scaled, "formula": "it is no multiple of torch's"}
+    back = fault.kind == "missing" and fault.single_steps and fault.name in ("h0", "c0")
+    return f"{where}: {how[fault.kind]}{', so that a step hands none back to the one before' if back else ''}."
 
 
 def _in_chunks(comparison: Comparison) -> Page:

@@ -552,7 +552,8 @@ def test_the_document_of_a_finding(monkeypatch: Patch, cli: Cli) -> None:
     with_cells(monkeypatch, off_by(0.01))
     found = json.loads(cli("compare", "--json").out)
     assert (found["verdict"], found["cause"], found["side"]) == ("different", "function", "right")
-    assert found["first_divergence"] == {"tensor": "h", "step": 0, "layer": 0, "direction": 0, "unit": 3, "batch": 0}
+    place = {"tensor": "h", "step": 0, "layer": 0, "direction": 0, "unit": 3, "batch": 0, "gate": None}
+    assert found["first_divergence"] == place
     assert found["explanations"] == []
     assert found["power"] is None
     reference = found["reference"]

@@ -5,6 +5,7 @@ The cells of the map are the differences that two runs by hand give.
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 
 from rnnscope import Spec, StackedCells, compare
 from rnnscope.network.costs import Work, needed_bytes
-from rnnscope.network.equations import State, Step
-from rnnscope.network.shapes import Place
+from rnnscope.network.equations import State, Step, walk
+from rnnscope.network.shapes import Place, layer_parameters
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.spec.spec import KINDS
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import SUBJECTS, Run, run_cells, run_equations
+from rnnscope.verdict.deviations import layer_by_layer
 from rnnscope.verdict.places import HeatMap
 
 NAN = float("nan")
@@ -93,6 +95,121 @@ def test_a_fault_is_found_where_it_was_planted(
     assert found.cause == ("function" if add == add else "nonfinite")
     tensor = "y" if layer == 2 else "h"
     assert found.first_divergence == Place(tensor, step, layer, direction, unit, item)
+
+
+def at_step_3(y: Tensor) -> Tensor:
+    return torch.cat((y[:3], y[3:4] + 0.01, y[4:]))
+
+
+Y_ALONE: dict[str, Callable[[Tensor], Tensor]] = {
+    "scaled": lambda y: y * 1.01,
+    "moved": lambda y: y + 0.01,
+    "a step late": lambda y: y.roll(1, 0),
+    "at one step": at_step_3,
+}
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["", "both directions"])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", Y_ALONE)
+def test_y_alone_is_placed_in_y(
+    monkeypatch: pytest.MonkeyPatch, fault: str, kind: str, layers: int, both: bool
+) -> None:
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        found = run_cells(spec, weights, given)
+        return Run(Y_ALONE[fault](found.y), found.state)
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    place = compare(Spec(kind=kind, num_layers=layers, bidirectional=both, seq_len=6)).first_divergence
+    assert place is not None
+    assert (place.tensor, place.layer) == ("y", layers - 1)
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["", "both directions"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_y_of_another_layer_is_placed_in_y(monkeypatch: pytest.MonkeyPatch, kind: str, both: bool) -> None:
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        if spec.num_layers == 1:
+            return run_cells(spec, weights, given)
+        rows = slice(0, spec.directions)
+        names = [each.name for each in layer_parameters(spec, 0)]
+        lowest = Input(given.x, tuple(each[rows] for each in given.state))
+        y = run_cells(replace(spec, num_layers=1), {name: weights[name] for name in names}, lowest).y
+        return Run(y, run_cells(spec, weights, given).state)
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    place = compare(Spec(kind=kind, num_layers=3, bidirectional=both)).first_divergence
+    assert place is not None
+    assert (place.tensor, place.layer) == ("y", 2)
+
+
+@pytest.mark.parametrize("direction", [0, 1])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fault_that_has_decayed_is_found_in_its_layer(
+    monkeypatch: pytest.MonkeyPatch, kind: str, layers: int, direction: int
+) -> None:
+    from rnnscope.verdict import problem as problems
+
+    def small(spec: Spec) -> Weights:
+        return marked(0)({name: each / 4 for name, each in draw_weights(spec).items()})
+
+    monkeypatch.setattr(problems, "draw_weights", small)
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", faulty(40, 0, direction, 7, 1, 1e-6))
+    spec = Spec(kind=kind, num_layers=layers, bidirectional=bool(direction), seq_len=80, batch_size=2)
+    found = compare(spec)
+    assert found.reference is not None
+    assert {each.name: each.within for each in found.reference.function.margins}["h"]
+    assert found.first_divergence == Place("y" if layers == 1 else "h", 40, 0, direction, 7, 1)
+
+
+def test_what_goes_up_may_be_off_though_the_state_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    def take(*walked: Any) -> tuple[Tensor, State]:
+        y, last = walk(*walked)
+        return at_step_3(y), last
+
+    monkeypatch.setitem(
+        subjects.SUBJECTS,
+        "cells",
+        lambda spec, weights, given: run_equations(spec, weights, given, walker=layer_by_layer(take)),
+    )
+    place = compare(Spec(num_layers=3, seq_len=100)).first_divergence
+    assert place is not None
+    assert (place.tensor, place.step, place.layer) == ("h", 3, 0)
+
+
+def test_a_fault_of_the_top_layer_is_none_of_the_layers_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        def around(layer: int, direction: int, step: Step) -> Step:
+            return (lambda x, state: (step(x, state)[0] * 1.01,)) if layer == spec.num_layers - 1 else step
+
+        return run_equations(spec, weights, given, around=around)
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    place = compare(Spec(num_layers=3)).first_divergence
+    assert place is not None
+    assert (place.tensor, place.step, place.layer) == ("y", 0, 2)
+
+
+def test_a_fault_of_every_layer_is_found_below_though_y_is_off_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        found = run_equations(spec, {name: each * 1.01 for name, each in weights.items()}, given)
+        return Run(found.y * 1.01, found.state)
+
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
+    place = compare(Spec(num_layers=3)).first_divergence
+    assert place is not None
+    assert (place.tensor, place.step, place.layer) == ("h", 0, 0)
+
+
+def test_a_short_item_keeps_its_place_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnnscope.verdict import problem as problems
+
+    monkeypatch.setattr(problems, "draw_weights", lambda spec: marked(0)(draw_weights(spec)))
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", faulty(3, 0, 0, 7, 1, 1e-3))
+    found = compare(Spec(num_layers=3, lengths=(6, 4)))
+    assert found.first_divergence == Place("h", 3, 0, 0, 7, 1)
 
 
 def test_it_is_shown_in_words(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
