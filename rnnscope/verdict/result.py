@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from rnnscope.help.explain import more
@@ -10,13 +10,14 @@ from rnnscope.network.shapes import Place, network_in_words, place_in_words
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, Sources
-from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
+from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.diagnosis import Explanation
 from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference, Margin
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.places import HeatMap
+from rnnscope.verdict.unseen import OF_WEIGHTS, Reach
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,9 @@ class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
-    verdict rests on first appears. sources: the files that weights and input came from.
+    verdict rests on first appears. sources: the files that weights and input came from. unseen: what the numbers
+    themselves leave unseen. reached: how far the equations reach, where a class of the user's is a side, or under
+    stress. stress: what is found under stress, where that was asked and nothing differs as it is; it is_stressed.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -43,6 +46,10 @@ class Comparison(SpecResult):
     reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
+    unseen: tuple[BlindSpot, ...] = ()
+    reached: Reach | None = None
+    stress: "Comparison | None" = None
+    is_stressed: bool = False
 
     command: ClassVar[str] = "compare"
 
@@ -81,13 +88,26 @@ class Comparison(SpecResult):
 
     @property
     def cause(self) -> str | None:
-        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None."""
-        return cause_of(self.figures, self.reference)
+        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
+
+        Where they differ under stress alone, it is the cause there, and so is the side.
+        """
+        return self.stress.cause if self.stress and self.parts_under_stress else cause_of(self.figures, self.reference)
 
     @property
     def side(self) -> str | None:
         """The side that is off: left, right, or None."""
-        return side_of(self.figures, self.reference)
+        return self.stress.side if self.stress and self.parts_under_stress else side_of(self.figures, self.reference)
+
+    @property
+    def parts_under_stress(self) -> bool:
+        """Whether the sides differ under stress alone."""
+        return self.stress is not None and self.stress.verdict == "different"
+
+    @property
+    def as_asked(self) -> "Comparison":
+        """The same without stress."""
+        return replace(self, stress=None)
 
     @property
     def verdict(self) -> str:
@@ -96,13 +116,19 @@ class Comparison(SpecResult):
         different: other shapes, NaN or infinity, another function, a side that computes worse than its arithmetic
         allows, or an element over a tolerance that binds. undecided: none of these, but the bounds are too wide to say
         so. identical: none of these, and every bit agrees. equivalent: none of these.
+
+        What is different under stress is different. What is undecided there does not count, since that input is not the
+        user's; nor does it where the input itself drives a side beyond what its dtype can say.
         """
+        if self.is_stressed and self.cause == "nonfinite" and self.reached and self.reached.overflows:
+            return "undecided"
         over = self.question.binds and not self.figures.within_tolerance
         if over or self.cause in ("shape", "nonfinite", "function", "precision"):
             return "different"
         if self.reference and not self.reference.decided:
             return "undecided"
-        return "identical" if self.figures.identical else "equivalent"
+        is_identical = self.figures.identical and not (self.stress and self.stress.verdict == "equivalent")
+        return "identical" if is_identical else "equivalent"
 
     @property
     def exit_code(self) -> int:
@@ -127,12 +153,18 @@ class Comparison(SpecResult):
         if steps is not None and self.exit_code == 0:
             late = f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen"
             found.append(BlindSpot("late fault", f"{late}: rounding hides it with these weights"))
-        return tuple(found)
+        return (*found, *self.unseen, *_beyond(self))
+
+    @property
+    def on_these_weights(self) -> str:
+        """The words " on these weights" where others would show more."""
+        return " on these weights" if any(each.name in OF_WEIGHTS for each in self.unseen) else ""
 
     @property
     def more(self) -> tuple[str, ...]:
         """What `rnnscope explain` has a page of: the deviations, otherwise the cause or the verdict; blind spots."""
-        found = [each.convention for each in _explained(self)] or [self.cause or self.verdict]
+        decisive = self.stress if self.stress and self.parts_under_stress else self
+        found = [each.convention for each in _explained(decisive)] or [self.cause or self.verdict]
         found += [each.name for each in self.blind_spots]
         found += ["gradient not given"] if self.figures.missing_gradients else []
         return tuple(dict.fromkeys(found))
@@ -169,13 +201,13 @@ class Comparison(SpecResult):
         page += [*_why(self), *_own(self)]
         if self.first_divergence is not None:
             page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
-        page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
+        page += [*_in_chunks(self), *_step_by_step(self), *_power(self), *_under_stress(self)]
         if self.heat_map is not None:
             limit = "tolerance" if self.first_divergence is None and self.question.binds else "bound"
             if self.reference and not self.reference.function.within:
                 limit = "bound in float64"  # the map itself may show nothing over it
             page += heat_page(self.spec, self.heat_map, limit)
-        page += [Sentence("Blind spot", f"{each.sentence}.") for each in self.blind_spots]
+        page += [Sentence(each.label, f"{each.sentence}.") for each in self.blind_spots]
         page += more(self.more)
         dtypes = " and ".join(dict.fromkeys(self.sides.dtypes))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
@@ -200,6 +232,8 @@ class Comparison(SpecResult):
             "explanations": [asdict(each) for each in reasons.explanations],
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
+            **({} if self.reached is None else {"reached": asdict(self.reached)}),
+            **({"stress": _stress_document(self.stress)} if question.stress else {}),
             "blind_spots": [each.sentence for each in self.blind_spots],
             "more": list(self.more),
             "back_ends": dict(self.back_ends),
@@ -224,11 +258,11 @@ _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 _TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
 _BY_TOLERANCE = {
-    "identical": "every bit agrees",
-    "equivalent": "every element is within the tolerance; whether they are the same function was not asked",
+    "identical": "every bit agrees{}",
+    "equivalent": "every element is within the tolerance{}; whether they are the same function was not asked",
     "different": "elements are over the tolerance; without --no-reference it is told whether that is rounding",
 }
-"""Why a verdict without a reference is what it is."""
+"""Why a verdict without a reference is what it is; {} stands for where that holds."""
 
 
 def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
@@ -353,9 +387,69 @@ def _power(comparison: Comparison) -> Page:
     return [Grid("What this comparison would have caught", columns, rows)]
 
 
+def _beyond(comparison: Comparison) -> Iterator[BlindSpot]:
+    """That nothing is known of what lies beyond the range that was reached, where nothing differs."""
+    stress = (
+        comparison.stress if comparison.stress and comparison.stress.verdict in ("identical", "equivalent") else None
+    )
+    reached = stress.reached if stress else comparison.reached
+    if reached is None or comparison.exit_code or comparison.is_stressed:
+        return
+    hint = "" if comparison.question.stress else "; --stress reaches further"
+    far = f"{_reach_in_words(comparison.spec, reached)}: a clip or a threshold beyond that would not be seen{hint}"
+    yield BlindSpot("reached range", f"under stress {far}" if stress else far, label="Reached")
+
+
+def _reach_in_words(spec: Spec, reached: Reach) -> str:
+    state, far = ("h", reached.h) if reached.c is None else ("c", reached.c)
+    sums = f"sums before {spec.nonlinearity}" if spec.kind == "rnn" else "gate sums"
+    steps = counted(reached.steps, "step")
+    return f"|{state}| up to {far:.2g}, {sums} up to {reached.gate_sum:.2g}, in {steps}"
+
+
+def _under_stress(comparison: Comparison) -> Page:
+    """What was found under stress, in short."""
+    stress, spec = comparison.stress, comparison.spec
+    if stress is None:
+        asked = comparison.question.stress
+        return [Sentence("Under stress", "not asked, since they differ as it is.")] if asked else []
+    rows = [("verdict", _verdict_under_stress(stress))]
+    rows += [("cause", stress.cause)] if stress.cause else []
+    rows += [("reached", f"{_reach_in_words(spec, stress.reached)}.")] if stress.reached else []
+    rows += [(each.label.lower(), each.text) for each in (*_why(stress), *_own(stress)) if isinstance(each, Sentence)]
+    place = stress.first_divergence
+    rows += [("first at", f"{place_in_words(stress.spec, place)}.")] if place else []
+    state = "" if spec.h0 == "zeros" else " and the initial state"
+    title = f"Under stress: x{state} {STRESS_TIMES} times as large, in {counted(stress.spec.seq_len, 'step')}"
+    return [Grid(title, (Column("what"), Column("found", prose=True)), tuple(rows))]
+
+
+def _verdict_under_stress(stress: Comparison) -> str:
+    if stress.cause == "nonfinite" and stress.verdict == "undecided":
+        dtypes = " or ".join(dict.fromkeys(stress.sides.dtypes))
+        return f"undecided: numbers so large are near or beyond what {dtypes} can say, so that nothing can be told."
+    return verdict_in_words(stress)
+
+
+def _stress_document(stress: Comparison | None) -> dict[str, Any] | None:
+    """What was found under stress; None where it was not asked, since the sides differ as it is."""
+    if stress is None:
+        return None
+    of_input = {"times": STRESS_TIMES, "seq_len": stress.spec.seq_len, "lengths": stress.spec.lengths}
+    facts = stress.facts()
+    names = ("outputs", "gradients", "reference", "verdict", "cause", "side", "first_divergence", "explanations")
+    return of_input | {name: facts[name] for name in (*names, "dependences", "reached") if name in facts}
+
+
 def verdict_in_words(comparison: Comparison) -> str:
     """The verdict and why, in one or two sentences."""
-    return f"{comparison.verdict}: {_because(comparison)}."
+    stress, plain = comparison.stress, comparison.as_asked
+    if stress is None:
+        return f"{comparison.verdict}: {_because(comparison)}."
+    if comparison.parts_under_stress:
+        return f"different: {plain.verdict} as asked, but not under stress, as the table there says."
+    counts = ", which does not count" if stress.verdict == "undecided" else ""
+    return f"{comparison.verdict}: {_because(plain)}; under stress {stress.verdict}{counts}."
 
 
 def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
@@ -382,7 +476,7 @@ def _because(comparison: Comparison) -> str:
         sides = " and ".join(_side_in_words(comparison, side) for side in comparison.nonfinite)
         return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
     if reference is None:
-        return _BY_TOLERANCE[comparison.verdict]
+        return _BY_TOLERANCE[comparison.verdict].format(comparison.on_these_weights)
     if not reference.function.within:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
@@ -390,7 +484,9 @@ def _because(comparison: Comparison) -> str:
         name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
         return f"same function, but {name} computes worse than {used} allows: {_off(check.worst)}"
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
-    same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
+    same = f"same function{comparison.on_these_weights}" + (
+        " as far as a recorded run can tell" if comparison.sides.recorded else far
+    )
     same += ", though not torch's" if reference.deviating else ""
     same += ", though their weights differ" if comparison.weights else ""
     if not reference.decided:
