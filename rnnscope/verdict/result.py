@@ -389,22 +389,21 @@ def _power(comparison: Comparison) -> Page:
 
 def _beyond(comparison: Comparison) -> Iterator[BlindSpot]:
     """That nothing is known of what lies beyond the range that was reached, where nothing differs."""
-    stress = (
-        comparison.stress if comparison.stress and comparison.stress.verdict in ("identical", "equivalent") else None
-    )
-    reached = stress.reached if stress else comparison.reached
-    if reached is None or comparison.exit_code or comparison.is_stressed:
-        return
-    hint = "" if comparison.question.stress else "; --stress reaches further"
-    far = f"{_reach_in_words(comparison.spec, reached)}: a clip or a threshold beyond that would not be seen{hint}"
-    yield BlindSpot("reached range", f"under stress {far}" if stress else far, label="Reached")
+    if comparison.reached and comparison.exit_code == 0 and not comparison.question.stress:
+        far = _reach_in_words(comparison.spec, comparison.reached)
+        yield BlindSpot("reached range", f"{far}; --stress reaches further", label="Reached")
 
 
 def _reach_in_words(spec: Spec, reached: Reach) -> str:
     state, far = ("h", reached.h) if reached.c is None else ("c", reached.c)
     sums = f"sums before {spec.nonlinearity}" if spec.kind == "rnn" else "gate sums"
     steps = counted(reached.steps, "step")
-    return f"|{state}| up to {far:.2g}, {sums} up to {reached.gate_sum:.2g}, in {steps}"
+    greatest = f"|{state}| up to {_short(far)}, {sums} up to {_short(reached.gate_sum)}, in {steps}"
+    return f"{greatest}: a clip or a threshold beyond that would not be seen"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2g}" if number < 100 else f"{number:.3g}"
 
 
 def _under_stress(comparison: Comparison) -> Page:

@@ -131,14 +131,16 @@ def _is_symmetric(spec: Spec, weight_hh: Tensor) -> bool:
     return all(bool(each[0, 1] == each[1, 0]) and torch.equal(each, each.T) for each in blocks)
 
 
+def _first_ones(names: Sequence[str]) -> list[str]:
+    """The first of some names, and how many more there are."""
+    rest = len(names) - MOST_NAMED
+    return list(names) if rest < 2 else [*names[:MOST_NAMED], f"{rest} more"]
+
+
 def _named(names: Sequence[str]) -> str:
-    """Names of a sentence: the first ones, and how many more there are."""
-    first, rest = list(names[:MOST_NAMED]), len(names) - MOST_NAMED
-    if rest == 1:
-        first, rest = list(names), 0
-    last = [f"{rest} more"] if rest > 0 else []
-    *before, end = [*first, *last]
-    return f"{', '.join(before)} and {end}" if before else end
+    """The first of some names in a sentence."""
+    *before, last = _first_ones(names)
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _zeros(names: Sequence[str]) -> str:
@@ -165,7 +167,7 @@ _SENTENCES: dict[str, Callable[[Sequence[str]], str]] = {
         f"{_named(names)} {'is its' if len(names) == 1 else 'are their'} own transpose: "
         f"whether {'it is' if len(names) == 1 else 'they are'} transposed does not show"
     ),
-    "equal weights": lambda names: f"the weights of {_named(names)} are equal: swapped, they would give the same",
+    "equal weights": lambda names: f"equal weights in {'; '.join(_first_ones(names))}: whether swapped does not show",
 }
 """What is said of each blind spot, of the names of what has it."""
 
@@ -181,18 +183,14 @@ def watched(problems: Sequence[Problem]) -> tuple[Reach, tuple[BlindSpot, ...]]:
     every = tuple({id(each.weights): each for each in problems}.values())
     seen = [_watch(each) for each in every]
     greatest = [reduce(torch.maximum, each).item() for each in zip(*(each.greatest for each in seen), strict=True)]
-    dead = tuple(dict.fromkeys(unit for each in seen for unit in each.dead_units()))
-    spots = (BlindSpot("dead units", _dead(dead)),) if dead else ()
+    dead = tuple(dict.fromkeys(units for each in seen for units in each.dead_units()))
+    spots = (
+        BlindSpot("dead units", f"0 at every step: {'; '.join(_first_ones(dead))}; what feeds these hardly shows"),
+    )
     gate_sum, h, c = greatest if len(greatest) == 3 else (*greatest, None)
     largest = min(torch.finfo(getattr(torch, each)).max for each in problems[0].dtypes)
     overflows = not all(isfinite(each) and each < largest / NEAR_OVERFLOW for each in greatest)
-    return Reach(h, c, gate_sum, problems[0].spec.seq_len, overflows), spots
-
-
-def _dead(units: Sequence[str]) -> str:
-    if len(units) == 1:
-        return f"{units[0]} is 0 at every step: what feeds it hardly shows"
-    return f"{_named(units)} are 0 at every step: what feeds them hardly shows"
+    return Reach(h, c, gate_sum, problems[0].spec.seq_len, overflows), spots if dead else ()
 
 
 class _Watch(TorchFunctionMode):
@@ -239,10 +237,11 @@ class _Watch(TorchFunctionMode):
             self.awake[layer, direction] = awake | self.awake.get((layer, direction), awake)
 
     def dead_units(self) -> Iterator[str]:
-        """The units that no step awakes."""
+        """The units of each layer and direction that no step awakes."""
         for (layer, direction), awake in self.awake.items():
-            where = f"layer {layer}{' backward' if direction else ''}"
-            yield from (f"unit {unit} of {where}" for unit in (~awake).nonzero().flatten().tolist())
+            if units := [str(unit) for unit in (~awake).nonzero().flatten().tolist()]:
+                noun = "unit" if len(units) == 1 else "units"
+                yield f"{noun} {_named(units)} of layer {layer}{', backward' if direction else ''}"
 
 
 def _watch(problem: Problem) -> _Watch:
