@@ -436,7 +436,7 @@ def _stress_document(stress: Comparison | None) -> dict[str, Any] | None:
         return None
     of_input = {"times": STRESS_TIMES, "seq_len": stress.spec.seq_len, "lengths": stress.spec.lengths}
     facts = stress.facts()
-    names = ("outputs", "gradients", "reference", "verdict", "cause", "side", "first_divergence", "explanations")
+    names = ("outputs", "reference", "verdict", "cause", "side", "first_divergence", "explanations")
     return of_input | {name: facts[name] for name in (*names, "dependences", "reached") if name in facts}
 
 

@@ -60,7 +60,7 @@ def unseen(problems: Sequence[Problem]) -> tuple[BlindSpot, ...]:
     for spot, what in found:
         names.setdefault(spot, [])
         names[spot] += [] if what in names[spot] else [what]
-    return tuple(BlindSpot(spot, _SENTENCES[spot](whats)) for spot, whats in names.items())
+    return tuple(BlindSpot(spot, SENTENCES[spot](whats)) for spot, whats in names.items())
 
 
 def _of_input(problem: Problem) -> Iterator[tuple[str, str]]:
@@ -153,7 +153,7 @@ def _one_number(names: Sequence[str]) -> str:
     return f"{_named(names)} {'has' if len(names) == 1 else 'have'} one number throughout"
 
 
-_SENTENCES: dict[str, Callable[[Sequence[str]], str]] = {
+SENTENCES: dict[str, Callable[[Sequence[str]], str]] = {
     "zero input": _zeros,
     "zero h0": _zeros,
     "alike input": lambda names: (
