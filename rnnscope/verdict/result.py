@@ -149,11 +149,8 @@ class Comparison(SpecResult):
         if own and self.question.chunk is not None and self.question.chunk < self.spec.seq_len:
             kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
             found.append(BlindSpot("memory of its own", kept))
-        steps = self.reference.function.whole_steps if self.reference else None
-        if steps is not None and self.exit_code == 0:
-            late = f"a fault of the loop after the first {steps} of {self.spec.seq_len} steps would not be seen"
-            found.append(BlindSpot("late fault", f"{late}: rounding hides it with these weights"))
-        return (*found, *self.unseen, *_beyond(self))
+        late = (_late_fault(each) for each in (self, self.stress) if each is not None)
+        return (*found, *filter(None, late), *self.unseen, *_beyond(self))
 
     @property
     def on_these_weights(self) -> str:
@@ -387,9 +384,19 @@ def _power(comparison: Comparison) -> Page:
     return [Grid("What this comparison would have caught", columns, rows)]
 
 
+def _late_fault(comparison: Comparison) -> BlindSpot | None:
+    """That the loop shows in the first steps alone, where rounding decides the later ones."""
+    steps = comparison.reference.function.whole_steps if comparison.reference else None
+    if steps is None or comparison.exit_code:
+        return None
+    where = "under stress " if comparison.is_stressed else ""
+    late = f"a fault of the loop after the first {steps} of {comparison.spec.seq_len} steps would not be seen"
+    return BlindSpot("late fault", f"{where}{late}: rounding hides it with these weights")
+
+
 def _beyond(comparison: Comparison) -> Iterator[BlindSpot]:
     """That nothing is known of what lies beyond the range that was reached, where nothing differs."""
-    if comparison.reached and comparison.exit_code == 0 and not comparison.question.stress:
+    if comparison.reached and comparison.exit_code == 0 and not (comparison.question.stress or comparison.is_stressed):
         far = _reach_in_words(comparison.spec, comparison.reached)
         yield BlindSpot("reached range", f"{far}; --stress reaches further", label="Reached")
 

@@ -126,6 +126,16 @@ def test_what_is_undecided_under_stress_is_not_silent(
     assert "undecided: numbers so large are near or beyond what float16 can say, so that nothing can be told." in text
 
 
+def test_what_rounding_hides_under_stress_is_not_silent() -> None:
+    found = compare(Spec(), stress=True)
+    assert found.stress
+    assert found.stress.reference
+    function = replace(found.stress.reference.function, whole_steps=5)
+    stress = replace(found.stress, reference=replace(found.stress.reference, function=function))
+    sentence = "under stress a fault of the loop after the first 5 of 20 steps would not be seen"
+    assert [each.sentence.partition(":")[0] for each in replace(found, stress=stress).blind_spots] == [sentence]
+
+
 def test_what_differs_as_it_is_is_not_asked_again(cli: Cli) -> None:
     answer = cli("compare", "--right", "deviation:W_hh-transposed", "--stress")
     assert answer.code == 1
