@@ -121,6 +121,14 @@ class AnotherEachTime(Same):
         return planted(y, 0.25 + 2.0**-20 * next(self.calls))
 
 
+class OffFromTheSecondCallOn(Same):
+    was_called = False
+
+    def changed(self, y: Tensor) -> Tensor:
+        y, self.was_called = planted(y, 0.25 if self.was_called else 0.0), True
+        return y
+
+
 class Float32Inside(Same):
     def changed(self, y: Tensor) -> Tensor:
         return y.float().to(y.dtype)

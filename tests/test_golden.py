@@ -70,6 +70,7 @@ LINES = {
     "compare-weights": "compare --weights before.pt --prefix encoder.rnn --right-weights after.pt --right module",
     "compare-own": "compare --right my_rnn.py:Careless --grad --seed 1",
     "compare-another-each-time": "compare --right my_rnn.py:AnotherEachTime",
+    "compare-keeps-state": "compare --right my_rnn.py:OffFromTheSecondCallOn",
     "compare-recorded": "compare --right recorded:run.pt",
     "compare-map": "compare --kind lstm --right my_lstm.py:Iofg --map",
     "compare-map-nonfinite": "compare --kind lstm --right my_rnn.py:LstmNotANumber --map",

@@ -63,16 +63,17 @@ from torch import nn
 class Rough(nn.RNN):
     def forward(self, x, hx):
         y, h = super().forward(x, hx)
-        return y.float().to(x.dtype), h
+        return y.bfloat16().to(x.dtype), h
 PYTHON
 rnnscope compare --right rough.py:Rough""",
-        says="computes in about float32 inside",
+        says="computes in bfloat16 inside",
         torch="y = torch.stack(states)",
-        theirs="y = torch.stack(states).float()",
-        shows="The verdict is different. In float64 a side is as far off as float32 would be, or in its own dtype it "
-        "is further off than rounding explains.",
+        theirs="y = torch.stack(states).bfloat16()",
+        shows="The verdict is different: in the dtype in which it runs a side is further off than rounding explains. "
+        "That it is rounding shows in float64, where the difference jumps when the input is moved a little. A fault of "
+        "the function would move smoothly.",
         mends="Look for a tensor that is made in another dtype: .float(), torch.zeros without dtype=x.dtype, numpy, a "
-        "constant. Otherwise a weight is off by as little.",
+        "constant. Or compare in that dtype: rounding inside to float32 is right in a network that runs in float32.",
     ),
     _cause(
         name="rounding",
@@ -178,6 +179,22 @@ rnnscope compare --inputs x.pt""",
         says="no h0 was recorded, so zeros were taken",
         shows="A side that ignores h0 gives the same numbers.",
         mends="Record h0, and c0 of an LSTM, beside x in the same file.",
+    ),
+    _blind_spot(
+        name="no float64",
+        does="a side that does not run in float64 is judged in its own dtype, where small faults look like rounding",
+        command="""\
+cat > single.py <<'PYTHON'
+from torch import float32, nn
+class Single(nn.RNN):
+    def forward(self, x, hx):
+        assert x.dtype == float32
+        return super().forward(x, hx)
+PYTHON
+rnnscope compare --right single.py:Single""",
+        says="does not run in float64, so that it was judged in float32",
+        shows="In float64 rounding is 10^-16 and a fault of 10^-9 shows. In float32 a fault must be over 10^-6 or so.",
+        mends="Let the class take its dtype from x. Otherwise the page says within which bound nothing was found.",
     ),
     _blind_spot(
         name="memory of its own",

@@ -12,6 +12,46 @@ _relation = partial(Entry, sort="relation")
 # https://docs.pytorch.org/docs/stable/generated/torch.nn.LSTM.html says it of torch's modules under "Outputs".
 RELATIONS: tuple[Entry, ...] = (
     _relation(
+        name="repeatable",
+        does="the same input gives the same, whatever random numbers are drawn",
+        command="""\
+cat > noisy.py <<'PYTHON'
+from torch import nn
+class Noisy(nn.RNN):
+    def forward(self, x, hx):
+        return super().forward(nn.functional.dropout(x, 0.1), hx)
+PYTHON
+rnnscope compare --right noisy.py:Noisy""",
+        says="gives something else each time it is run",
+        torch="y = nn.functional.dropout(y, p, self.training)",
+        theirs="y = nn.functional.dropout(y, p)",
+        shows="A class of yours is called up to 16 times on the first steps, with the same and with other random "
+        "numbers. JSON has what it gives otherwise in calls. Where chance is rare, it may hide longer.",
+        mends="Hand self.training to dropout, and draw nothing else in evaluation mode.",
+    ),
+    _relation(
+        name="stateless",
+        does="what a call gives does not depend on the calls before it",
+        command="""\
+cat > keeps.py <<'PYTHON'
+from torch import nn
+class Keeps(nn.RNN):
+    h = None
+    def forward(self, x, hx):
+        y, self.h = super().forward(x, hx if self.h is None else self.h)
+        return y, self.h
+PYTHON
+rnnscope compare --right keeps.py:Keeps""",
+        says="keeps state from call to call",
+        torch="y, h = rnn(x, hx)",
+        theirs="y, self.h = rnn(x, self.h)",
+        shows="The first call is right, and a later one with the same input is not. A class of yours is called up to "
+        "16 times on the first steps, once with another input in between. A cache that changes nothing that comes out "
+        "is no finding. JSON has it in keeps_state and calls.",
+        mends="Take the state from hx and give it back, and let the caller hand it on. Change no weight in forward: a "
+        "step of an optimizer, a norm or a statistic belongs behind `if self.training`.",
+    ),
+    _relation(
         name="last_state",
         does="y at the last step of a direction is that direction's row of h of the top layer",
         command="rnnscope trace --bidirectional",

@@ -123,6 +123,7 @@ class OwnNetwork:
         make: builds or copies it for a Spec.
         batch_first: its layout, unless it has an attribute batch_first; None if it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
+        names: the paths of its weights by torch's names, where they are known; None where its names are searched.
         has_layers: whether it can be built with one layer.
         has_steps: whether it takes a state.
         is_fused: whether a module of torch's computes in it.
@@ -132,6 +133,7 @@ class OwnNetwork:
     make: Callable[[Spec], nn.Module]
     batch_first: bool | None
     gets_weights: bool = True
+    names: dict[str, str] | None = None
     has_layers: bool = False
     has_steps: bool = True
     is_fused: bool = False
@@ -149,10 +151,11 @@ class OwnNetwork:
         if spec.dtype == "float64":
             with torch.no_grad():
                 prepared.with_input(torch.zeros_like).run()
-        run = prepared.run()
-        y = run.y if prepared.spec.batch_first is spec.batch_first else run.y.transpose(0, 1)
-        # Copies: a class may return a buffer that it writes into again.
-        return replace(run, y=y.clone(), state=tuple(each.clone() for each in run.state))
+        return called(prepared, spec)
+
+    def run_once(self, spec: Spec, weights: Weights, given: Input) -> Run:
+        """`run` without a call before it, in float64 too."""
+        return called(self.prepare(spec, weights, given), spec)
 
     @contextmanager
     def entered(self, spec: Spec) -> Iterator[None]:
@@ -188,13 +191,18 @@ class OwnNetwork:
             placed = spec
             if not spec.unbatched and layout is (not spec.batch_first):
                 placed, given = replace(spec, batch_first=layout), Input(given.x.transpose(0, 1), given.state)
-            called: Callable[..., Any] = network
+            call: Callable[..., Any] = network
             if takes_state and state is not None and state.kind is not state.POSITIONAL_ONLY:
-                called = partial(_by_keyword, network, state.name)
-            prepared = as_module(called, placed, given, parameters_by_name(network, spec), takes_state)
+                call = partial(_by_keyword, network, state.name)
+            prepared = as_module(call, placed, given, parameters_by_name(network, spec), takes_state)
             return replace(prepared, as_torch=partial(self._as_torch, spec), entered=partial(self.entered, spec))
 
     def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
+        if self.names is not None:
+            state = network.state_dict()
+            for name, weight in weights.items():
+                state[self.names[name]].copy_(weight)
+            return
         if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
             network.load_state_dict(dict(weights))
             return
@@ -262,6 +270,20 @@ def _unfilled(network: nn.Module, state: inspect.Parameter | None) -> list[str]:
         for each in every[1:]
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.default is each.empty and each != state
     ]
+
+
+def called(prepared: Prepared, spec: Spec) -> Run:
+    """What one more call gives, in the Spec's layout. Copies: a class may return a buffer that it writes into again."""
+    run = prepared.run()
+    y = run.y if prepared.spec.batch_first is spec.batch_first else run.y.transpose(0, 1)
+    return replace(run, y=y.clone(), state=tuple(each.clone() for each in run.state))
+
+
+def module_of(prepared: Prepared) -> nn.Module:
+    """The network itself."""
+    network: Any = prepared.network
+    module: nn.Module = network.args[0] if isinstance(network, partial) else network
+    return module
 
 
 def _by_keyword(network: nn.Module, name: str, x: Any, hx: Any) -> Any:

@@ -38,10 +38,12 @@ from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
 from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
+from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side
-from rnnscope.verdict.facts import Figures, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
+from rnnscope.verdict.inside import with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights, step_by_step
@@ -210,7 +212,15 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
     if recorded is not None:
         own = replace(own, device="cpu", dtype=recorded.dtype or own.dtype)
         return Side(
-            role, subject, own, recorded.run, recorded.arithmetic, recorded=True, has_layers=False, has_steps=False
+            role,
+            subject,
+            own,
+            recorded.run,
+            recorded.arithmetic,
+            is_recorded=True,
+            has_float64=False,
+            has_layers=False,
+            has_steps=False,
         )
     deviation = deviation_of(flag, subject, spec)
     try:
@@ -239,14 +249,17 @@ def _compare_sides(
     is_stressed: bool = False,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
+    calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
+    left, right = (_in_first_calls(side, calls, question) for side in (left, right))
     sides = (left, right)
-    recorded = next((side.role for side in sides if side.recorded), None)
+    recorded = next((side.role for side in sides if side.is_recorded), None)
     weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
     comparison_with = partial(
         Comparison,
         spec,
         Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
         question,
+        calls=calls,
         device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
@@ -260,7 +273,9 @@ def _compare_sides(
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
     if cause_of(figures, None) is None:
-        reference = _reference(evidence) if question.reference else None
+        if question.reference:
+            evidence = with_arithmetics(evidence)
+            reference = _reference(evidence)
         reasons = _reasons(spec, evidence, question, figures, reference)
     with stage("where they part"):
         place = _first_divergence(evidence, figures, reference)
@@ -289,6 +304,12 @@ def _with_stress(found: Comparison, left: Side, right: Side, problem: Problem) -
     with stage("under stress"):
         spec, question, longer = stressed(found.spec), stressed_question(found.question), stressed_problem(problem)
         return replace(found, stress=_compare_sides(spec, left, right, longer, question, is_stressed=True))
+
+
+def _in_first_calls(side: Side, calls: tuple[Unsteady, ...], question: Question) -> Side:
+    """The side, judged by its first call alone if it is known to keep state."""
+    keeps = any(each.side == side.role and each.by == "state" for each in calls)
+    return _chunked(replace(side, run=side.network.run_once), question) if side.network and keeps else side
 
 
 def _figures_alone(
@@ -339,31 +360,43 @@ def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]],
 
 def _reference(evidence: Evidence) -> Reference:
     """What the equations in float64 tell of both sides."""
+    sides = (evidence.left, evidence.right)
+    found = _of_one_function(evidence) if evidence.same_function().within else _of_two_functions(evidence)
+    return replace(
+        found,
+        inside=tuple(Inside(side.role, side.inside, side.is_seen) for side in sides if side.inside),
+        without_float64=tuple(side.role for side in sides if not side.has_float64),
+    )
+
+
+def _of_one_function(evidence: Evidence) -> Reference:
     function, sides = evidence.same_function(), (evidence.left, evidence.right)
-    if function.within:
-        left, right = (evidence.precision(side) for side in sides)
-        if left.within and right.within:
-            return Reference(function, left, right, without_tf32=_without_tf32(evidence))
-        roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
-        if len(roles) < 2:
-            return Reference(function, left, right)
-        # The same function, though not torch's: each can only be as exact as the left one in float64.
-        left, right = (evidence.precision(side, evidence.left) for side in sides)
-        return Reference(function, left, right, roles)
+    left, right = (evidence.precision(side) for side in sides)
+    if left.within and right.within:
+        return Reference(function, left, right, without_tf32=_without_tf32(evidence))
+    roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
+    if len(roles) < 2:
+        return Reference(function, left, right)
+    # The same function, though not torch's: each can only be as exact as the left one in float64.
+    left, right = (evidence.precision(side, evidence.left) for side in sides)
+    return Reference(function, left, right, roles)
+
+
+def _of_two_functions(evidence: Evidence) -> Reference:
+    sides = (evidence.left, evidence.right)
     left, right = (evidence.torchs_function(side) for side in sides)
     deviating = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
-    roles = tuple(side.role for side in deviating)
-    is_about = all(evidence.about("float32", side) for side in deviating)
     coarser = None
-    if deviating and all(side.recorded for side in deviating):
+    if deviating and all(side.is_recorded for side in deviating):
         coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, deviating[0])), None)
-    return Reference(function, left, right, roles, roles if is_about else (), coarser)
+    roles = tuple(side.role for side in deviating)
+    return Reference(evidence.same_function(), left, right, roles, about_coarser=coarser)
 
 
 def _without_tf32(evidence: Evidence) -> float | None:
     """How far the outputs are apart without TF32, if a side may use it."""
     sides = (evidence.left, evidence.right)
-    if all(side.arithmetic != "tf32" or side.recorded for side in sides):
+    if all(side.arithmetic != "tf32" or side.is_recorded for side in sides):
         return None
     left, right = (
         replace(side, spec=replace(side.spec, tf32=False)).solve(evidence.problem, side.spec.dtype) for side in sides

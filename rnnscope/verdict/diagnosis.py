@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
-from rnnscope.verdict.bounds import Bounds
+from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.deviations import Deviation, deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.figures import distance_within
+from rnnscope.verdict.figures import PADDING, Check, distance_within
+from rnnscope.verdict.inside import dtypes_inside
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
 
 SCREENED = 4
@@ -66,19 +68,60 @@ def explanations(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Explanati
     Args:
         sides: those that are not torch's function.
     """
-    found = []
+    found = list[Explanation]()
     for side in sides:
-        if evidence.outputs_are_torchs(side):
-            continue
-        problem, used = replace(side.own_problem(evidence.problem), cotangents=None), function_arithmetic(side)
-        start = first_steps(problem, min(SCREENED, problem.spec.seq_len))
-        began = None if side.recorded else side.solve(start, "float64")
-        for deviation in _each_told(problem.spec):
-            if began is None or _left_over(deviation, start, began, used) is not None:
-                left_over = _left_over(deviation, problem, evidence.exact(side), used)
-                if left_over is not None:
-                    found.append(Explanation(side.role, deviation.name, deviation.does, left_over))
+        part = _deciding(evidence, side)
+        if part is not None:
+            told = (_explained(part, side, used) for used in _arithmetics(part, side))
+            found += next(filter(None, told), [])
     return tuple(found)
+
+
+def _deciding(evidence: Evidence, side: Side) -> Evidence | None:
+    """As much of the run as decides, or None where the outputs of a side are the equations' there.
+
+    Where rounding moves everything, every deviation is within its bound.
+    """
+    part: Evidence | None = evidence
+    while part is not None:
+        outputs = [each for each in part.whole_function(side).margins if each.name in (*OUTPUTS, PADDING)]
+        if all(each.decided for each in outputs):
+            return None if all(each.within for each in outputs) else part
+        part = None if side.is_recorded or part.problem.spec.seq_len == 1 else part.beginning
+    return None
+
+
+def _arithmetics(part: Evidence, side: Side) -> Iterator[str]:
+    """That in which the function of a side is asked for, then a coarser one that was seen in it."""
+    yield side.exact_arithmetic
+    if not side.is_recorded:
+        coarser = (each for each in dtypes_inside(side, part.problem) if UNITS[each] > UNITS[side.exact_arithmetic])
+        yield from sorted(coarser, key=UNITS.__getitem__)
+
+
+def _explained(part: Evidence, side: Side, used: str) -> list[Explanation]:
+    """The deviations that compute what a side does on a part of the run, and not what torch does there."""
+    whole, actual = _without_gradients(part), part.exact(side)
+    start = _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
+    found = []
+    for deviation in _each_told(part.problem.spec):
+        if side.is_recorded or _explains(deviation, start, side, start.exact(side), used):
+            left_over = _explains(deviation, whole, side, actual, used)
+            if left_over and left_over.decided and not _is_torchs(deviation, whole, side):
+                found.append(Explanation(side.role, deviation.name, deviation.does, left_over.max_abs))
+    return found
+
+
+def _without_gradients(evidence: Evidence, steps: int | None = None) -> Evidence:
+    """The same sides without gradients, on the first steps alone where that is asked."""
+    problem = replace(evidence.problem, cotangents=None)
+    return Evidence(problem if steps is None else first_steps(problem, steps), evidence.left, evidence.right)
+
+
+def _is_torchs(deviation: Deviation, evidence: Evidence, side: Side) -> bool:
+    """Whether a deviation is torch's own function on this problem, so that it explains nothing."""
+    other = Bounds(side.own_problem(evidence.problem), deviation.run).reference
+    return evidence.check("float64", other, evidence.bounds_of(side)).within
 
 
 def _each_told(spec: Spec) -> Iterator[Deviation]:
@@ -89,10 +132,13 @@ def _each_told(spec: Spec) -> Iterator[Deviation]:
             yield each
 
 
-def _left_over(deviation: Deviation, problem: Problem, actual: Tensors, used: str) -> float | None:
-    """How far a run is from a deviation, or None where it computes something else."""
-    bounds = Bounds(problem, deviation.run)
-    return distance_within(problem.spec, actual, bounds.reference, bounds.precision(used))
+def _explains(deviation: Deviation, evidence: Evidence, side: Side, actual: Tensors, used: str) -> Check | None:
+    """How near a run of a side is to a deviation, or None where it computes something else."""
+    bounds = Bounds(side.own_problem(evidence.problem), deviation.run)
+    if any(actual[name].shape != each.shape for name, each in bounds.reference.items()):
+        return None
+    check = evidence.check(used, actual, bounds)
+    return check if check.within else None
 
 
 def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence, ...]:
@@ -107,14 +153,14 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
         if not (side.is_own and side.gets_weights):
             continue
         problem, side = side.own_problem(start), replace(side, weights=None)
-        before = side.solve(problem, "float64")
+        before = side.solve(problem, side.exact_dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)  # otherwise chance would fall as it did before
-            repeats = _same(before, side.solve(problem, "float64"))
+            repeats = _same(before, side.solve(problem, side.exact_dtype))
         exact, ignores = Bounds(problem).reference, []
         for name, each in problem.weights.items():
             other = replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
-            unused = _same(side.solve(other, "float64"), before)
+            unused = _same(side.solve(other, side.exact_dtype), before)
             if unused and not _same(Bounds(other).reference, exact):
                 ignores.append(name)
         if ignores or not repeats:
@@ -135,12 +181,12 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
         by_reference: whether that rests on the reference, so that a y that parts in its first steps is enough.
     """
     problem, left, right = evidence.problem, evidence.left, evidence.right
-    if left.recorded:  # what was recorded is there for the whole input alone
+    if left.is_recorded:  # what was recorded is there for the whole input alone
         left = replace(left, run=run_equations)
     start = Evidence(first_steps(problem, min(SCREENED, problem.spec.seq_len)), left, right)
     rich = Evidence(rich_probe(problem, spec), left, right)
     where = replace(right.spec, device="cpu")
-    used = right.arithmetic if right.recorded else where.dtype  # a mutant is as imprecise as the recording
+    used = right.arithmetic if right.is_recorded else where.dtype  # a mutant is as imprecise as the recording
     caught, missed, equivalent = list[str](), list[str](), list[str]()
     for deviation in _each_told(spec):
         mutant = replace(right, subject=deviation.name, spec=where, run=deviation.run, arithmetic=used)

@@ -8,9 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_steps
-from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
@@ -19,8 +17,8 @@ from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import arithmetic, running
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.bounds import Bounds
-from rnnscope.verdict.figures import PADDING, Check, distances, margin, settled
+from rnnscope.verdict.bounds import UNITS, Bounds
+from rnnscope.verdict.figures import Check, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
 
 
@@ -35,11 +33,15 @@ class Side:
         run: what runs it.
         arithmetic: what its products are rounded to.
         weights: its own, by torch's names, in float64; None where they are the problem's.
-        recorded: whether it has only the outputs of a run. It cannot run on anything else, nor in float64.
+        is_recorded: whether it has only the outputs of a run. It cannot run on anything else, nor in float64.
+        has_float64: whether it can run in float64.
+        inside: the arithmetic in which it computes where its function is asked for, if that is a coarser one.
+        is_seen: whether a tensor of that dtype was seen in it.
         is_own: whether it is somebody's own network.
         gets_weights: whether it is given weights, which somebody's own class may ignore.
         has_layers: whether each layer can be run by itself.
         has_steps: whether each step can be run by itself, from a state that is given.
+        network: somebody's own network, which can be called again.
     """
 
     role: str
@@ -48,11 +50,25 @@ class Side:
     run: Subject
     arithmetic: str
     weights: Weights | None = None
-    recorded: bool = False
+    is_recorded: bool = False
+    has_float64: bool = True
+    inside: str | None = None
+    is_seen: bool = False
     is_own: bool = False
     gets_weights: bool = True
     has_layers: bool = True
     has_steps: bool = True
+    network: OwnNetwork | None = None
+
+    @property
+    def exact_dtype(self) -> str:
+        """The dtype in which its function is asked for: float64, or its own where it has no other."""
+        return "float64" if self.has_float64 else self.spec.dtype
+
+    @property
+    def exact_arithmetic(self) -> str:
+        """What is rounded to where its function is asked for."""
+        return self.inside or ("float64" if self.has_float64 else self.arithmetic)
 
     def own_problem(self, problem: Problem) -> Problem:
         """A problem with the side's own weights."""
@@ -62,21 +78,15 @@ class Side:
         """What it gives on its device in a dtype."""
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
         name = f"{self.role}: {self.subject}" if dtype == self.spec.dtype else f"{self.role} in {dtype}"
-        try:
-            with stage(name), guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
-                return solver(self.run, placed, self.own_problem(problem))
-        except RnnscopeError as error:
-            if not (self.is_own and dtype == "float64" != self.spec.dtype and "dtype" in error.message):
-                raise
-            hint = "the verdict needs it in float64 too: let it take its dtype from x, or use --no-reference"
-            raise RnnscopeError(error.message, hint) from error
+        with stage(name), guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+            return solver(self.run, placed, self.own_problem(problem))
 
 
 def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
     """The side of somebody's own network, on the device where its Spec runs."""
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
-    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps)
+    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
 
 
 class Evidence:
@@ -105,8 +115,8 @@ class Evidence:
         return self._run(side, side.spec.dtype)
 
     def exact(self, side: Side) -> Tensors:
-        """What a side gives in float64, on its own device; of a recorded side what was recorded."""
-        return self._run(side, side.spec.dtype if side.recorded else "float64")
+        """What a side gives in float64, on its own device; in its own dtype where it has no float64."""
+        return self._run(side, side.exact_dtype)
 
     def _run(self, side: Side, dtype: str) -> Tensors:
         if (side, dtype) not in self._runs:
@@ -134,18 +144,30 @@ class Evidence:
             self._own_bounds[side.role] = Bounds(side.own_problem(self.problem), solver=self._solver)
         return self._own_bounds[side.role]
 
-    def same_function(self) -> Check:
-        """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
+    def of_sides(self, left: Side, right: Side) -> "Evidence":
+        """The same runs, where more is known of both sides."""
+        other = Evidence(self.problem, left, right, self._solver)
+        other.bounds, other._own_bounds = self.bounds, self._own_bounds
+        known = {self.left: left, self.right: right}
+        other._runs = {(known[side], dtype): run for (side, dtype), run in self._runs.items()}
+        return other
+
+    @cached_property
+    def _same_function(self) -> Check:
         used = function_arithmetic(self.left, self.right)
         return self._answer(lambda of: of.check(used, of.exact(of.right), of.bounds, of.left))
 
+    def same_function(self) -> Check:
+        """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
+        return self._same_function
+
     def torchs_function(self, side: Side) -> Check:
         """Does a side compute what the reference does with its weights? In float64."""
-        return self._answer(lambda of: of.check(function_arithmetic(side), of.exact(side), of.bounds_of(side)))
+        return self._answer(lambda of: of.whole_function(side))
 
-    def outputs_are_torchs(self, side: Side) -> bool:
-        """Whether nothing but gradients may differ from the reference."""
-        return all(each.within for each in self.torchs_function(side).margins if each.name in (*OUTPUTS, PADDING))
+    def whole_function(self, side: Side) -> Check:
+        """The same question, asked of whole runs alone."""
+        return self.check(function_arithmetic(side), self.exact(side), self.bounds_of(side))
 
     def precision(self, side: Side, expected: Side | None = None) -> Check:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
@@ -154,8 +176,8 @@ class Evidence:
         )
 
     def about(self, arithmetic: str, side: Side) -> bool:
-        """Is what a side gives in float64 as near the reference as another arithmetic would be, and is that near?"""
-        check = self._answer(lambda of: of.check(arithmetic, of.exact(side), of.bounds_of(side)))
+        """Is what a side gives as near the reference as another arithmetic would be, and is that near?"""
+        check = self.check(arithmetic, self.exact(side), self.bounds_of(side))
         return check.within and check.decided
 
     def _answer(self, ask: Callable[["Evidence"], Check], loop: bool = True) -> Check:
@@ -184,7 +206,7 @@ class Evidence:
             by: the side whose run in float64 is expected; the reference when None.
         """
         problem, margins = self.problem, []
-        absolute = not (self.left.recorded or self.right.recorded)
+        absolute = not (self.left.is_recorded or self.right.is_recorded)
         errors = distances(problem.spec, actual, bounds.reference if by is None else self.exact(by))
         for name, bound in settled(problem.spec, errors, bounds.precision(used, absolute)).items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
@@ -193,8 +215,8 @@ class Evidence:
 
 
 def function_arithmetic(*sides: Side) -> str:
-    """The arithmetic in which the function of sides is asked for: float64, or that of a recording."""
-    return next((side.arithmetic for side in sides if side.recorded), "float64")
+    """The arithmetic in which the function of sides is asked for: float64, or the coarsest that one of them needs."""
+    return max((side.exact_arithmetic for side in sides), key=UNITS.__getitem__)
 
 
 def _index_in_whole(problem: Problem, name: str, index: tuple[int, ...]) -> tuple[int, ...]:

@@ -56,23 +56,37 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Inside:
+    """A side that computes in a coarser arithmetic inside than it is asked to.
+
+    is_seen: whether a tensor of that dtype was seen in it; otherwise its roundings are of that size.
+    """
+
+    side: str
+    arithmetic: str
+    is_seen: bool
+
+
+@dataclass(frozen=True)
 class Reference:
     """How both sides stand to the equations in float64, each with its own weights.
 
     function: right against left in float64. left, right: each side against the equations; in its own arithmetic if the
     sides are the same function, otherwise in float64. If they are the same function but not torch's, each is held
-    against the left side in float64. A recorded run has no float64: it is judged in its own arithmetic throughout.
+    against the left side in float64.
 
-    deviating: the sides that are not torch's function. about_float32: the deviating sides, if all of them are as near
-    to it as float32 would be. about_coarser: the arithmetic that would explain a recorded side. without_tf32: how far
-    both sides are apart without TF32, if one of them may use it.
+    deviating: the sides that are not torch's function. inside: the sides that compute in a coarser arithmetic inside,
+    in which `function` is then asked. without_float64: the sides that cannot run in float64,
+    as a recorded one: they are judged in their own arithmetic throughout. about_coarser: the arithmetic that would
+    explain a recorded side. without_tf32: how far both sides are apart without TF32, if one of them may use it.
     """
 
     function: Check
     left: Check
     right: Check
     deviating: tuple[str, ...] = ()
-    about_float32: tuple[str, ...] = ()
+    inside: tuple[Inside, ...] = ()
+    without_float64: tuple[str, ...] = ()
     about_coarser: str | None = None
     without_tf32: float | None = None
 
@@ -106,7 +120,7 @@ def cause_of(figures: Figures, reference: Reference | None) -> str | None:
     if reference is None:
         return None
     if not reference.function.within:
-        return "precision" if reference.about_float32 else "function"
+        return "function"
     if not (reference.left.within and reference.right.within):
         return "precision"
     return "rounding" if reference.decided and not figures.identical else None

@@ -15,7 +15,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.network.cells import Hidden
-from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
+from rnnscope.network.weights import Input, dtype_name, input_of, sizes_of
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.devices import running
 from rnnscope.subjects.own import OwnNetwork, is_fused, state_parameter
@@ -44,7 +44,7 @@ def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, p
     weights, names = (rnn.weights, rnn.names) if isinstance(rnn, Rnn) else ({}, {})
     own = rounded_weights(weights, problem.dtypes)
     same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
-    network = OwnNetwork(type(module).__name__, _copies(module, names, own), place.batch_first, gets_weights=False)
+    network = OwnNetwork(type(module).__name__, _copies(module), place.batch_first, bool(names), names or None)
     network = replace(network, has_steps=state_parameter(module) is not None, is_fused=is_fused(module))
     with running(place) as placed:
         return own_side(role, network, placed, None if same else own)
@@ -141,8 +141,8 @@ def _placed(module: nn.Module, spec: Spec) -> Spec:
     return replace(spec, device=str(weight.device), dtype=dtype)
 
 
-def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Callable[[Spec], nn.Module]:
-    """Makes copies of a module with its own weights as they were rounded, which become plain parameters.
+def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:
+    """Makes copies of a module whose weights are plain parameters, to be filled with what they were rounded to.
 
     A parametrised weight would be computed anew in float64, with another result.
     """
@@ -151,9 +151,6 @@ def _copies(module: nn.Module, names: dict[str, str], weights: Weights) -> Calla
         try:
             copy = deepcopy(module, _computed(module))
             _make_plain(copy)
-            own = copy.state_dict()
-            for name, weight in weights.items():
-                own[names[name]].copy_(weight)
             return copy
         except RuntimeError as error:
             raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error

@@ -12,9 +12,10 @@ from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
+from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Explanation
-from rnnscope.verdict.facts import NO_REASONS, Figures, Reasons, Reference, Sides, cause_of, side_of
-from rnnscope.verdict.figures import Check, Difference, Margin
+from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.places import HeatMap
 from rnnscope.verdict.unseen import OF_WEIGHTS, Reach
@@ -25,9 +26,10 @@ class Comparison(SpecResult):
     """Two subjects of one Spec, output by output, and gradient by gradient if they were asked for.
 
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
-    verdict rests on first appears. sources: the files that weights and input came from. unseen: what the numbers
-    themselves leave unseen. reached: how far the equations reach, where a class of the user's is a side, or under
-    stress. stress: what is found under stress, where that was asked and nothing differs as it is; it is_stressed.
+    verdict rests on first appears. sources: the files that weights and input came from. calls: what a side gives
+    otherwise when it is called again. unseen: what the numbers themselves leave unseen. reached: how far the equations
+    reach, where a class of the user's is a side, or under stress. stress: what is found under stress, where that was
+    asked and nothing differs as it is; it is_stressed.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -46,6 +48,7 @@ class Comparison(SpecResult):
     reasons: Reasons = NO_REASONS
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
+    calls: tuple[Unsteady, ...] = ()
     unseen: tuple[BlindSpot, ...] = ()
     reached: Reach | None = None
     stress: "Comparison | None" = None
@@ -90,14 +93,25 @@ class Comparison(SpecResult):
     def cause(self) -> str | None:
         """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
 
-        Where they differ under stress alone, it is the cause there, and so is the side.
+        A side that gives something else when it is called again is no function of its input. Where they differ under
+        stress alone, it is the cause there, and so is the side.
         """
-        return self.stress.cause if self.stress and self.parts_under_stress else cause_of(self.figures, self.reference)
+        if self.stress and self.parts_under_stress:
+            return self.stress.cause
+        found = cause_of(self.figures, self.reference)
+        return "function" if self.calls and found not in ("shape", "nonfinite") else found
 
     @property
     def side(self) -> str | None:
         """The side that is off: left, right, or None."""
-        return self.stress.side if self.stress and self.parts_under_stress else side_of(self.figures, self.reference)
+        if self.stress and self.parts_under_stress:
+            return self.stress.side
+        found = side_of(self.figures, self.reference)
+        if not self.calls or self.cause != "function":
+            return found
+        off = {each.side for each in self.calls} | ({found} if found else set())
+        off |= set(self.reference.deviating) if self.reference else set()
+        return off.pop() if len(off) == 1 else None
 
     @property
     def parts_under_stress(self) -> bool:
@@ -113,9 +127,9 @@ class Comparison(SpecResult):
     def verdict(self) -> str:
         """What was found.
 
-        different: other shapes, NaN or infinity, another function, a side that computes worse than its arithmetic
-        allows, or an element over a tolerance that binds. undecided: none of these, but the bounds are too wide to say
-        so. identical: none of these, and every bit agrees. equivalent: none of these.
+        different: other shapes, NaN or infinity, another function, also in another call, a side that computes worse
+        than its arithmetic allows, or an element over a tolerance that binds. undecided: none of these, but the bounds
+        are too wide to say so. identical: none of these, and every bit agrees. equivalent: none of these.
 
         What is different under stress is different. What is undecided there does not count, since that input is not the
         user's; nor does it where the input itself drives a side beyond what its dtype can say.
@@ -149,6 +163,11 @@ class Comparison(SpecResult):
         if own and self.question.chunk is not None and self.question.chunk < self.spec.seq_len:
             kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
             found.append(BlindSpot("memory of its own", kept))
+        for role in self.reference.without_float64 if self.reference else ():
+            if role != self.sides.recorded:
+                used = self.sides.dtypes[0 if role == "left" else 1]
+                alone = f"{_side_in_words(self, role)} does not run in float64, so that it was judged in {used}"
+                found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
         late = (_late_fault(each) for each in (self, self.stress) if each is not None)
         return (*found, *filter(None, late), *self.unseen, *_beyond(self))
 
@@ -164,6 +183,7 @@ class Comparison(SpecResult):
         found = [each.convention for each in _explained(decisive)] or [self.cause or self.verdict]
         found += [each.name for each in self.blind_spots]
         found += ["gradient not given"] if self.figures.missing_gradients else []
+        found += [_RELATIONS[each.by] for each in self.calls]
         return tuple(dict.fromkeys(found))
 
     @property
@@ -195,7 +215,7 @@ class Comparison(SpecResult):
             page.append(Sentence("Tolerance", rule))
         mood = "good" if self.exit_code == 0 else "bad"
         page.append(Sentence("Verdict", verdict_in_words(self), mood))
-        page += [*_why(self), *_own(self)]
+        page += [*_kept(self), *_why(self), *_own(self)]
         if self.first_divergence is not None:
             page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence)}."))
         page += [*_in_chunks(self), *_step_by_step(self), *_power(self), *_under_stress(self)]
@@ -240,7 +260,11 @@ class Comparison(SpecResult):
             "weight_differences": [asdict(each) for each in sides.weights],
             "dependences": [asdict(each) for each in reasons.dependences],
             "recorded": sides.recorded,
+            "inside": {each.side: each.arithmetic for each in reference.inside} if reference else {},
+            "without_float64": list(reference.without_float64) if reference else [],
             "returned": dict(figures.wrong_dtypes),
+            "keeps_state": {each.side: each.max_abs for each in self.calls if each.by == "state"},
+            "calls": [asdict(each) for each in self.calls],
             "ungraded": {role: list(names) for role, names in figures.missing_gradients},
         }
 
@@ -249,8 +273,14 @@ class Comparison(SpecResult):
         return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
 
 
+_RELATIONS = {"state": "stateless", "chance": "repeatable"}
+"""The relation that does not hold where something else comes out of another call."""
+
 _INDEXED = {"y": "y", "padding": "y", "y padding": "y", "h": "h", "c": "c"}
 """The output in which a row has its index; a gradient has the index of its own row."""
+
+_MOST_NAMED = 4
+"""A sentence names so many parameters and buffers at most."""
 
 _TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
@@ -312,14 +342,13 @@ def _reference_row(what: str, check: Check) -> tuple[str, ...]:
 def _explained(comparison: Comparison) -> tuple[Explanation, ...]:
     """The deviations that the page names."""
     reference = comparison.reference
-    is_told = reference and reference.deviating and not reference.about_float32
-    return comparison.explanations if is_told else ()
+    return comparison.explanations if reference and reference.deviating else ()
 
 
 def _why(comparison: Comparison) -> Page:
     """The deviations that a side has."""
     reference, reasons = comparison.reference, comparison.reasons
-    if reference is None or not reference.deviating or reference.about_float32:
+    if reference is None or not reference.deviating:
         return []
     found = [f"{_side_in_words(comparison, each.side, 'The')} {each.does}" for each in reasons.explanations]
     if not found:
@@ -331,18 +360,41 @@ def _why(comparison: Comparison) -> Page:
     return [Sentence("Why", f"{each}.") for each in found]
 
 
+def _kept(comparison: Comparison) -> Page:
+    """Where a side keeps what it keeps."""
+    page: Page = []
+    for each in comparison.calls:
+        if each.changes is not None:
+            side = _side_in_words(comparison, each.side, "The")
+            kept = f"changes {_some(each.changes)} when it is called"
+            if not each.changes:
+                kept = "keeps something that is neither a parameter nor a buffer"
+            page.append(Sentence("Why", f"{side} {kept}."))
+    return page
+
+
+def _some(names: tuple[str, ...]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def _own(comparison: Comparison) -> Page:
     """What was noticed of somebody's own class."""
     page: Page = []
-    for each in comparison.reasons.dependences:
-        side = _side_in_words(comparison, each.side, "The")
-        if each.ignores:
-            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(each.ignores)}."))
-        if not each.repeats:
-            page.append(Sentence("Why", f"{side} gives something else each time it is run."))
+    by_chance = {each.side for each in comparison.calls if each.by == "chance"}
+    for role in sorted(by_chance | {each.side for each in comparison.reasons.dependences if not each.repeats}):
+        side = _side_in_words(comparison, role, "The")
+        page.append(Sentence("Why", f"{side} gives something else each time it is run."))
+    for found in comparison.reasons.dependences:
+        side = _side_in_words(comparison, found.side, "The")
+        if found.ignores:
+            page.append(Sentence("Why", f"{side}: its output does not depend on {', '.join(found.ignores)}."))
     for role, names in comparison.figures.missing_gradients:
         side, named = _side_in_words(comparison, role), ", ".join(names)
         page.append(Sentence("Blind spot", f"{side} gives no gradient of {named}, so that these are not compared."))
+    reference = comparison.reference
+    for each in reference.inside if reference and comparison.cause != "precision" else ():
+        page.append(Sentence("Note", f"{_side_in_words(comparison, each.side, 'The')} {_computes_inside(each)}."))
     for role, dtype in comparison.figures.wrong_dtypes:
         asked = comparison.sides.dtypes[0 if role == "left" else 1]
         side = _side_in_words(comparison, role, "The")
@@ -448,14 +500,37 @@ def _stress_document(stress: Comparison | None) -> dict[str, Any] | None:
 
 
 def verdict_in_words(comparison: Comparison) -> str:
-    """The verdict and why, in one or two sentences."""
+    """The verdict and why, in a few sentences."""
     stress, plain = comparison.stress, comparison.as_asked
     if stress is None:
-        return f"{comparison.verdict}: {_because(comparison)}."
+        return _with_calls(comparison)
     if comparison.parts_under_stress:
         return f"different: {plain.verdict} as asked, but not under stress, as the table there says."
     counts = ", which does not count" if stress.verdict == "undecided" else ""
     return f"{comparison.verdict}: {_because(plain)}; under stress {stress.verdict}{counts}."
+
+
+def _with_calls(comparison: Comparison) -> str:
+    """The verdict and why; what other calls give is said first."""
+    in_first_calls = replace(comparison, calls=())
+    because, differs = _because(in_first_calls), in_first_calls.verdict == "different"
+    is_other = in_first_calls.cause == "function"  # then a line behind Why names chance
+    told = [_unsteady(comparison, each) for each in comparison.calls if each.by == "state" or not is_other]
+    if not told:
+        return f"{comparison.verdict}: {because}."
+    if comparison.reference is None and comparison.question.reference and not in_first_calls.cause:
+        return f"{comparison.verdict}: {'. Besides, '.join(told)}. In float64 it raises an error."
+    alone = "too" if differs else "alone"
+    return f"{comparison.verdict}: {'. Besides, '.join(told)}. In first calls {alone}: {because}."
+
+
+def _unsteady(comparison: Comparison, found: Unsteady) -> str:
+    side, at = _side_in_words(comparison, found.side), found.output
+    at += f"[{', '.join(map(str, found.index))}]" if found.index else ""  # another shape has no place
+    if found.by == "state":
+        other = f"with the same input, call {found.call} gives"
+        return f"{side} keeps state from call to call: {other} {at} {found.max_abs:.2g} apart from call 1"
+    return f"{side} does not give the same each time it is run: {at} is {found.max_abs:.2g} apart"
 
 
 def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
@@ -466,6 +541,16 @@ def _side_in_words(comparison: Comparison, side: str, the: str = "the") -> str:
 def _arithmetic_in_words(arithmetic: str) -> str:
     """The name of an arithmetic as people write it."""
     return "TF32" if arithmetic == "tf32" else arithmetic
+
+
+def _coarse_in_words(arithmetic: str) -> str:
+    """An arithmetic that was told by its roundings alone, of which TF32 and float16 have the same."""
+    return "TF32 or float16" if arithmetic == "tf32" else arithmetic
+
+
+def _computes_inside(inside: Inside) -> str:
+    about = "" if inside.is_seen else "about "
+    return f"computes in {about}{_coarse_in_words(inside.arithmetic)} inside"
 
 
 def _tensor_in_words(name: str) -> str:
@@ -486,9 +571,7 @@ def _because(comparison: Comparison) -> str:
     if not reference.function.within:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
-        check = reference.left if comparison.side == "left" else reference.right
-        name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
-        return f"same function, but {name} computes worse than {used} allows: {_off(check.worst)}"
+        return _worse(comparison, reference)
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
     same = f"same function{comparison.on_these_weights}" + (
         " as far as a recorded run can tell" if comparison.sides.recorded else far
@@ -506,16 +589,22 @@ def _because(comparison: Comparison) -> str:
 
 
 def _other_function(comparison: Comparison, reference: Reference) -> str:
-    if reference.about_float32:
-        check = reference.left if reference.about_float32[0] == "left" else reference.right
-        sides = " and ".join(_side_in_words(comparison, side) for side in reference.about_float32)
-        verb = "computes" if len(reference.about_float32) == 1 else "compute"
-        inside = f"{sides} {verb} in about float32 inside, or a weight is off by as little"
-        return f"{inside}: in float64 {_off(check.worst)}"
     used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
     apart = f"in {used} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
     apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
+
+
+def _worse(comparison: Comparison, reference: Reference) -> str:
+    """Which side computes worse than its arithmetic allows."""
+    check = reference.left if comparison.side == "left" else reference.right
+    name, used = _side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
+    how = f"computes worse than {used} allows"
+    if inside := next((each for each in reference.inside if each.side == comparison.side), None):
+        how = _computes_inside(inside)
+    worst = check.worst
+    off = f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding in {used} explains {worst.bound:.2g}"
+    return f"same function, but {name} {how}: {off}"
 
 
 def _who(comparison: Comparison, reference: Reference) -> str:
@@ -533,14 +622,9 @@ def _of_a_recording(comparison: Comparison, reference: Reference) -> str:
     if comparison.sides.recorded is None or comparison.sides.recorded not in reference.deviating:
         return ""
     if reference.about_coarser:
-        names = "TF32 or float16" if reference.about_coarser == "tf32" else reference.about_coarser
-        near = f". It is as near as {names} would be"
+        near = f". It is as near as {_coarse_in_words(reference.about_coarser)} would be"
         return f"{near}: it may have been computed in that, or a weight is off by as little"
     return ". A recorded run has no float64, so that it may be worse precision too"
-
-
-def _off(worst: Margin) -> str:
-    return f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding explains {worst.bound:.2g}"
 
 
 def _undecided(reference: Reference) -> str:
@@ -591,7 +675,7 @@ def _reference_document(reference: Reference) -> dict[str, Any]:
         "bound": reference.function.worst.bound,
         "without_tf32_max_abs": reference.without_tf32,
         "other": list(reference.deviating),
-        "about_float32": list(reference.about_float32),
+        "about_float32": [each.side for each in reference.inside if each.arithmetic == "float32"],
         "about_coarser": reference.about_coarser,
         "checks": {
             name: asdict(check) | {"within": check.within, "decided": check.decided} for name, check in checks.items()

@@ -1,0 +1,178 @@
+"""Does a side compute in a coarser arithmetic inside than it is asked to? Then that is rounding, and no other function.
+
+A class with `.float()` in it is 1e-7 off in float64, and so is one with a weight that is off by as little. They are
+told apart by this: rounding jumps, a fault moves smoothly. Take the error E against the equations at some numbers, and
+at numbers a little more and a little less: E(+) + E(-) - 2·E(0) is of the size of E where it jumps, and near 0 where E
+is smooth. And what was rounded to float32 can be said in float32, which in float64 nothing else can but by chance.
+
+The numbers are moved so far that what comes out moves by two units of the arithmetic in question: enough to round
+otherwise, and too little to bend a smooth error. That is asked at the numbers of the run and at others of their size,
+because a saturated unit rounds the same way again and again.
+"""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.network.weights import Input, dtype_name
+from rnnscope.pages.progress import stage
+from rnnscope.verdict.bounds import UNITS, Bounds
+from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.figures import distances
+from rnnscope.verdict.problem import Problem, first_steps, rounded
+
+FIRST_STEPS = 4
+"""Rounding shows in the first steps already, and chaos does not."""
+
+MOVED_BY = 2.0
+"""Units of the arithmetic by which what comes out is moved."""
+
+MOST_TIMES, MOST_MOVED = 64.0, 1 / 32
+"""The numbers that go in are moved so many times more than that at most, or less, and never by a greater share."""
+
+OTHERWISE = 0.5
+"""By how much the numbers of a run are changed at most, where others of their size are taken."""
+
+PLACES = 4
+"""Numbers at which is asked whether the error jumps."""
+
+JUMPS, JUMPS_UNSEEN = 0.05, 0.2
+"""The share of the error that jumps, from which on it is called rounding: to a dtype that was seen in the side, or to
+one that was not, as in a kernel of its own. At least 0.12 was measured where a class rounds, and at most 0.07 where it
+has a small fault of the function, of which only those with relu were over 0.02."""
+
+
+def with_arithmetics(evidence: Evidence) -> Evidence:
+    """The evidence, in which it is known in which dtype and arithmetic the function of each side can be asked for.
+
+    A side that cannot run in float64 is asked in its own dtype, and one that rounds inside in the arithmetic to which
+    it rounds.
+    """
+    evidence = evidence.of_sides(*(_where_it_runs(side, evidence.problem) for side in (evidence.left, evidence.right)))
+    if evidence.same_function().within:
+        return evidence
+    return evidence.of_sides(*(_with_inside(evidence, side) for side in (evidence.left, evidence.right)))
+
+
+def _where_it_runs(side: Side, problem: Problem) -> Side:
+    if not side.is_own or side.spec.dtype == "float64":
+        return side
+    try:
+        side.solve(first_steps(problem, 1), "float64")
+    except RnnscopeError:  # it runs in its own dtype: there it has run already
+        return replace(side, has_float64=False)
+    return side
+
+
+def _with_inside(evidence: Evidence, side: Side) -> Side:
+    """The side with the arithmetic in which it computes inside, if it does."""
+    if side.is_recorded or evidence.torchs_function(side).within:
+        return side
+    steps = min(FIRST_STEPS, evidence.problem.spec.seq_len)
+    part = Evidence(first_steps(evidence.problem, steps), evidence.left, evidence.right)
+    if part.whole_function(side).within:  # what is off shows later
+        part = evidence
+    with stage(f"{side.role}: rounding or another function"):
+        off = {each.name for each in part.whole_function(side).margins if not each.within}
+        seen = dtypes_inside(side, part.problem)
+        for arithmetic in _candidates(side, seen):
+            near = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
+            names = [each.name for each in near if each.within and each.decided and each.name in off]
+            if _jumping(part, side, arithmetic, names) > (JUMPS if arithmetic in seen else JUMPS_UNSEEN):
+                return replace(side, inside=arithmetic, is_seen=arithmetic in seen)
+    return side
+
+
+def _candidates(side: Side, seen: set[str]) -> list[str]:
+    """The arithmetics that are coarser than the side's, those of dtypes that were seen in it first."""
+    coarser = [each for each in UNITS if UNITS[each] > UNITS[side.exact_arithmetic]]
+    return sorted(coarser, key=lambda each: (each not in seen, UNITS[each], each == "float16"))
+
+
+def dtypes_inside(side: Side, problem: Problem) -> set[str]:
+    """The dtypes of all tensors of floating-point numbers that Python sees in a run of a side."""
+    watching = _Watching()
+    with watching:
+        side.solve(problem, side.exact_dtype)
+    return watching.dtypes
+
+
+class _Watching(TorchFunctionMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes = set[str]()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for each in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(each, Tensor) and each.is_floating_point():
+                self.dtypes.add(dtype_name(each))
+        return result
+
+
+def _jumping(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> float:
+    """The share of the error of some tensors that jumps where all numbers are moved by some roundings."""
+    problem, side = side.own_problem(part.problem), replace(side, weights=None)
+    dtype, unit = getattr(torch, "float16" if arithmetic == "tf32" else arithmetic), UNITS[arithmetic]
+    jumping = whole = 0.0
+    for number in range(PLACES):
+        here = _moved(problem, side, OTHERWISE, number, with_weights=False) if number else problem
+        further = _carried(here, _moved(here, side, unit, number)) / unit
+        by = min(MOVED_BY * unit / min(max(further, 1 / MOST_TIMES), MOST_TIMES), MOST_MOVED)
+        runs = [_Run(side, each) for each in (here, _moved(here, side, by, number), _moved(here, side, -by, number))]
+        if not number and not _repeats(side, problem, runs[0], names):
+            return 0.0
+        for name in names:
+            at, more, less = (each.errors[name] for each in runs)
+            jump, size = (more + less - 2 * at).abs(), more.abs() + less.abs() + 2 * at.abs()
+            said = torch.stack([_can_say(dtype, each.outputs[name]) for each in runs]).all(0)
+            scale = runs[0].outputs[name].abs().max().item() or 1.0
+            jumping += (torch.where(said, size, jump) / scale).square().sum().item()
+            whole += (size / scale).square().sum().item()
+    return math.sqrt(jumping / whole) if whole else 0.0
+
+
+class _Run:
+    """What a side gives of a problem, and its distance from the equations."""
+
+    def __init__(self, side: Side, problem: Problem) -> None:
+        given, exact = side.solve(problem, side.exact_dtype), Bounds(problem).reference
+        self.errors = distances(problem.spec, given, exact)
+        self.outputs = distances(problem.spec, given, {name: torch.zeros_like(each) for name, each in exact.items()})
+
+
+def _repeats(side: Side, problem: Problem, before: _Run, names: list[str]) -> bool:
+    """Whether a side gives the same again, so that what jumps is not chance."""
+    after = _Run(side, problem).errors
+    changed = ((after[name] - before.errors[name]).abs().max() > JUMPS * after[name].abs().max() for name in names)
+    return not any(changed)
+
+
+def _carried(here: Problem, there: Problem) -> float:
+    """How far what comes out of the equations moves, as a share of itself."""
+    before, after = Bounds(here).reference, Bounds(there).reference
+    shares = ((after[name] - each).abs().max() / each.abs().max() for name, each in before.items() if each.any())
+    return max((each.item() for each in shares), default=0.0)
+
+
+def _can_say(dtype: torch.dtype, numbers: Tensor) -> Tensor:
+    return numbers.to(dtype).double() == numbers
+
+
+def _moved(problem: Problem, side: Side, by: float, seed: int, with_weights: bool = True) -> Problem:
+    """The problem with each number moved by a random share of itself; there and back with by and -by."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(tensor: Tensor) -> Tensor:
+        share = torch.empty_like(tensor, dtype=torch.float64).uniform_(-1, 1, generator=generator)
+        return rounded(tensor * (1 + by * share), (side.exact_dtype,))
+
+    given = Input(moved(problem.given.x), tuple(map(moved, problem.given.state)))
+    if not (with_weights and side.gets_weights):
+        return replace(problem, given=given)
+    return replace(problem, given=given, weights={name: moved(each) for name, each in problem.weights.items()})
