@@ -317,3 +317,42 @@ class StateInThirdPlace(nn.Module):
 class OnlyFloat32(Lstm):
     def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return super().step(cell, x.float(), h.float(), c.float())
+
+
+class ClipsItsCell(Lstm):
+    """Keeps c within ±3."""
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = super().step(cell, x, h, c)
+        return h, c.clamp(-3, 3)
+
+
+class ClipsItsGates(Lstm):
+    """Keeps what goes into σ and tanh within ±10."""
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        gates = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
+        i, f, g, o = gates.clamp(-10, 10).chunk(4, 1)
+        c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+class ResetsItself(Lstm):
+    """Begins anew at step 10."""
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        y, last = super().forward(x[:10], hx)
+        if len(x) <= 10:
+            return y, last
+        later, last = super().forward(x[10:], tuple(each.new_zeros(each.shape) for each in last))
+        return torch.cat((y, later)), last
+
+
+class OverflowsSooner(Lstm):
+    """A right formula that gives NaN where exp(x) is infinite."""
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        gates = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
+        i, f, g, o = gates.chunk(4, 1)
+        c = f.exp() / (1 + f.exp()) * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c

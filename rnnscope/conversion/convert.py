@@ -124,6 +124,7 @@ class Conversion(Result):
             Grid(f"{network_in_words(spec)} for {loads}", columns, tuple(self.names.items())),
             Sentence("Bits", f"every weight is in {spec.dtype} as before, with the same bits."),
             Sentence("Verdict", verdict_in_words(self.comparison), "good"),
+            *(Sentence(each.label, f"{each.sentence}.") for each in self.comparison.blind_spots),
             *more(self.comparison.more),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]

@@ -234,4 +234,99 @@ rnnscope compare --grad --right frozen.py:Frozen""",
         shows="A parameter has another name than torch's, does not learn, or is cut off by detach or no_grad.",
         mends="Name parameters as torch or StackedCells do, and let them learn.",
     ),
+    _blind_spot(
+        name="zero weights",
+        does="whether a parameter of zeros is used, and how, does not show",
+        command="""\
+python -c "from torch import nn, save
+weights = nn.GRU(10, 20).state_dict()
+weights['bias_hh_l0'].zero_()
+save(weights, 'from_keras.pt')"
+rnnscope compare --weights from_keras.pt""",
+        says="bias_hh_l0 is zeros: whether it is used, and how, does not show",
+        shows="A side that drops the parameter, or adds it in another place, gives the same numbers. Weights that were "
+        "converted from Keras often have such a bias_hh, and weights before training such biases.",
+        mends="Compare on random weights too: leave --weights out.",
+    ),
+    _blind_spot(
+        name="alike weights",
+        does="in which order a parameter of one number throughout is read does not show",
+        command="""\
+python -c "from torch import full_like, nn, save
+weights = nn.LSTM(10, 20).state_dict()
+save({name: full_like(weights[name], 0.1) for name in weights}, 'tenths.pt')"
+rnnscope compare --weights tenths.pt""",
+        says="weight_ih_l0, weight_hh_l0, bias_ih_l0 and bias_hh_l0 have one number throughout",
+        shows="A transposed matrix, gates in another order and reversed units give the same numbers.",
+        mends="Compare on random weights too: leave --weights out.",
+    ),
+    _blind_spot(
+        name="symmetric weights",
+        does="whether a matrix that is its own transpose is transposed does not show",
+        command="""\
+python -c "from torch import eye, nn, save
+save(nn.RNN(10, 20).state_dict() | {'weight_hh_l0': eye(20)}, 'irnn.pt')"
+rnnscope compare --weights irnn.pt""",
+        says="weight_hh_l0 is its own transpose",
+        shows="h @ W and h @ W.T give the same numbers. The identity, with which some RNNs begin, is such a matrix.",
+        mends="Compare on random weights too: leave --weights out.",
+    ),
+    _blind_spot(
+        name="equal weights",
+        does="whether two parameters, layers or directions are swapped does not show where they are equal",
+        command="""\
+python -c "from torch import nn, save
+weights = nn.GRU(10, 20).state_dict()
+weights['bias_hh_l0'].copy_(weights['bias_ih_l0'])
+save(weights, 'equal.pt')"
+rnnscope compare --weights equal.pt""",
+        says="equal weights in bias_ih_l0 and bias_hh_l0: whether swapped does not show",
+        shows="A GRU with both biases swapped, layers in reverse order and directions swapped give the same numbers.",
+        mends="Compare on random weights too: leave --weights out.",
+    ),
+    _blind_spot(
+        name="zero input",
+        does="whether an x of zeros is used, and how, does not show",
+        command="""\
+python -c "import torch
+torch.save({'x': torch.zeros(3, 5, 10), 'h0': torch.randn(2, 5, 20)}, 'x.pt')"
+rnnscope compare --inputs x.pt""",
+        says="x is zeros: whether it is used, and how, does not show",
+        shows="A side that ignores x, or has a wrong weight_ih in layer 0, gives the same numbers.",
+        mends="Compare on a random x: leave --inputs out, or draw it with torch.randn.",
+    ),
+    _blind_spot(
+        name="alike input",
+        does="in which order an input of one number throughout is read does not show",
+        command="""\
+python -c "import torch
+torch.save({'x': torch.ones(3, 5, 10), 'h0': torch.randn(2, 5, 20)}, 'x.pt')"
+rnnscope compare --inputs x.pt""",
+        says="x has one number throughout",
+        shows="A side that takes the steps, items or features of x in another order gives the same numbers.",
+        mends="Compare on a random x: leave --inputs out, or draw it with torch.randn.",
+    ),
+    _blind_spot(
+        name="dead units",
+        does="what feeds a unit of a relu that is 0 at every step hardly shows",
+        command="""\
+python -c "from torch import nn, save
+weights = nn.RNN(10, 20).state_dict()
+weights['bias_ih_l0'][3] = -9
+save(weights, 'dead.pt')"
+rnnscope compare --weights dead.pt --nonlinearity relu""",
+        says="0 at every step: unit",
+        shows="A wrong number in the unit's rows of weight_ih, weight_hh and the biases gives the same, as long as the "
+        "unit stays at 0. So does one in the columns that read it.",
+        mends="Compare over more steps and items, or with other seeds.",
+    ),
+    _blind_spot(
+        name="reached range",
+        does="a clip or a threshold beyond the numbers that were reached, and what begins later, would not be seen",
+        command="rnnscope compare --kind lstm --right torch.nn:LSTM",
+        says="a clip or a threshold beyond that would not be seen",
+        shows="A class that clips c at 3, clips gate sums at 10, or resets its state at step 10 gives the same numbers "
+        "where no number and no step comes that far. The range is told where a class of yours is a side.",
+        mends="Add --stress: it asks once more on the same input 30 times as large, over 20 steps or more.",
+    ),
 )

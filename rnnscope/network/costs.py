@@ -13,6 +13,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import BLOCK, GATES, dim_sizes, gate_rows, layer_parameters, tensor_shapes
+from rnnscope.spec.question import stressed
 from rnnscope.spec.spec import LARGEST_SIZE, Spec
 
 
@@ -161,6 +162,7 @@ class Work:
         resync: whether every step is compared by itself.
         map: whether a map of the differences is drawn.
         chunk: steps that are run at a time; all when None.
+        stress: whether a longer input is run too.
     """
 
     command: str = "compare"
@@ -170,6 +172,7 @@ class Work:
     resync: bool = False
     map: bool = False
     chunk: int | None = None
+    stress: bool = False
 
     @property
     def held(self) -> Held:
@@ -194,6 +197,7 @@ COMPARE = Work()
 
 def needed_bytes(spec: Spec, work: Work = COMPARE) -> int:
     """The most bytes that a process takes: each tensor as often as it is held, and what objects take besides."""
+    spec = stressed(spec) if work.stress else spec
     seen, held, gates = _seen(spec, work), work.held, len(GATES[spec.kind])
     x, states, outputs = (_numbers(seen, role) for role in ("input", "state", "output"))
     weights, steps = parameter_count(seen), seen.num_layers * seen.seq_len
@@ -257,7 +261,7 @@ def check_memory(spec: Spec, free: int | None = None, **work: Any) -> None:
 
     Args:
         free: bytes that may be used; what the machine has free when None.
-        work: what is done: command, subjects, grad, reference, resync, map, chunk; a plain comparison by default.
+        work: what is done: command, subjects, grad, reference, resync, map, chunk, stress; a plain one by default.
 
     Raises:
         RnnscopeError: with both figures.

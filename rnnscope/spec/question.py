@@ -5,7 +5,7 @@ It is told from a Spec and the flags alone: nothing is run.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
@@ -29,6 +29,14 @@ POWER = Switch(("--power",), "Tell which deviations it would have caught.", "Com
 MAP = Switch(("--map",), "Draw the difference of each layer and step.", "Comparison", False)
 _SO_MANY = "Run so many steps at a time and carry the state on; memory does not grow with --no-reference."
 CHUNK = Whole(("--chunk",), _SO_MANY, "Comparison", minimum=1, maximum=LARGEST_SIZE, example=1000, rare=True)
+_FURTHER = "Ask once more on a larger and longer input, so that clips, thresholds and late resets act."
+STRESS = Switch(("--stress",), _FURTHER, "Comparison", False, rare=True)
+
+STRESS_TIMES = 30
+"""How much larger x and the initial state are under stress."""
+
+_MORE_STEPS, _LEAST_STEPS = 4, 20
+"""How many times as many steps are taken under stress, and how many at least."""
 
 TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7)}
 """(rtol, atol) of each dtype. Source: https://docs.pytorch.org/docs/stable/testing.html"""
@@ -73,6 +81,7 @@ class Question:
         map: find the greatest difference of each layer and step.
         chunk: run both sides over so many steps at a time, each from the state after the ones before. Without the
             reference no more than a chunk is ever in memory; with it every run keeps its y.
+        stress: where no difference is found, ask once more on the same input 30 times as large, four times as long.
 
     Raises:
         RnnscopeError: one tolerance without the other, a value that is not allowed, or two that do not go together.
@@ -88,6 +97,7 @@ class Question:
     power: bool = _asked(POWER)
     map: bool = _asked(MAP)
     chunk: int | None = _asked(CHUNK)
+    stress: bool = _asked(STRESS)
 
     def __post_init__(self) -> None:
         for each in fields(self):
@@ -99,8 +109,21 @@ class Question:
                 f"{RESYNC.name} feeds every step the reference's state, and --no-reference leaves it out",
                 "give one of the two",
             )
+        self._check_stress()
         self.check_chunk()
         self.tolerance("float32")
+
+    def _check_stress(self) -> None:
+        """Raise if something that is asked leaves nothing to see under stress."""
+        refused = {
+            f"{STRESS.name} asks about more steps, and {RESYNC.name} takes every step by itself": self.resync,
+            f"{STRESS.name} is judged by the equations in float64, and --no-reference leaves them out": (
+                not self.reference
+            ),
+        }
+        for why, is_asked in refused.items():
+            if self.stress and is_asked:
+                raise RnnscopeError(why, "give one of the two")
 
     def check_chunk(self, spec: Spec | None = None) -> None:
         """Raise if something that is asked, or a Spec, keeps the state from being carried from chunk to chunk."""
@@ -111,6 +134,7 @@ class Question:
             "from chunk to chunk, and --resync takes every step by itself and carries nothing on": self.resync,
             "from chunk to chunk, and --power runs every deviation over the whole sequence": self.power,
             "from chunk to chunk, and --map keeps every step of every layer": self.map,
+            "from chunk to chunk, and --stress runs more steps as a whole": self.stress,
             "on from chunk to chunk, and --bidirectional walks from the last step back, too": spec
             and spec.bidirectional,
             "on from chunk to chunk, and --lengths lets each item end at a step of its own": spec and spec.lengths,
@@ -163,7 +187,7 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = DEF
         raise RnnscopeError(
             "--left and --right are both recorded, so that nothing would be run", "compare each with --left equations"
         )
-    again = {GRAD: question.grad, RESYNC: question.resync, CHUNK: question.chunk is not None}
+    again = {GRAD: question.grad, RESYNC: question.resync, CHUNK: question.chunk is not None, STRESS: question.stress}
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
     question.check_chunk(spec)
@@ -184,12 +208,23 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = DEF
         )
 
 
+def stressed(spec: Spec) -> Spec:
+    """The Spec of the input under stress: the same network on more steps."""
+    steps = max(_MORE_STEPS * spec.seq_len, _LEAST_STEPS)
+    lengths = spec.lengths and tuple(-(-each * steps // spec.seq_len) for each in spec.lengths)
+    return replace(spec, seq_len=steps, lengths=lengths)
+
+
 @dataclass(frozen=True)
 class BlindSpot:
-    """A fault that a comparison cannot see: the name of its entry among the words for people, and a sentence."""
+    """A fault that a comparison cannot see: the name of its entry among the words for people, and a sentence.
+
+    label: what stands before the sentence on a page.
+    """
 
     name: str
     sentence: str
+    label: str = "Blind spot"
 
 
 def blind_spots(spec: Spec, resync: bool = False) -> Iterator[BlindSpot]:

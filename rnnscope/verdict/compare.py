@@ -24,7 +24,15 @@ from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
-from rnnscope.spec.question import CHUNK, DEFAULT_QUESTION, QUESTION_FLAGS, Question, Tolerance, check_comparable
+from rnnscope.spec.question import (
+    CHUNK,
+    DEFAULT_QUESTION,
+    QUESTION_FLAGS,
+    Question,
+    Tolerance,
+    check_comparable,
+    stressed,
+)
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
@@ -42,6 +50,8 @@ from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import Problem, clear_padding, draw_problem, rounded_weights, step_by_step
 from rnnscope.verdict.result import Comparison
+from rnnscope.verdict.stress import stressed_problem, stressed_question
+from rnnscope.verdict.unseen import unseen, watched
 
 
 @overload
@@ -76,7 +86,8 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
     and `force` replaces one that is there.
 
-    Both take `question=Question(...)`, or its fields by name: rtol, atol, grad, reference, resync, power, map, chunk.
+    Both take `question=Question(...)`, or its fields by name: rtol, atol, grad, reference, resync, power, map, chunk,
+    stress.
     Memory is not checked here: `check_memory` does.
 
     Raises:
@@ -239,6 +250,7 @@ def _compare_sides(
     xs: Iterator[Tensor] | None = None,
     written: tuple[str, str] | None = None,
     sources: Sources = NO_FILES,
+    is_stressed: bool = False,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
@@ -256,6 +268,8 @@ def _compare_sides(
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
         sources=sources,
+        unseen=unseen([side.own_problem(problem) for side in sides]),
+        is_stressed=is_stressed,
     )
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
@@ -275,7 +289,7 @@ def _compare_sides(
         fault = gradient_fault(evidence, reference.deviating) if reference and reference.gradients_alone else None
     with stage("the map"):
         drawn = _heat_map(evidence, question, figures, place) if question.map else None
-    return comparison_with(
+    found = comparison_with(
         figures=figures,
         reference=reference,
         first_divergence=place,
@@ -284,6 +298,26 @@ def _compare_sides(
         reasons=reasons,
         heat_map=drawn,
     )
+    return _with_stress(_with_reach(found, (left, right), problem), left, right, problem)
+
+
+def _with_reach(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
+    """What was found, with how far the equations reach where a class of the user's may do something beyond that."""
+    own = [side for side in sides if side.is_own]
+    has_range = found.is_stressed or (own and found.reference)
+    if not has_range and not (found.reference and found.spec.nonlinearity == "relu"):
+        return found
+    reached, dead = watched([side.own_problem(problem) for side in (own or sides)])
+    return replace(found, reached=reached if has_range else None, unseen=(*found.unseen, *dead))
+
+
+def _with_stress(found: Comparison, left: Side, right: Side, problem: Problem) -> Comparison:
+    """What was found, with what is found under stress where that is asked and nothing differs as it is."""
+    if not found.question.stress or found.verdict == "different":
+        return found
+    with stage("under stress"):
+        spec, question, longer = stressed(found.spec), stressed_question(found.question), stressed_problem(problem)
+        return replace(found, stress=_compare_sides(spec, left, right, longer, question, is_stressed=True))
 
 
 def _in_first_calls(side: Side, calls: tuple[Unsteady, ...], question: Question) -> Side:

@@ -10,7 +10,7 @@ from rnnscope.network.shapes import Place, network_in_words, place_in_words
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import DEVIATION, LEFT, NO_FILES, RECORDED, RIGHT, Sources
-from rnnscope.spec.question import QUESTION_FLAGS, BlindSpot, Question, Tolerance, blind_spots
+from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot, Question, Tolerance, blind_spots
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
@@ -21,6 +21,7 @@ from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.pairs import are_tried
 from rnnscope.verdict.places import HeatMap
+from rnnscope.verdict.unseen import OF_WEIGHTS, Reach
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Comparison(SpecResult):
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
     verdict rests on first appears. gate: the letter of the gate that is off there, where it is one alone.
     gradient_fault: where gradients first part, if they alone are off. sources: the files that weights and input came
-    from. calls: what a side gives otherwise when it is called again.
+    from. calls: what a side gives otherwise when it is called again. unseen: what the numbers themselves leave unseen.
+    reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
+    under stress, where that was asked and nothing differs as it is; it is_stressed.
 
     >>> found = compare(Spec(kind="gru"), "module", "module")
     >>> found.verdict, found.exit_code, found.cause, [each.name for each in found.outputs]
@@ -52,6 +55,10 @@ class Comparison(SpecResult):
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
     calls: tuple[Unsteady, ...] = ()
+    unseen: tuple[BlindSpot, ...] = ()
+    reached: Reach | None = None
+    stress: "Comparison | None" = None
+    is_stressed: bool = False
 
     command: ClassVar[str] = "compare"
 
@@ -92,14 +99,19 @@ class Comparison(SpecResult):
     def cause(self) -> str | None:
         """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
 
-        A side that gives something else when it is called again is no function of its input.
+        A side that gives something else when it is called again is no function of its input. Where they differ under
+        stress alone, it is the cause there, and so is the side.
         """
+        if self.stress and self.parts_under_stress:
+            return self.stress.cause
         found = cause_of(self.figures, self.reference)
         return "function" if self.calls and found not in ("shape", "nonfinite") else found
 
     @property
     def side(self) -> str | None:
         """The side that is off: left, right, or None."""
+        if self.stress and self.parts_under_stress:
+            return self.stress.side
         found = side_of(self.figures, self.reference)
         if not self.calls or self.cause != "function":
             return found
@@ -108,19 +120,35 @@ class Comparison(SpecResult):
         return off.pop() if len(off) == 1 else None
 
     @property
+    def parts_under_stress(self) -> bool:
+        """Whether the sides differ under stress alone."""
+        return self.stress is not None and self.stress.verdict == "different"
+
+    @property
+    def as_asked(self) -> "Comparison":
+        """The same without stress."""
+        return replace(self, stress=None)
+
+    @property
     def verdict(self) -> str:
         """What was found.
 
         different: other shapes, NaN or infinity, another function, also in another call, a side that computes worse
         than its arithmetic allows, or an element over a tolerance that binds. undecided: none of these, but the bounds
         are too wide to say so. identical: none of these, and every bit agrees. equivalent: none of these.
+
+        What is different under stress is different. What is undecided there does not count, since that input is not the
+        user's; nor does it where the input itself drives a side beyond what its dtype can say.
         """
+        if self.is_stressed and self.cause == "nonfinite" and self.reached and self.reached.overflows:
+            return "undecided"
         over = self.question.binds and not self.figures.within_tolerance
         if over or self.cause in ("shape", "nonfinite", "function", "precision"):
             return "different"
         if self.reference and not self.reference.decided:
             return "undecided"
-        return "identical" if self.figures.identical else "equivalent"
+        is_identical = self.figures.identical and not (self.stress and self.stress.verdict == "equivalent")
+        return "identical" if is_identical else "equivalent"
 
     @property
     def exit_code(self) -> int:
@@ -146,14 +174,19 @@ class Comparison(SpecResult):
                 used = self.sides.dtypes[0 if role == "left" else 1]
                 alone = f"{_side_in_words(self, role)} does not run in float64, so that it was judged in {used}"
                 found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
-        if self.reference and self.exit_code == 0 and (late := _late_fault(self, self.reference.function)):
-            found.append(BlindSpot("late fault", late))
-        return tuple(found)
+        late = (_late_fault(each) for each in (self, self.stress) if each is not None)
+        return (*found, *filter(None, late), *self.unseen, *_beyond(self))
+
+    @property
+    def on_these_weights(self) -> str:
+        """The words " on these weights" where others would show more."""
+        return " on these weights" if any(each.name in OF_WEIGHTS for each in self.unseen) else ""
 
     @property
     def more(self) -> tuple[str, ...]:
         """What `rnnscope explain` has a page of: the deviations, otherwise the cause or the verdict; blind spots."""
-        found = [name for each in _explained(self) for name in each.deviations] or [self.cause or self.verdict]
+        decisive = self.stress if self.stress and self.parts_under_stress else self
+        found = [name for each in _explained(decisive) for name in each.deviations] or [self.cause or self.verdict]
         found += [each.name for each in self.blind_spots]
         found += ["gradient not given"] if self.figures.missing_gradients else []
         found += [_RELATIONS[each.by] for each in self.calls]
@@ -193,13 +226,13 @@ class Comparison(SpecResult):
             page.append(Sentence("First at", f"{place_in_words(self.spec, self.first_divergence, self.gate)}."))
         if self.gradient_fault is not None:
             page.append(Sentence("First in", _gradient_fault(self, self.gradient_fault)))
-        page += [*_in_chunks(self), *_step_by_step(self), *_power(self)]
+        page += [*_in_chunks(self), *_step_by_step(self), *_power(self), *_under_stress(self)]
         if self.heat_map is not None:
             limit = "tolerance" if self.first_divergence is None and self.question.binds else "bound"
             if self.reference and not self.reference.function.within:
                 limit = "bound in float64"  # the map itself may show nothing over it
             page += heat_page(self.spec, self.heat_map, limit)
-        page += [Sentence("Blind spot", f"{each.sentence}.") for each in self.blind_spots]
+        page += [Sentence(each.label, f"{each.sentence}.") for each in self.blind_spots]
         page += more(self.more, least=max((len(each.deviations) for each in _explained(self)), default=1))
         dtypes = " and ".join(dict.fromkeys(self.sides.dtypes))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
@@ -225,6 +258,8 @@ class Comparison(SpecResult):
             "explanations": [asdict(each) for each in reasons.explanations],
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
+            **({} if self.reached is None else {"reached": asdict(self.reached)}),
+            **({"stress": _stress_document(self.stress)} if question.stress else {}),
             "blind_spots": [each.sentence for each in self.blind_spots],
             "more": list(self.more),
             "back_ends": dict(self.back_ends),
@@ -259,11 +294,11 @@ _MOST_NAMED = 4
 _TENSORS = {"y": "y", "h": "h", "c": "c", "y padding": "the padding of y"}
 
 _BY_TOLERANCE = {
-    "identical": "every bit agrees",
-    "equivalent": "every element is within the tolerance; whether they are the same function was not asked",
+    "identical": "every bit agrees{}",
+    "equivalent": "every element is within the tolerance{}; whether they are the same function was not asked",
     "different": "elements are over the tolerance; without --no-reference it is told whether that is rounding",
 }
-"""Why a verdict without a reference is what it is."""
+"""Why a verdict without a reference is what it is; {} stands for where that holds."""
 
 
 def _differences_grid(title: str, first: str, differences: tuple[Difference, ...], comparison: Comparison) -> Grid:
@@ -434,16 +469,6 @@ def _tamed_in_words(check: Check) -> str:
     return f"weights of 1/{round(1 / (check.tamed_by or 1))}"
 
 
-def _late_fault(comparison: Comparison, check: Check) -> str:
-    """What rounding may hide in later steps; "" where it hides nothing."""
-    steps = check.sharp_steps if check.whole_steps is None else check.whole_steps
-    if steps is None or (check.tamed_by and check.whole_steps is None):
-        return ""
-    seen = f", unless with {_tamed_in_words(check)}" if check.tamed_by else ""
-    late = f"a fault of the loop after the first {steps} of {comparison.spec.seq_len} steps would not be seen{seen}"
-    return f"{late}: rounding hides it with these weights"
-
-
 def _power(comparison: Comparison) -> Page:
     power = comparison.reasons.power
     if power is None:
@@ -454,8 +479,86 @@ def _power(comparison: Comparison) -> Page:
     return [Grid("What this comparison would have caught", columns, rows)]
 
 
+def _late_fault(comparison: Comparison) -> BlindSpot | None:
+    """What rounding may hide in the later steps, where it grows."""
+    check = comparison.reference.function if comparison.reference else None
+    if check is None or comparison.exit_code:
+        return None
+    steps = check.sharp_steps if check.whole_steps is None else check.whole_steps
+    if steps is None or (check.tamed_by and check.whole_steps is None):
+        return None
+    where = "under stress " if comparison.is_stressed else ""
+    seen = f", unless with {_tamed_in_words(check)}" if check.tamed_by else ""
+    late = f"a fault of the loop after the first {steps} of {comparison.spec.seq_len} steps would not be seen{seen}"
+    return BlindSpot("late fault", f"{where}{late}: rounding hides it with these weights")
+
+
+def _beyond(comparison: Comparison) -> Iterator[BlindSpot]:
+    """That nothing is known of what lies beyond the range that was reached, where nothing differs."""
+    if comparison.reached and comparison.exit_code == 0 and not (comparison.question.stress or comparison.is_stressed):
+        far = _reach_in_words(comparison.spec, comparison.reached)
+        yield BlindSpot("reached range", f"{far}; --stress reaches further", label="Reached")
+
+
+def _reach_in_words(spec: Spec, reached: Reach) -> str:
+    state, far = ("h", reached.h) if reached.c is None else ("c", reached.c)
+    sums = f"sums before {spec.nonlinearity}" if spec.kind == "rnn" else "gate sums"
+    steps = counted(reached.steps, "step")
+    greatest = f"|{state}| up to {_short(far)}, {sums} up to {_short(reached.gate_sum)}, in {steps}"
+    return f"{greatest}: a clip or a threshold beyond that would not be seen"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2g}" if number < 100 else f"{number:.3g}"
+
+
+def _under_stress(comparison: Comparison) -> Page:
+    """What was found under stress, in short."""
+    stress, spec = comparison.stress, comparison.spec
+    if stress is None:
+        asked = comparison.question.stress
+        return [Sentence("Under stress", "not asked, since they differ as it is.")] if asked else []
+    rows = [("verdict", _verdict_under_stress(stress))]
+    rows += [("cause", stress.cause)] if stress.cause else []
+    rows += [("reached", f"{_reach_in_words(spec, stress.reached)}.")] if stress.reached else []
+    rows += [(each.label.lower(), each.text) for each in (*_why(stress), *_own(stress)) if isinstance(each, Sentence)]
+    place = stress.first_divergence
+    rows += [("first at", f"{place_in_words(stress.spec, place)}.")] if place else []
+    state = "" if spec.h0 == "zeros" else " and the initial state"
+    title = f"Under stress: x{state} {STRESS_TIMES} times as large, in {counted(stress.spec.seq_len, 'step')}"
+    return [Grid(title, (Column("what"), Column("found", prose=True)), tuple(rows))]
+
+
+def _verdict_under_stress(stress: Comparison) -> str:
+    if stress.cause == "nonfinite" and stress.verdict == "undecided":
+        dtypes = " or ".join(dict.fromkeys(stress.sides.dtypes))
+        return f"undecided: numbers so large are near or beyond what {dtypes} can say, so that nothing can be told."
+    return verdict_in_words(stress)
+
+
+def _stress_document(stress: Comparison | None) -> dict[str, Any] | None:
+    """What was found under stress; None where it was not asked, since the sides differ as it is."""
+    if stress is None:
+        return None
+    of_input = {"times": STRESS_TIMES, "seq_len": stress.spec.seq_len, "lengths": stress.spec.lengths}
+    facts = stress.facts()
+    names = ("outputs", "reference", "verdict", "cause", "side", "first_divergence", "explanations")
+    return of_input | {name: facts[name] for name in (*names, "dependences", "reached") if name in facts}
+
+
 def verdict_in_words(comparison: Comparison) -> str:
-    """The verdict and why, in a few sentences; what other calls give is said first."""
+    """The verdict and why, in a few sentences."""
+    stress, plain = comparison.stress, comparison.as_asked
+    if stress is None:
+        return _with_calls(comparison)
+    if comparison.parts_under_stress:
+        return f"different: {plain.verdict} as asked, but not under stress, as the table there says."
+    counts = ", which does not count" if stress.verdict == "undecided" else ""
+    return f"{comparison.verdict}: {_because(plain)}; under stress {stress.verdict}{counts}."
+
+
+def _with_calls(comparison: Comparison) -> str:
+    """The verdict and why; what other calls give is said first."""
     in_first_calls = replace(comparison, calls=())
     because, differs = _because(in_first_calls), in_first_calls.verdict == "different"
     is_other = in_first_calls.cause == "function"  # then a line behind Why names chance
@@ -511,13 +614,15 @@ def _because(comparison: Comparison) -> str:
         sides = " and ".join(_side_in_words(comparison, side) for side in comparison.nonfinite)
         return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
     if reference is None:
-        return _BY_TOLERANCE[comparison.verdict]
+        return _BY_TOLERANCE[comparison.verdict].format(comparison.on_these_weights)
     if not reference.function.within:
         return _other_function(comparison, reference)
     if comparison.cause == "precision":
         return _worse(comparison, reference)
     far = " as far as can be told" if reference.function.whole_steps is not None else ""
-    same = "same function" + (" as far as a recorded run can tell" if comparison.sides.recorded else far)
+    same = f"same function{comparison.on_these_weights}" + (
+        " as far as a recorded run can tell" if comparison.sides.recorded else far
+    )
     same += ", though not torch's" if reference.deviating else ""
     same += ", though their weights differ" if comparison.weights else ""
     if not reference.decided:

@@ -93,7 +93,7 @@ def test_the_command_of_an_entry_shows_it(
         assert found[entry.sort] == entry.name
         assert entry.sort == "cause" or entry.name in found["more"]
     elif entry.sort == "blind spot":
-        assert "Blind spot: " in text
+        assert ("Reached: " if entry.name == "reached range" else "Blind spot: ") in text
         assert entry.slug in re.findall(r"More: rnnscope explain (.*) Run:", text)[0].split()
 
 
