@@ -68,9 +68,10 @@ def guarded(name: str) -> Iterator[None]:
     """Run code of the user's: what it prints goes to stderr, and what it raises becomes an RnnscopeError.
 
     Memory that runs out and Ctrl-C are nobody's mistake and pass. The default dtype and the working directory are
-    afterwards what they were. On a command line it cannot end the process.
+    afterwards what they were. On a command line it cannot end the process. A process that it forks ends where its code
+    ends: otherwise each call would double them.
     """
-    dtype, folder = torch.get_default_dtype(), _folder()
+    own, dtype, folder = os.getpid(), torch.get_default_dtype(), _folder()
     # In a library call other threads may print and exit, so only a command line moves what is the process's.
     process = _alone() if isinstance(sys.stdout, Collected) else nullcontext()
     try:
@@ -94,6 +95,8 @@ def guarded(name: str) -> Iterator[None]:
             mend,
         ) from error
     finally:
+        if os.getpid() != own:
+            os._exit(2)  # no exit handler of this process may run twice
         torch.set_default_dtype(dtype)
         if folder is not None:
             with suppress(OSError):  # it may be gone
@@ -102,17 +105,9 @@ def guarded(name: str) -> Iterator[None]:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Keep stdout and the end of the process from code of the user's. A process that it forks ends where its code ends.
-
-    What ends it is `os._exit`: no exit handler of this process may run twice.
-    """
-    own = os.getpid()
+    """Keep stdout and the end of the process from code of the user's."""
     with _prints_to_stderr(), _no_way_out():
-        try:
-            yield
-        finally:
-            if os.getpid() != own:  # only one process may answer
-                os._exit(2)
+        yield
 
 
 class _Left(BaseException):

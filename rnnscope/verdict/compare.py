@@ -453,7 +453,7 @@ def _first_divergence(evidence: Evidence, figures: Figures, reference: Reference
     if cause == "nonfinite" and off:
         return first_nonfinite(evidence, off)
     if reference and not reference.function.within:
-        return function_parts(evidence, reference.function.in_parts)
+        return function_parts(evidence, reference.function)
     return precision_parts(evidence, off) if cause == "precision" and off else None
 
 

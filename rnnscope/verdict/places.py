@@ -31,7 +31,7 @@ from rnnscope.subjects.builtin import layer_weights, valid_steps
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest_by_step, walked
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.figures import PADDING, distances
+from rnnscope.verdict.figures import PADDING, Check, distances
 from rnnscope.verdict.problem import Problem, Tensors, solve_by_layers, up_to
 
 T = TypeVar("T")
@@ -40,19 +40,23 @@ Found = tuple[Tensors, Tensors]
 """The errors of some runs, and the bounds that they must not be over."""
 
 
-def function_parts(evidence: Evidence, in_parts: bool) -> Place | None:
+def function_parts(evidence: Evidence, check: Check) -> Place | None:
     """Where both sides part in float64.
 
     Args:
-        in_parts: whether rounding decides the whole runs, or hides something in them.
+        check: what was found of it. Behind its sharp steps a fault shows in whole runs only when it has grown.
     """
 
     def find(seen: Evidence) -> Found:
         bounds = seen.bounds.precision(function_arithmetic(seen.left, seen.right))
         return _errors(seen, seen.exact(seen.right), seen.exact(seen.left), bounds)
 
-    parts = _parts(evidence) if in_parts else (evidence,)
-    return next(filter(None, (_first_of(part, find) for part in parts)), None)
+    parts = _parts(evidence) if check.in_parts else iter((evidence,))
+    place = next(filter(None, (_first_of(part, find) for part in parts)), None)
+    if place is None or check.sharp_steps is None or place.step < check.sharp_steps or evidence.tamed is None:
+        return place
+    earlier = _first_of(evidence.tamed[1], find)
+    return place if earlier is None else min(place, earlier, key=partial(_order, evidence.problem))
 
 
 def precision_parts(evidence: Evidence, side: Side) -> Place | None:

@@ -92,6 +92,15 @@ def test_the_answer_and_its_exit_code_stand(bash: Cli, tmp_path: Path, code: str
     assert "good bye" not in answer.out
 
 
+def test_a_process_that_is_forked_ends_where_its_code_ends(bash: Cli, tmp_path: Path) -> None:
+    """Otherwise each call would double them."""
+    note = "open('calls', 'a').write('child ' if pid == 0 else 'own ')"
+    answer = compared(bash, tmp_path, f"pid = os.fork(); {note}; pid and os.waitpid(pid, 0)")
+    calls = (tmp_path / "calls").read_text().split()
+    assert answer.code == 0
+    assert calls.count("child") == calls.count("own")
+
+
 LEAVING = """
 import os, threading
 from rnnscope.__main__ import _keep_exit_code

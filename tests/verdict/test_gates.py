@@ -180,8 +180,19 @@ def test_no_gate_is_named_where_none_is_at_fault(monkeypatch: pytest.MonkeyPatch
 
 
 GATES_OF_DEVIATIONS = {
-    "lstm": {"forget bias of 1": "f"},
-    "gru": {"update gate inverted": "z", "b_ih and b_hh swapped": "n", "tanh and relu swapped": "n"},
+    "lstm": {
+        "forget bias of 1": "f",
+        "forget bias of 2": "f",
+        "bias of 1 on the input gate": "i",
+        "bias of 1 on the cell gate": "g",
+        "bias of 1 on the output gate": "o",
+    },
+    "gru": {
+        "update gate inverted": "z",
+        "b_ih and b_hh swapped": "n",
+        "b_hn outside the reset gate": "n",
+        "tanh and relu swapped": "n",
+    },
 }
 """In a GRU the sum of the two biases is all that counts for r and z, and n alone has a tanh."""
 
