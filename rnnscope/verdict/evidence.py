@@ -146,7 +146,7 @@ class Evidence:
 
         None where a side has its weights by itself, or none are small enough.
         """
-        if not (self.left.gets_weights and self.right.gets_weights):
+        if any(side.is_recorded or not side.gets_weights for side in (self.left, self.right)):
             return None
         for times in TAMED:
             left, right = (replace(side, weights=_times(side.weights, times)) for side in (self.left, self.right))

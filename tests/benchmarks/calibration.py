@@ -243,6 +243,95 @@ def pairs_of_deviations(number: int) -> list[Outcome]:
     return [Outcome(number, f"{told} for {words}", f"named{ambiguous}{single}")]
 
 
+def inside(number: int) -> list[Outcome]:
+    """A side that rounds to a coarser dtype inside: no fault of the function, and right where that is what is asked."""
+    from coarser import rounding_case
+
+    case = rounding_case(number)
+    found = case.found
+    if found.cause == "nonfinite":
+        return [Outcome(number, case.words, "left out: NaN or infinity")]
+    wrong = found.cause == "function" or (case.is_fine and found.exit_code == 1)
+    return [Outcome(number, case.words, f"FALSE ALARM: {found.cause}" if wrong else f"{found.verdict}, {found.cause}")]
+
+
+def small_faults(number: int) -> list[Outcome]:
+    """A side with a fault of the function of 1e-7 to 1e-2, which must not be called precision."""
+    from coarser import faulty_case
+
+    case = faulty_case(number)
+    found = case.found
+    if found.cause == "nonfinite":
+        return [Outcome(number, case.words, "left out: NaN or infinity")]
+    if found.cause == "precision" or (found.reference and found.reference.inside):
+        return [Outcome(number, case.words, "FALSE CAUSE")]
+    is_found = found.cause == "function"
+    return [Outcome(number, case.words, "function" if is_found else f"left out: below rounding, {found.verdict}")]
+
+
+def chaotic(number: int) -> list[Outcome]:
+    """A fault that sets in late, in networks of which many are chaotic by then; a sixth of the sides are right."""
+    from coarser import chaotic_case
+
+    is_right, case = chaotic_case(number)
+    found = case.found
+    if found.cause == "nonfinite":
+        return [Outcome(number, case.words, "left out: NaN or infinity")]
+    by_steps = bool(found.reference and found.reference.function.in_parts)
+    if is_right:
+        verdict = "FALSE ALARM" if found.exit_code == 1 else f"right: {found.verdict}"
+    elif found.exit_code == 1:
+        verdict = "caught" if found.cause == "function" else "FALSE CAUSE"
+        verdict = "MISSED: a wrong reason" if found.explanations else verdict
+    else:
+        told = any(each.name == "late fault" for each in found.blind_spots)
+        verdict = "undecided" if found.exit_code else "told to be a blind spot" if told else "MISSED"
+    return [Outcome(number, case.words, verdict, by_steps)]
+
+
+def recorded(number: int) -> list[Outcome]:
+    """A recorded run: a right one must not be called different, one with an item 1 % off must, however quiet it is."""
+    import torch
+
+    from rnnscope import Spec
+    from rnnscope.subjects.builtin import SUBJECTS, Run
+    from rnnscope.verdict.evidence import Evidence, Side
+    from rnnscope.verdict.problem import rounded
+
+    torch.set_num_threads(1)
+    draw = Random(number)
+    plain = {"lengths": None, "unbatched": False, "batch_size": 4, "batch_first": False, "h0": "random"}
+    facts = {"seq_len": 20} | random_facts(draw) | plain
+    facts |= {"hidden_size": min(facts["hidden_size"], 64), "seq_len": min(facts["seq_len"], 60)}
+    spec = Spec(**facts)
+    scale, problem = random_problem(draw, spec)
+    quiet = torch.ones(4, 1, dtype=torch.float64, device="cpu")
+    quiet[0] = 10 ** draw.uniform(-4, 0)
+    given = [rounded(quiet * each, problem.dtypes) for each in (problem.given.x, *problem.given.state)]
+    problem = replace(problem, given=type(problem.given)(given[0].to(problem.given.x.dtype), tuple(given[1:])))
+    side = Side("right", "recorded", spec, SUBJECTS["module"], spec.dtype)
+    off = draw.random() < 0.5
+    run = side.solve(problem, spec.dtype)
+    if off:
+        run["y"][:, 0] *= 1.01
+    kept = Run(run["y"], tuple(run[name] for name in ("h", "c") if name in run))
+    right = replace(side, run=lambda *_: kept, is_recorded=True, has_float64=False, has_layers=False, has_steps=False)
+    evidence = Evidence(problem, Side("left", "equations", spec, SUBJECTS["equations"], spec.dtype), right)
+    words = f"{'1 % off' if off else 'right'}, a quiet item of {quiet[0].item():.1g}, x{scale:.2f} {spec}"
+    if not all(each.isfinite().all() for each in run.values()):
+        return [Outcome(number, words, "left out: NaN or infinity")]
+    check = evidence.same_function()
+    if not off:
+        return [
+            Outcome(
+                number, words, "FALSE ALARM" if not check.within else f"right: {'' if check.decided else 'un'}decided"
+            )
+        ]
+    if spec.dtype in ("bfloat16", "float16"):
+        return [Outcome(number, words, f"left out: 1 % in half precision, {'not ' if check.within else ''}seen")]
+    return [Outcome(number, words, "caught" if not check.within else "undecided" if not check.decided else "MISSED")]
+
+
 def _same(problem: Any, one: Any, other: Any) -> bool:
     """Whether two subjects compute the same function, as far as a problem shows it."""
     from rnnscope.verdict.bounds import Bounds
@@ -261,6 +350,10 @@ QUESTIONS = {
     "written-gradients": written_gradients,
     "deviations": deviating,
     "pairs-of-deviations": pairs_of_deviations,
+    "inside": inside,
+    "small-faults": small_faults,
+    "chaotic": chaotic,
+    "recorded": recorded,
 }
 
 

@@ -1,4 +1,4 @@
-"""Right networks that round to a coarser dtype inside, and wrong ones with a small fault: each by its number."""
+"""Right networks that round to a coarser dtype inside, and wrong ones whose fault is small or late: by their number."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from rnnscope import Comparison, Spec, compare
-from rnnscope.network.equations import Layer, State, affine
+from rnnscope.network.equations import Layer, State, Step, affine
 from rnnscope.network.weights import Input, Weights, draw_weights
-from rnnscope.subjects.builtin import SUBJECTS, Formula, Run, formula_of, run_equations
+from rnnscope.subjects.builtin import SUBJECTS, Formula, Run, Subject, formula_of, run_equations
 from rnnscope.verdict import problem
 from rnnscope.verdict.bounds import UNITS
 
@@ -50,16 +50,14 @@ def rounding_inside(spec: Spec, dtype: str, places: str) -> Formula:
     return {"rnn": rnn, "lstm": lstm, "gru": gru}[spec.kind]
 
 
-Step = Callable[[Layer, Tensor, State], State]
-
-Fault = Callable[[Step, float], Step]
+Fault = Callable[[Formula, float], Formula]
 
 
-def _leak(step: Step, by: float) -> Step:
+def _leak(step: Formula, by: float) -> Formula:
     return lambda w, x, state: tuple(new + by * old for new, old in zip(step(w, x, state), state, strict=True))
 
 
-def _weight_off(step: Step, by: float) -> Step:
+def _weight_off(step: Formula, by: float) -> Formula:
     def off(w: Layer, x: Tensor, state: State) -> State:
         changed = w.W_hh.clone()
         changed[0, 0] += by
@@ -68,19 +66,19 @@ def _weight_off(step: Step, by: float) -> Step:
     return off
 
 
-def _bias_off(step: Step, by: float) -> Step:
+def _bias_off(step: Formula, by: float) -> Formula:
     return lambda w, x, state: step(replace(w, W_ih=w.W_ih * (1 + by)), x, state)
 
 
-def _scaled(step: Step, by: float) -> Step:
+def _scaled(step: Formula, by: float) -> Formula:
     return lambda w, x, state: tuple(new * (1 + by) for new in step(w, x, state))
 
 
-def _peephole(step: Step, by: float) -> Step:
+def _peephole(step: Formula, by: float) -> Formula:
     return lambda w, x, state: step(w, x + by * state[-1].mean(-1, keepdim=True), state)
 
 
-def _late(step: Step, by: float) -> Step:
+def _late(step: Formula, by: float) -> Formula:
     """An eps in the denominator: x/(1 + eps) where the new state is large."""
     return lambda w, x, state: tuple(new / (1 + by * new * new) for new in step(w, x, state))
 
@@ -115,6 +113,11 @@ def compared(spec: Spec, weights: Weights, step: Formula) -> Comparison:
     def own(spec: Spec, weights: Weights, given: Input) -> Run:
         return run_equations(spec, weights, given, step)
 
+    return compared_run(spec, weights, own)
+
+
+def compared_run(spec: Spec, weights: Weights, own: Subject) -> Comparison:
+    """The equations against another subject."""
     with patch.dict(SUBJECTS, cells=own), patch.object(problem, "draw_weights", lambda spec: weights):
         return compare(spec, "equations", "cells")
 
@@ -156,3 +159,53 @@ def faulty_case(number: int) -> Case:
     weights = {name: scale * each for name, each in draw_weights(spec).items()}
     found = compared(spec, weights, FAULTS[name](formula_of(spec), by))
     return Case(f"{name} by {by:.1e} x{scale:.2g} {spec}", None, found)
+
+
+LATE: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "right": lambda new, old: new,
+    "reset": lambda new, old: new * 0,
+    "leak": lambda new, old: new + 1e-3 * old,
+    "frozen": lambda new, old: old,
+    "off by 1 %": lambda new, old: new * 1.01,
+    "off by a millionth": lambda new, old: new * (1 + 1e-6),
+}
+"""What becomes of a state from some step on."""
+
+
+def late(name: str, at: int) -> Subject:
+    """The equations with a fault of LATE from a step on."""
+
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        def around(layer: int, direction: int, step: Step) -> Step:
+            steps = iter(range(spec.seq_len))
+
+            def taken(x: Tensor, state: State) -> State:
+                new = step(x, state)
+                return tuple(map(LATE[name], new, state)) if next(steps) >= at else new
+
+            return taken
+
+        return run_equations(spec, weights, given, around=around)
+
+    return run
+
+
+def chaotic_case(number: int) -> tuple[bool, Case]:
+    """A side whose fault sets in late, or that has none, at weights 1 to 20 times the default; whether it is right."""
+    draw = Random(number)
+    kind = draw.choice(("rnn", "lstm", "gru"))
+    spec = Spec(
+        kind=kind,
+        hidden_size=draw.choice((8, 64)),
+        num_layers=draw.choice((1, 1, 2)),
+        bidirectional=draw.random() < 0.2,
+        seq_len=draw.choice((50, 200)),
+        batch_size=2,
+        seed=draw.randrange(2**30),
+        threads=1,
+    )
+    name, scale = draw.choice([*LATE]), draw.uniform(1, 20)
+    at = draw.randrange(2, spec.seq_len - 2)
+    weights = {key: scale * each for key, each in draw_weights(spec).items()}
+    found = compared_run(spec, weights, late(name, at) if name != "right" else SUBJECTS["module"])
+    return name == "right", Case(f"{name} from step {at} x{scale:.2g} {spec}", None, found)
