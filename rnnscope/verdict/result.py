@@ -14,12 +14,11 @@ from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot, Ques
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
-from rnnscope.verdict.diagnosis import Explanation
+from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
-from rnnscope.verdict.pairs import are_tried
 from rnnscope.verdict.places import HeatMap
 from rnnscope.verdict.unseen import OF_WEIGHTS, Reach
 
@@ -367,7 +366,7 @@ def _why(comparison: Comparison) -> Page:
         outputs = [each for each in reference.function.margins if each.name in _INDEXED]
         only = "only gradients differ, so no convention of the outputs explains it"
         none, recorded = "no known convention explains it", comparison.sides.recorded
-        if not all(are_tried(comparison.spec, role == recorded) for role in reference.deviating):
+        if not all(pairs_are_tried(comparison.spec, role == recorded) for role in reference.deviating):
             none += "; two at once were not tried on so large a network"
         found = [only if all(each.within for each in outputs) else none]
     return [Sentence("Why", f"{each}.") for each in found]
