@@ -3,6 +3,9 @@
 Exit codes are those of `cmp`: 0 the same, 1 a finding, 2 trouble; and those of shells: 130 Ctrl-C, 143 SIGTERM, 129
 SIGHUP. Everything unexpected is trouble. What a command printed is collected, so that stdout gets the result alone, in
 one write and one flush.
+
+Completion is answered with Typer's own scripts and protocols: a shell sets variables and reads stdout, and nothing is
+ever said there but completions. Only the command that is typed has its options made.
 """
 
 import contextlib
@@ -13,6 +16,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TextIO
 
@@ -20,9 +24,9 @@ import typer
 
 from rnnscope import __version__
 from rnnscope.cli.commands import main
-from rnnscope.cli.completion import INSTALL, SHOW, answer, complete
 from rnnscope.cli.parser import (
     COMMANDS,
+    COMPLETING,
     ROOT_FLAGS,
     Manners,
     Outcome,
@@ -47,6 +51,10 @@ _last_word = threading.RLock()
 
 LAST_WORD = 2.0
 """Seconds in which the answer to a signal is written, once the main thread has the last word."""
+
+_SHELLS = ("bash", "zsh", "fish", "powershell", "pwsh")
+
+_INSTALL, _SHOW = "--install-completion", "--show-completion"
 
 
 class Answer(NamedTuple):
@@ -138,11 +146,11 @@ def _understood(words: list[str], manners: Manners, collected: Collected) -> Ans
         collected: what is printed meanwhile.
     """
     if is_completing():
-        return Answer(complete(), collected.getvalue())
+        return Answer(_complete(), collected.getvalue())
     if words in (["--version"], ["-V"]):  # Typer would take longer than all the rest
         return Answer(0, f"rnnscope {__version__}\n")
-    if words and words[0] in (INSTALL, SHOW):
-        return Answer(0, answer(words))
+    if words and words[0] in (_INSTALL, _SHOW):
+        return Answer(0, _completion(words))
     called = called_by(words)
     if words[:1] in (["--help"], ["-h"]) and called:
         words = [*words[1:], "--help"]
@@ -257,3 +265,63 @@ def _discard(stream: TextIO | None) -> None:
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+# Completion.
+
+
+def _complete() -> int:
+    """Print what could stand in place of the last word, as the shell's variables ask, and give the exit code."""
+    try:
+        app_of(called_by(_whole_words()), main)([], prog_name="rnnscope", standalone_mode=False)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 1
+
+
+def _whole_words() -> list[str]:
+    """The words before the one that is being typed."""
+    if "COMP_WORDS" not in os.environ:  # all shells but bash
+        line = os.environ.get("_TYPER_COMPLETE_ARGS", "")
+        words = line.split()
+        return words[1:] if line.endswith(" ") else words[1:-1]
+    words, place = os.environ["COMP_WORDS"].split("\n"), int(os.environ.get("COMP_CWORD") or 0)
+    if len(words) == 1:  # as somebody writes it by hand
+        words = words[0].split(" ")
+    # bash takes --kind=lstm for three words.
+    place -= words[:place].count("=")
+    words = [word for word in words if word != "="]
+    os.environ["COMP_WORDS"], os.environ["COMP_CWORD"] = "\n".join(words), str(place)
+    return words[1:place]
+
+
+def _completion(words: Sequence[str]) -> str:
+    """What --install-completion and --show-completion print.
+
+    Raises:
+        RnnscopeError: no such shell, one that cannot be found out, or a file that cannot be written.
+    """
+    from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
+
+    flag, *rest = words
+    shell = rest[0].lower() if rest else _this_shell(flag)
+    if shell not in _SHELLS or len(rest) > 1:
+        what = " ".join(rest) or shell
+        raise RnnscopeError(f"{flag} is {what[:40]!r}, but it must be one of {', '.join(_SHELLS)}", f"try {flag} bash")
+    if flag == _SHOW:
+        return f"{get_completion_script(prog_name='rnnscope', complete_var=COMPLETING, shell=shell)}\n"
+    try:
+        shell, path = install(shell=shell, prog_name="rnnscope", complete_var=COMPLETING)
+    except (OSError, RuntimeError, typer.Exit) as error:  # no home, or no PowerShell
+        reason = getattr(error, "strerror", None) or error
+        raise RnnscopeError(f"{flag} {shell}: {reason}", f"write it yourself: rnnscope {_SHOW} {shell}") from error
+    return f"Completion for {shell} stands in {path}. It works in the next shell that you start.\n"
+
+
+def _this_shell(flag: str) -> str:
+    try:
+        import shellingham  # type: ignore[import-untyped]
+
+        return str(shellingham.detect_shell()[0])
+    except Exception as error:  # without that package, or where no shell started this process
+        raise RnnscopeError(f"{flag} cannot find out which shell this is", f"name it: {flag} bash") from error

@@ -23,7 +23,8 @@ from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec.spec import rerun
 from rnnscope.verdict.compare import compare
-from rnnscope.verdict.result import Comparison, verdict_in_words
+from rnnscope.verdict.page import verdict_in_words
+from rnnscope.verdict.result import Comparison
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any, ClassVar
 from rnnscope.errors import RnnscopeError
 from rnnscope.help.deviations import DEVIATIONS
 from rnnscope.help.entries import SORTS, Entry, key, slug
-from rnnscope.help.findings import BLIND_SPOTS, CAUSES, VERDICTS
-from rnnscope.help.relations import RELATIONS
+from rnnscope.help.findings import BLIND_SPOTS, CAUSES, RELATIONS, VERDICTS
 from rnnscope.help.topics import Manual
 from rnnscope.pages.page import Column, Grid, Listing, Markdown, Page, Sentence, ended
 from rnnscope.spec.flags import Flag, nearest, quoted

@@ -32,6 +32,7 @@ from rnnscope.spec.question import (
     Tolerance,
     check_comparable,
     stressed,
+    stressed_question,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import SUBJECTS
@@ -48,9 +49,15 @@ from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
-from rnnscope.verdict.problem import Problem, clear_padding, draw_problem, rounded_weights, step_by_step
+from rnnscope.verdict.problem import (
+    Problem,
+    clear_padding,
+    draw_problem,
+    rounded_weights,
+    step_by_step,
+    stressed_problem,
+)
 from rnnscope.verdict.result import Comparison
-from rnnscope.verdict.stress import stressed_problem, stressed_question
 from rnnscope.verdict.unseen import unseen, watched
 
 

@@ -2,8 +2,12 @@
 
 As a hypothesis a deviation explains a side that computes just what it does. As a mutant it is a fault that the check
 would catch or miss.
+
+Two at once are tried where no single one explains a side. There are a thousand pairs: where no direction walks
+backward, the first step of y tells nearly all of them apart, and what is left is tried as single deviations are.
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,20 +15,26 @@ from dataclasses import dataclass, replace
 import torch
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import OUTPUTS
+from rnnscope.network.shapes import OUTPUTS, direction_parameters
+from rnnscope.network.weights import time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
 from rnnscope.verdict.bounds import UNITS, Bounds
-from rnnscope.verdict.deviations import Deviation, deviations
+from rnnscope.verdict.deviations import Deviation, batch_and_time_swapped, deviations, pairs_of_deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
-from rnnscope.verdict.figures import PADDING, Check, distance_within
+from rnnscope.verdict.figures import HOPELESS_EARLY, PADDING, Check, distance_within
 from rnnscope.verdict.inside import dtypes_inside
-from rnnscope.verdict.pairs import are_tried, plausible
-from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded
+from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded, solve
 
 SCREENED = 4
 """The first steps, on which a deviation is tried before it is tried on all of them."""
+
+MOST_FOR_PAIRS = 4e10
+"""Multiplications that a search may take: some ten seconds. Of a larger network no pairs are tried."""
+
+_LEAST, _LEAST_ITEMS = 1e6, 16
+"""A step of a layer takes as long as so many multiplications, and as that of so many items, however small it is."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +144,9 @@ def _singles(part: Evidence, side: Side, used: str) -> Iterator[Deviation]:
 
 def _pairs(part: Evidence, side: Side, used: str) -> Iterator[Deviation]:
     """The pairs of deviations that come near to what a side does."""
-    if are_tried(part.problem.spec, side.is_recorded):
+    if pairs_are_tried(part.problem.spec, side.is_recorded):
         seen = _without_gradients(part) if side.is_recorded else _shortest(part, side)
-        yield from plausible(part.problem.spec, side.own_problem(seen.problem), seen.exact(side), used)
+        yield from _plausible(part.problem.spec, side.own_problem(seen.problem), seen.exact(side), used)
 
 
 def _shortest(part: Evidence, side: Side) -> Evidence:
@@ -147,6 +157,41 @@ def _shortest(part: Evidence, side: Side) -> Evidence:
             one.exact(side)
             return one
     return _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
+
+
+def pairs_are_tried(spec: Spec, recorded: bool = False) -> bool:
+    """Whether pairs are tried on a network; a recorded run with a backward direction is seen as a whole."""
+    sizes = (math.prod(p.shape) for layer in range(spec.num_layers) for p in direction_parameters(spec, layer, 0))
+    multiplications = sum(sizes) * max(spec.batch_size, _LEAST_ITEMS)
+    a_step = spec.directions * max(multiplications, spec.num_layers * _LEAST)
+    steps = spec.seq_len if recorded and spec.bidirectional else 1
+    return steps * a_step * sum(1 for _ in pairs_of_deviations(spec)) <= MOST_FOR_PAIRS
+
+
+def _plausible(spec: Spec, problem: Problem, actual: Tensors, used: str) -> Iterator[Deviation]:
+    """The pairs that come so near to what a side gave that rounding in an arithmetic might explain the rest.
+
+    Args:
+        spec: of the whole problem.
+        problem: it, or its beginning.
+    """
+    every = tuple(pairs_of_deviations(spec))
+    near = min(0.1, max(HOPELESS_EARLY * UNITS["float64"], 1000 * UNITS[used]))
+    first, y = first_steps(problem, 1), {"y": actual["y"].narrow(time_of(spec), 0, 1)}
+    for number, pair in enumerate(every, 1):
+        with stage(f"pairs of deviations {number} of {len(every)}"):
+            walks_in_time = not spec.bidirectional and pair.walker is not batch_and_time_swapped
+            if _is_near(pair, *((first, y) if walks_in_time else (problem, actual)), near):
+                yield pair
+
+
+def _is_near(pair: Deviation, problem: Problem, actual: Tensors, near: float) -> bool:
+    found = solve(pair.run, problem.spec, problem)
+    expected = {name: each.cpu().double() for name, each in actual.items()}
+    return all(
+        found[name].shape == each.shape and (found[name] - each).abs().max().item() <= near * each.abs().max().item()
+        for name, each in expected.items()
+    )
 
 
 def _without_gradients(evidence: Evidence, steps: int | None = None) -> Evidence:

@@ -1,11 +1,21 @@
-"""What a comparison is made of: who was compared, what was measured, what the reference tells, which cause follows."""
+"""What a comparison found: who was compared, what was measured, what the reference tells; and the verdict that follows.
 
-from dataclasses import dataclass
+No sentence stands here, but what a side is called.
+"""
+
+from dataclasses import dataclass, replace
 from math import isfinite
 
-from rnnscope.network.shapes import OUTPUTS
+from rnnscope.network.shapes import OUTPUTS, Place
+from rnnscope.pages.render import SpecResult
+from rnnscope.spec.options import NO_FILES, Sources
+from rnnscope.spec.question import BlindSpot, Question, Tolerance
+from rnnscope.spec.spec import Spec
+from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
 from rnnscope.verdict.figures import PADDING, Check, Difference
+from rnnscope.verdict.gradients import GradientFault
+from rnnscope.verdict.places import HeatMap
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,21 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Reach:
+    """How far the equations in float64 reach.
+
+    h, c: the greatest |h| and |c| after any step; c is None unless it is an LSTM. gate_sum: the greatest argument of σ,
+    tanh or relu in any gate. steps: L. overflows: whether that is near or beyond what a side's dtype can say.
+    """
+
+    h: float
+    c: float | None
+    gate_sum: float
+    steps: int
+    overflows: bool
+
+
+@dataclass(frozen=True)
 class Reasons:
     """Why a side is another function, and which faults the comparison would have caught."""
 
@@ -146,3 +171,134 @@ def side_of(figures: Figures, reference: Reference | None) -> str | None:
     if not reference.function.within:
         return reference.deviating[0] if len(reference.deviating) == 1 else None
     return "left" if reference.left.worst.nearness > reference.right.worst.nearness else "right"
+
+
+@dataclass(frozen=True)
+class Judged(SpecResult):
+    """Every fact of two subjects of one Spec, output by output, and the verdict.
+
+    reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
+    verdict rests on first appears. gate: the letter of the gate that is off there, where it is one alone.
+    gradient_fault: where gradients first part, if they alone are off. sources: the files that weights and input came
+    from. calls: what a side gives otherwise when it is called again. unseen: what the numbers themselves leave unseen.
+    reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
+    under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that.
+    """
+
+    spec: Spec
+    sides: Sides
+    question: Question
+    figures: Figures
+    device_name: str
+    torch_version: str
+    back_ends: tuple[tuple[str, bool], ...] = ()
+    reference: Reference | None = None
+    first_divergence: Place | None = None
+    gate: str | None = None
+    gradient_fault: GradientFault | None = None
+    reasons: Reasons = NO_REASONS
+    heat_map: HeatMap | None = None
+    sources: Sources = NO_FILES
+    calls: tuple[Unsteady, ...] = ()
+    unseen: tuple[BlindSpot, ...] = ()
+    reached: Reach | None = None
+    stress: "Judged | None" = None
+    is_stressed: bool = False
+
+    @property
+    def left(self) -> str:
+        return self.sides.left
+
+    @property
+    def right(self) -> str:
+        return self.sides.right
+
+    @property
+    def weights(self) -> tuple[Difference, ...]:
+        return self.sides.weights
+
+    @property
+    def outputs(self) -> tuple[Difference, ...]:
+        return self.figures.outputs
+
+    @property
+    def gradients(self) -> tuple[Difference, ...] | None:
+        return self.figures.gradients
+
+    @property
+    def nonfinite(self) -> tuple[str, ...]:
+        return self.figures.nonfinite
+
+    @property
+    def explanations(self) -> tuple[Explanation, ...]:
+        return self.reasons.explanations
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """The tolerance of the rows, given or of torch.testing."""
+        return self.question.tolerance(*self.sides.dtypes)
+
+    @property
+    def cause(self) -> str | None:
+        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
+
+        A side that gives something else when it is called again is no function of its input. Where they differ under
+        stress alone, it is the cause there, and so is the side.
+        """
+        if self.stress and self.parts_under_stress:
+            return self.stress.cause
+        found = cause_of(self.figures, self.reference)
+        return "function" if self.calls and found not in ("shape", "nonfinite") else found
+
+    @property
+    def side(self) -> str | None:
+        """The side that is off: left, right, or None."""
+        if self.stress and self.parts_under_stress:
+            return self.stress.side
+        found = side_of(self.figures, self.reference)
+        if not self.calls or self.cause != "function":
+            return found
+        off = {each.side for each in self.calls} | ({found} if found else set())
+        off |= set(self.reference.deviating) if self.reference else set()
+        return off.pop() if len(off) == 1 else None
+
+    @property
+    def parts_under_stress(self) -> bool:
+        """Whether the sides differ under stress alone."""
+        return self.stress is not None and self.stress.verdict == "different"
+
+    @property
+    def as_asked(self) -> "Judged":
+        """The same without stress."""
+        return replace(self, stress=None)
+
+    @property
+    def verdict(self) -> str:
+        """What was found.
+
+        different: other shapes, NaN or infinity, another function, also in another call, a side that computes worse
+        than its arithmetic allows, or an element over a tolerance that binds. undecided: none of these, but the bounds
+        are too wide to say so. identical: none of these, and every bit agrees. equivalent: none of these.
+
+        What is different under stress is different. What is undecided there does not count, since that input is not the
+        user's; nor does it where the input itself drives a side beyond what its dtype can say.
+        """
+        if self.is_stressed and self.cause == "nonfinite" and self.reached and self.reached.overflows:
+            return "undecided"
+        over = self.question.binds and not self.figures.within_tolerance
+        if over or self.cause in ("shape", "nonfinite", "function", "precision"):
+            return "different"
+        if self.reference and not self.reference.decided:
+            return "undecided"
+        is_identical = self.figures.identical and not (self.stress and self.stress.verdict == "equivalent")
+        return "identical" if is_identical else "equivalent"
+
+    @property
+    def exit_code(self) -> int:
+        """0 when identical or equivalent, 1 when different, 2 when undecided."""
+        return {"different": 1, "undecided": 2}.get(self.verdict, 0)
+
+
+def side_in_words(comparison: Judged, side: str, the: str = "the") -> str:
+    """A side by its place and its subject: "the right side (cells)"."""
+    return f"{the} {side} side ({comparison.left if side == 'left' else comparison.right})"

@@ -2,7 +2,7 @@
 
 They are rounded to what each side's dtype can say, so that giving them to a side changes nothing. They are kept on the
 CPU in float64; x, which may be long, in the smallest of these dtypes. From one problem others are made: its first
-steps, one layer, or every step by itself. Nothing is judged here.
+steps, one layer, every step by itself, or a drive that reaches further. Nothing is judged here.
 """
 
 from collections import deque
@@ -25,6 +25,7 @@ from rnnscope.network.weights import (
     x_of_blocks,
 )
 from rnnscope.pages.progress import stage
+from rnnscope.spec.question import STRESS_TIMES, stressed
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
 
@@ -164,6 +165,31 @@ def step_by_step(problem: Problem) -> Problem:
     )
     cotangents = problem.cotangents and _rounded_cotangents(alone, problem.dtypes)
     return replace(problem, spec=alone, given=given, cotangents=cotangents, origins=origins)
+
+
+def stressed_problem(problem: Problem) -> Problem:
+    """The same network on a drive that reaches further: more steps, and numbers 30 times as large.
+
+    A clip at ±10, a threshold, or a state that is reset at step 10 does nothing in three steps of numbers about 1. So x
+    is given over and over, with its features moved on by one each time: otherwise the network would be driven in a
+    circle. Each item goes on to an end of its own, as much later as all are. x and the initial state are 30 times as
+    large, so that gates saturate and an LSTM's c counts up. Weights and dtypes stay what they are.
+    """
+    spec, dtypes = stressed(problem.spec), problem.dtypes
+    x = STRESS_TIMES * _over_and_over(problem.spec, spec, problem.given.x)
+    state = tuple(rounded(STRESS_TIMES * each, dtypes) for each in problem.given.state)
+    given = Input(rounded(x, dtypes).to(smallest_dtype(dtypes)), state)
+    return replace(problem, spec=spec, given=given, cotangents=None)
+
+
+def _over_and_over(short: Spec, long: Spec, x: Tensor) -> Tensor:
+    """x for more steps, in float64: each repetition of an item's own steps has its features moved on by one."""
+    x = time_first(short, x).double()
+    lengths = torch.tensor(short.lengths or [short.seq_len] * x.shape[1], device="cpu")
+    steps = torch.arange(long.seq_len, device="cpu")[:, None]
+    features = (torch.arange(x.shape[2], device="cpu") - (steps // lengths)[..., None]) % x.shape[2]
+    longer = x[steps % lengths, torch.arange(x.shape[1], device="cpu")].gather(2, features)
+    return longer.squeeze(1) if long.unbatched else longer.movedim(0, time_of(long))
 
 
 def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:

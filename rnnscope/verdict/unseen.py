@@ -1,11 +1,10 @@
-"""What weights, input and the range of a run leave unseen, whatever the verdict: blind spots of these very numbers.
+"""What a comparison leaves unseen, whatever its verdict: blind spots of its question, its sides and its very numbers.
 
 Numbers that are zeros, all alike, or equal to others show little of how they are read. That is told of the numbers
 themselves. How far a network reaches, and which units of a relu are never awake, takes one run of the equations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from math import isfinite
 from typing import Any
@@ -19,9 +18,13 @@ from rnnscope.network.shapes import GATES, ParameterShape, direction_parameters,
 from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
+from rnnscope.spec.options import DEVIATION, RECORDED
 from rnnscope.spec.question import BlindSpot
+from rnnscope.spec.question import blind_spots as of_any_weights
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations, valid_steps
+from rnnscope.verdict.facts import Judged, Reach, side_in_words
+from rnnscope.verdict.figures import Check
 from rnnscope.verdict.problem import Problem
 
 OF_WEIGHTS = frozenset({"zero weights", "alike weights", "symmetric weights", "equal weights"})
@@ -35,21 +38,6 @@ SCREENED = 64
 
 NEAR_OVERFLOW = 16.0
 """By which factor the range must stay below the greatest number of a dtype: sums inside reach further than results."""
-
-
-@dataclass(frozen=True)
-class Reach:
-    """How far the equations in float64 reach.
-
-    h, c: the greatest |h| and |c| after any step; c is None unless it is an LSTM. gate_sum: the greatest argument of σ,
-    tanh or relu in any gate. steps: L. overflows: whether that is near or beyond what a side's dtype can say.
-    """
-
-    h: float
-    c: float | None
-    gate_sum: float
-    steps: int
-    overflows: bool
 
 
 def unseen(problems: Sequence[Problem]) -> tuple[BlindSpot, ...]:
@@ -250,3 +238,68 @@ def _watch(problem: Problem) -> _Watch:
     with stage(f"the range of {counted(problem.spec.seq_len, 'step')}"), torch.no_grad():
         run_equations(problem.spec, problem.weights, given, around=watch.around)
     return watch
+
+
+# What a comparison cannot see.
+
+
+def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
+    """What this comparison cannot see, whatever its verdict."""
+    has_own_input = comparison.sides.recorded is not None or comparison.sources.inputs is not None
+    found = list(of_any_weights(comparison.spec, comparison.question.resync))
+    if has_own_input:
+        found = [each for each in found if "--h0" not in each.sentence]
+    if has_own_input and comparison.spec.h0 == "zeros":
+        unused = "no h0 was recorded, so zeros were taken: whether the initial state is used does not show"
+        found.append(BlindSpot("no recorded h0", unused))
+    subjects = (comparison.left, comparison.right)
+    own = [each for each in subjects if ":" in each and not each.startswith((RECORDED, DEVIATION))]
+    if own and comparison.question.chunk is not None and comparison.question.chunk < comparison.spec.seq_len:
+        kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
+        found.append(BlindSpot("memory of its own", kept))
+    for role in comparison.reference.without_float64 if comparison.reference else ():
+        if role != comparison.sides.recorded:
+            used = comparison.sides.dtypes[0 if role == "left" else 1]
+            alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
+            found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
+    late = (_late_fault(each) for each in (comparison, comparison.stress) if each is not None)
+    return (*found, *filter(None, late), *comparison.unseen, *_beyond(comparison))
+
+
+def _late_fault(comparison: Judged) -> BlindSpot | None:
+    """What rounding may hide in the later steps, where it grows."""
+    check = comparison.reference.function if comparison.reference else None
+    if check is None or comparison.exit_code:
+        return None
+    steps = check.sharp_steps if check.whole_steps is None else check.whole_steps
+    if steps is None or (check.tamed_by and check.whole_steps is None):
+        return None
+    where = "under stress " if comparison.is_stressed else ""
+    seen = f", unless with {tamed_in_words(check)}" if check.tamed_by else ""
+    late = f"a fault of the loop after the first {steps} of {comparison.spec.seq_len} steps would not be seen{seen}"
+    return BlindSpot("late fault", f"{where}{late}: rounding hides it with these weights")
+
+
+def tamed_in_words(check: Check) -> str:
+    """The weights with which a check was tamed."""
+    return f"weights of 1/{round(1 / (check.tamed_by or 1))}"
+
+
+def _beyond(comparison: Judged) -> Iterator[BlindSpot]:
+    """That nothing is known of what lies beyond the range that was reached, where nothing differs."""
+    if comparison.reached and comparison.exit_code == 0 and not (comparison.question.stress or comparison.is_stressed):
+        far = reach_in_words(comparison.spec, comparison.reached)
+        yield BlindSpot("reached range", f"{far}; --stress reaches further", label="Reached")
+
+
+def reach_in_words(spec: Spec, reached: Reach) -> str:
+    """How far the equations reach, and what does not show beyond that."""
+    state, far = ("h", reached.h) if reached.c is None else ("c", reached.c)
+    sums = f"sums before {spec.nonlinearity}" if spec.kind == "rnn" else "gate sums"
+    steps = counted(reached.steps, "step")
+    greatest = f"|{state}| up to {_short(far)}, {sums} up to {_short(reached.gate_sum)}, in {steps}"
+    return f"{greatest}: a clip or a threshold beyond that would not be seen"
+
+
+def _short(number: float) -> str:
+    return f"{number:.2g}" if number < 100 else f"{number:.3g}"

@@ -15,7 +15,7 @@ from rnnscope import Comparison, Spec, StackedCells, compare, load
 from rnnscope.files.loading import recording
 from rnnscope.files.tensors import read_file
 from rnnscope.spec.options import Sources
-from rnnscope.verdict.result import verdict_in_words
+from rnnscope.verdict.page import verdict_in_words
 
 
 def compared(

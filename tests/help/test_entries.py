@@ -13,8 +13,7 @@ from rnnscope import Spec, compare
 from rnnscope.help.deviations import DEVIATIONS
 from rnnscope.help.entries import SORTS, Entry, key
 from rnnscope.help.explain import ENTRIES, explained, more, names
-from rnnscope.help.findings import BLIND_SPOTS, CAUSES, VERDICTS
-from rnnscope.help.relations import RELATIONS
+from rnnscope.help.findings import BLIND_SPOTS, CAUSES, RELATIONS, VERDICTS
 from rnnscope.spec.question import blind_spots
 from rnnscope.sweeps.result import VERDICTS as VERDICTS_OF_A_SWEEP
 from rnnscope.verdict import deviations as computed

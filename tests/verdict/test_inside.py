@@ -17,7 +17,7 @@ from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run, formula_of, run_equations
 from rnnscope.verdict.deviations import DEVIATIONS
 from rnnscope.verdict.facts import Inside
-from rnnscope.verdict.result import verdict_in_words
+from rnnscope.verdict.page import verdict_in_words
 
 KINDS = ["rnn", "lstm", "gru"]
 

@@ -11,7 +11,7 @@ from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run, run_cells
-from rnnscope.verdict import pairs
+from rnnscope.verdict import diagnosis
 from rnnscope.verdict.deviations import (
     DEVIATIONS,
     Deviation,
@@ -237,11 +237,11 @@ def test_a_class_that_takes_no_single_step_is_explained(monkeypatch: pytest.Monk
     ],
 )
 def test_pairs_are_tried_unless_that_takes_long(spec: Spec, recorded: bool, expected: bool) -> None:
-    assert pairs.are_tried(spec, recorded) is expected
+    assert diagnosis.pairs_are_tried(spec, recorded) is expected
 
 
 def test_a_page_says_that_pairs_were_not_tried(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
-    monkeypatch.setattr(pairs, "MOST", 0)
+    monkeypatch.setattr(diagnosis, "MOST_FOR_PAIRS", 0)
     with_unknown_fault(monkeypatch)
     text = " ".join(cli("compare", "--right", "equations").out.split())
     assert "Why: no known convention explains it; two at once were not tried on so large a network." in text

@@ -15,8 +15,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from rnnscope import Comparison, RnnscopeError, Spec, StackedCells, assert_equivalent, compare
 from rnnscope.network.costs import Work, needed_bytes
 from rnnscope.spec.question import STRESS_TIMES, Question, stressed
-from rnnscope.verdict.problem import draw_problem
-from rnnscope.verdict.stress import stressed_problem
+from rnnscope.verdict.problem import draw_problem, stressed_problem
 
 FAULTS = ("ClipsItsCell", "ClipsItsGates", "ResetsItself")
 LSTM = Spec(kind="lstm")
