@@ -76,3 +76,16 @@ def test_a_loud_item_of_a_recorded_batch_hides_no_quiet_one(
     run["y"][:, 0] *= factor
     torch.save(run, "run.pt")
     assert cli("compare", "--left", "equations", "--right", "recorded:run.pt").code == code
+
+
+def test_a_right_recorded_run_of_a_chaotic_network_is_not_blamed() -> None:
+    """It cannot be run again, with tamed weights as little as with others."""
+    problem = draw_problem(Spec(hidden_size=64, num_layers=1, seq_len=100, threads=1), ("float32",))
+    problem = replace(problem, weights={name: 8 * each for name, each in problem.weights.items()})
+    right = Side("right", "recorded", problem.spec, SUBJECTS["module"], "float32")
+    kept = right.solve(problem, "float32")
+    run = Run(kept["y"], (kept["h"],))
+    right = replace(right, run=lambda *_: run, is_recorded=True, has_float64=False, has_layers=False, has_steps=False)
+    left = Side("left", "equations", problem.spec, SUBJECTS["equations"], "float32")
+    check = Evidence(problem, left, right).same_function()
+    assert (check.within, check.decided, check.tamed_by) == (True, False, None)
