@@ -20,8 +20,8 @@ from rnnscope.verdict.deviations import DEVIATIONS  # noqa: E402
 from rnnscope.verdict.evidence import Evidence, Side  # noqa: E402
 from rnnscope.verdict.problem import draw_problem, solve  # noqa: E402
 
-LIMITS = {"rnn": 6, "lstm": 8, "gru": 6}
-PERTURBED_LIMIT = 16
+LIMITS = {"rnn": 6, "lstm": 6, "gru": 3.5}
+PERTURBED_LIMITS = {"rnn": 13, "lstm": 14, "gru": 10}
 
 
 def least(run: Callable[[], object], times: int) -> float:
@@ -61,7 +61,7 @@ def cost(kind: str) -> None:
     base = least(plain, 7)
     report("two plain runs", base)
     report("the floor decides", least(lambda: compare(spec), 3), f"(at most {LIMITS[kind]})")
-    report("randomly rounded runs needed", least(perturbed, 2), f"(at most {PERTURBED_LIMIT})")
+    report("randomly rounded runs needed", least(perturbed, 2), f"(at most {PERTURBED_LIMITS[kind]})")
     wrong = next(each for each in DEVIATIONS if each.name == ("gates i f o g" if kind == "lstm" else "b_hh dropped"))
     SUBJECTS["cells"] = wrong.run
     report("a diagnosis", least(lambda: compare(spec), 1))
