@@ -337,6 +337,23 @@ rnnscope compare --right single.py:Single""",
         mends="Let the class take its dtype from x. Otherwise the page says within which bound nothing was found.",
     ),
     _blind_spot(
+        name="rounding inside",
+        does="a side that rounds to another dtype inside hides faults that are smaller than that rounding",
+        command="""\
+cat > single.py <<'PYTHON'
+from torch import nn
+class Single(nn.RNN):
+    def forward(self, x, hx):
+        y, h = super().forward(x, hx)
+        return y.float().to(x.dtype), h.float().to(x.dtype)
+PYTHON
+rnnscope compare --right single.py:Single""",
+        says="rounds inside would not be seen",
+        shows="In float64 rounding is 10^-16, and a fault of 10^-9 shows. Rounded to float32 it must be over 10^-6 or "
+        "so.",
+        mends="Let the class compute in the dtype of x, at least where it is compared in float64.",
+    ),
+    _blind_spot(
         name="memory of its own",
         does="what a class keeps from step to step besides hx starts anew in every chunk",
         command="rnnscope compare --chunk 2 --right torch.nn:RNN",

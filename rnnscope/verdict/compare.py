@@ -46,7 +46,7 @@ from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, c
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
-from rnnscope.verdict.inside import with_arithmetics
+from rnnscope.verdict.inside import seen_to_round, with_arithmetics
 from rnnscope.verdict.live import live_sides
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
@@ -383,11 +383,16 @@ def _reference(evidence: Evidence) -> Reference:
     """What the equations in float64 tell of both sides."""
     sides = (evidence.left, evidence.right)
     found = _of_one_function(evidence) if evidence.same_function().within else _of_two_functions(evidence)
-    return replace(
-        found,
-        inside=tuple(Inside(side.role, side.inside, side.is_seen) for side in sides if side.inside),
-        without_float64=tuple(side.role for side in sides if not side.has_float64),
-    )
+    inside = []
+    for side, check in zip(sides, (found.left, found.right), strict=True):
+        # What float64 shows is no reason where that is as exact as the side's own dtype.
+        is_worse = found.function.within and not check.within and side.is_own
+        if is_worse and (seen := seen_to_round(evidence, side)):
+            inside.append(Inside(side.role, seen, is_seen=True))
+        elif side.inside:
+            inside.append(Inside(side.role, side.inside, side.is_seen))
+    without = tuple(side.role for side in sides if not side.has_float64)
+    return replace(found, inside=tuple(inside), without_float64=without)
 
 
 def _of_one_function(evidence: Evidence) -> Reference:

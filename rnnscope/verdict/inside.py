@@ -11,6 +11,7 @@ because a saturated unit rounds the same way again and again.
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -48,6 +49,9 @@ JUMPS, JUMPS_UNSEEN = 0.05, 0.2
 one that was not, as in a kernel of its own. At least 0.12 was measured where a class rounds, and at most 0.07 where it
 has a small fault of the function, of which only those with relu were over 0.02."""
 
+SPREAD = 0.01
+"""Three quarters of the errors of rounding are at least so large a share of all; where units are saturated, less."""
+
 
 def with_arithmetics(evidence: Evidence) -> Evidence:
     """The evidence, in which it is known in which dtype and arithmetic the function of each side can be asked for.
@@ -75,19 +79,43 @@ def _with_inside(evidence: Evidence, side: Side) -> Side:
     """The side with the arithmetic in which it computes inside, if it does."""
     if side.is_recorded or evidence.torchs_function(side).within:
         return side
-    steps = min(FIRST_STEPS, evidence.problem.spec.seq_len)
-    part = Evidence(first_steps(evidence.problem, steps), evidence.left, evidence.right)
-    if other_shape(part.problem.spec, part.exact(side)) or part.whole_function(side).within:  # what is off shows later
-        part = evidence
     with stage(f"{side.role}: rounding or another function"):
-        off = {each.name for each in part.whole_function(side).margins if not each.within}
-        seen = dtypes_inside(side, part.problem)
-        for arithmetic in _candidates(side, seen):
-            near = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
-            names = [each.name for each in near if each.within and each.decided and each.name in off]
-            if _jumping(part, side, arithmetic, names) > (JUMPS if arithmetic in seen else JUMPS_UNSEEN):
-                return replace(side, inside=arithmetic, is_seen=arithmetic in seen)
+        for part in _parts(evidence):
+            there = part.left if side.role == "left" else part.right
+            if other_shape(part.problem.spec, part.exact(there)):
+                return side
+            off = {each.name for each in part.whole_function(there).margins if not each.within}
+            if off and (told := _rounds_to(part, there, off)) is not None:
+                return replace(side, inside=told, is_seen=told in dtypes_inside(there, part.problem)) if told else side
     return side
+
+
+def _parts(evidence: Evidence) -> Iterator[Evidence]:
+    """The first steps, in which rounding shows and chaos does not; fewer, or tamed, where it does; at last all."""
+    sizes = sorted({min(each, evidence.problem.spec.seq_len) for each in (FIRST_STEPS, 1)}, reverse=True)
+    parts = [Evidence(first_steps(evidence.problem, each), evidence.left, evidence.right) for each in sizes]
+    yield from parts
+    if parts[0].tamed:
+        yield parts[0].tamed[1]
+    yield evidence
+
+
+def _rounds_to(part: Evidence, side: Side, off: set[str]) -> str | None:
+    """The arithmetic to which a side rounds, "" where it is no rounding, and None where that does not show."""
+    seen, told = dtypes_inside(side, part.problem), None
+    for arithmetic in _candidates(side, seen):
+        is_seen = arithmetic in seen
+        near = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
+        names = [each.name for each in near if each.within and (each.decided or is_seen) and each.name in off]
+        found = _jumps(part, side, arithmetic, names)
+        if found is None:
+            continue
+        if found > JUMPS if is_seen else found > JUMPS_UNSEEN and _is_everywhere(part, side):
+            return arithmetic
+        told = ""
+        if is_seen:  # it covers the error, so that none which was not seen is to blame
+            break
+    return told
 
 
 def _candidates(side: Side, seen: set[str]) -> list[str]:
@@ -96,11 +124,22 @@ def _candidates(side: Side, seen: set[str]) -> list[str]:
     return sorted(coarser, key=lambda each: (each not in seen, UNITS[each], each == "float16"))
 
 
-def dtypes_inside(side: Side, problem: Problem) -> set[str]:
+def seen_to_round(evidence: Evidence, side: Side) -> str | None:
+    """The coarser dtype that was seen in a side and explains why it computes worse than its own dtype allows.
+
+    That is one which float64 does not show, as that of torch.autocast.
+    """
+    seen = dtypes_inside(side, first_steps(evidence.problem, 1), side.spec.dtype)
+    coarser = sorted((each for each in seen if UNITS[each] > UNITS[side.arithmetic]), key=UNITS.__getitem__)
+    runs = (evidence.check(each, evidence.in_own_dtype(side), evidence.bounds_of(side)) for each in coarser)
+    return next((check.arithmetic for check in runs if check.within), None)
+
+
+def dtypes_inside(side: Side, problem: Problem, dtype: str | None = None) -> set[str]:
     """The dtypes of all tensors of floating-point numbers that Python sees in a run of a side."""
     watching = _Watching()
     with watching:
-        side.solve(problem, side.exact_dtype)
+        side.solve(problem, dtype or side.exact_dtype)
     return watching.dtypes
 
 
@@ -112,33 +151,47 @@ class _Watching(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for each in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(each, Tensor) and each.is_floating_point():
+            if isinstance(each, Tensor) and dtype_name(each) in UNITS:
                 self.dtypes.add(dtype_name(each))
         return result
 
 
-def _jumping(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> float:
-    """The share of the error of some tensors that jumps where all numbers are moved by some roundings."""
+def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> float | None:
+    """The share of the error of some tensors that jumps where all numbers are moved by some roundings.
+
+    None where chaos bends it everywhere.
+    """
     problem, side = side.own_problem(part.problem), replace(side, weights=None)
     dtype, unit = getattr(torch, "float16" if arithmetic == "tf32" else arithmetic), UNITS[arithmetic]
     jumping = whole = 0.0
-    for number in range(PLACES):
+    for number in range(PLACES) if names else ():
         here = _moved(problem, side, OTHERWISE, number, with_weights=False) if number else problem
-        further = _carried(here, _moved(here, side, unit, number)) / unit
+        further = _carried(here, _moved(here, side, unit, number), names) / unit
         if further > MOST_TIMES:
-            return 0.0
+            continue
         by = min(MOVED_BY * unit / max(further, 1 / MOST_TIMES), MOST_MOVED)
         runs = [_Run(side, each) for each in (here, _moved(here, side, by, number), _moved(here, side, -by, number))]
         if not number and not _repeats(side, problem, runs[0], names):
             return 0.0
         for name in names:
             at, more, less = (each.errors[name] for each in runs)
-            jump, size = (more + less - 2 * at).abs(), more.abs() + less.abs() + 2 * at.abs()
+            size = more.abs() + less.abs() + 2 * at.abs()
             said = torch.stack([_can_say(dtype, each.outputs[name]) for each in runs]).all(0)
+            jump = torch.where(said, size, (more + less - 2 * at).abs())
             scale = runs[0].outputs[name].abs().max().item() or 1.0
-            jumping += (torch.where(said, size, jump) / scale).square().sum().item()
+            jumping += (jump / scale).square().sum().item()
             whole += (size / scale).square().sum().item()
-    return math.sqrt(jumping / whole) if whole else 0.0
+    return math.sqrt(jumping / whole) if whole else None
+
+
+def _is_everywhere(part: Evidence, side: Side) -> bool:
+    """Whether the error is in most of the states after one step, as rounding is.
+
+    A unit or a state that is set to 0 below a threshold jumps, too, but alone.
+    """
+    run = _Run(replace(side, weights=None), side.own_problem(first_steps(part.problem, 1)))
+    errors = run.errors["h"].abs()[run.exact["h"] != 0].sort().values
+    return len(errors) > 0 and bool(errors[len(errors) // 4] > SPREAD * errors.square().mean().sqrt())
 
 
 class _Run:
@@ -146,6 +199,7 @@ class _Run:
 
     def __init__(self, side: Side, problem: Problem) -> None:
         given, exact = side.solve(problem, side.exact_dtype), Bounds(problem).reference
+        self.exact = exact
         self.errors = distances(problem.spec, given, exact)
         self.outputs = distances(problem.spec, given, {name: torch.zeros_like(each) for name, each in exact.items()})
 
@@ -157,10 +211,11 @@ def _repeats(side: Side, problem: Problem, before: _Run, names: list[str]) -> bo
     return not any(changed)
 
 
-def _carried(here: Problem, there: Problem) -> float:
-    """How far what comes out of the equations moves, as a share of itself."""
+def _carried(here: Problem, there: Problem, names: list[str]) -> float:
+    """How far some of what comes out of the equations moves, as a share of itself."""
     before, after = Bounds(here).reference, Bounds(there).reference
-    shares = ((after[name] - each).abs().max() / each.abs().max() for name, each in before.items() if each.any())
+    found = {name: each for name, each in before.items() if name in names and each.any()}
+    shares = ((after[name] - each).abs().max() / each.abs().max() for name, each in found.items())
     return max((each.item() for each in shares), default=0.0)
 
 

@@ -134,7 +134,20 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
             for each in earlier
             if each.layer in off_at(last) or (each.direction == 0 and each.layer in off_at(each.step))
         ]
-    return next(iter(earlier), place)
+    return next(iter(earlier), None) or _lowest_there(evidence, find, place)
+
+
+def _lowest_there(evidence: Evidence, find: Callable[[Evidence], Found], place: Place) -> Place:
+    """The place, or one in a lower layer whose state in whole runs is off after the same step already.
+
+    A class may number its layers by itself, and be right where one of them is run alone.
+    """
+    if place.direction:
+        return place
+    part = replace(up_to(evidence.problem, place.step), cotangents=None)
+    seen = Evidence(part, evidence.left, evidence.right)
+    below = [each for each in _places(part, *find(seen)) if each.layer < place.layer and each.tensor == "h"]
+    return min((each for each in below if each.step == place.step), key=partial(_order, part), default=place)
 
 
 def _is_the_whole(problem: Problem, whole: Found, layers: Found) -> bool:

@@ -262,6 +262,10 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
             used = comparison.sides.dtypes[0 if role == "left" else 1]
             alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
             found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
+    if comparison.reference and comparison.exit_code == 0:
+        for each in comparison.reference.inside:
+            small = f"a fault smaller than what {side_in_words(comparison, each.side)} rounds inside"
+            found.append(BlindSpot("rounding inside", f"{small} would not be seen"))
     late = (_late_fault(each) for each in (comparison, comparison.stress) if each is not None)
     return (*found, *filter(None, late), *comparison.unseen, *_beyond(comparison))
 

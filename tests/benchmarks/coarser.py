@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -107,19 +108,19 @@ class Case:
         return self.inside is not None and UNITS[self.inside] <= UNITS[self.found.spec.dtype]
 
 
-def compared(spec: Spec, weights: Weights, step: Formula) -> Comparison:
+def compared(spec: Spec, weights: Weights, step: Formula, **question: Any) -> Comparison:
     """The equations against a step of another writing."""
 
     def own(spec: Spec, weights: Weights, given: Input) -> Run:
         return run_equations(spec, weights, given, step)
 
-    return compared_run(spec, weights, own)
+    return compared_run(spec, weights, own, **question)
 
 
-def compared_run(spec: Spec, weights: Weights, own: Subject) -> Comparison:
+def compared_run(spec: Spec, weights: Weights, own: Subject, **question: Any) -> Comparison:
     """The equations against another subject."""
     with patch.dict(SUBJECTS, cells=own), patch.object(problem, "draw_weights", lambda spec: weights):
-        return compare(spec, "equations", "cells")
+        return compare(spec, "equations", "cells", **question)
 
 
 def random_spec(draw: Random) -> tuple[Spec, float]:

@@ -116,6 +116,34 @@ def test_a_deviation_is_named_in_a_side_that_rounds_inside(monkeypatch: pytest.M
     assert (found.cause, [each.convention for each in found.explanations]) == ("function", [name])
 
 
+@pytest.mark.parametrize("grad", [False, True], ids=["", "grad"])
+@pytest.mark.parametrize("seed", range(4))
+def test_float32_inside_is_right_with_large_weights(seed: int, grad: bool) -> None:
+    """Where chaos bends every error, fewer steps and smaller weights tell."""
+    spec = Spec(kind="gru", seq_len=8, seed=seed, threads=1)
+    weights = {name: 20 * each for name, each in draw_weights(spec).items()}
+    found = compared(spec, weights, rounding_inside(spec, "float32", "sac"), grad=grad)
+    assert (found.exit_code, found.reference and found.reference.inside) == (0, (Inside("right", "float32", True),))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("units", [1, 48])
+@pytest.mark.parametrize("below", [1e-3, 1e-2])
+def test_a_dead_zone_is_no_rounding_though_it_jumps(below: float, units: int, dtype: str) -> None:
+    spec = Spec(kind="lstm", num_layers=1, hidden_size=48, dtype=dtype, threads=1)
+
+    def shrunk(w: Any, x: torch.Tensor, state: Any) -> Any:
+        h, c = formula_of(spec)(w, x, state)
+        return torch.cat((nn.functional.hardshrink(h[:, :units], 20 * below / units), h[:, units:]), 1), c
+
+    found = compared(spec, draw_weights(spec), shrunk)
+    assert (found.cause, found.reference and found.reference.inside) == ("function", ())
+
+
+def test_a_fault_that_rounding_inside_may_hide_is_told() -> None:
+    assert [each.name for each in rounded("float32", "float32").blind_spots] == ["rounding inside"]
+
+
 # As users write it.
 
 CLASSES = """
@@ -135,6 +163,12 @@ class Idiom(nn.LSTM):
             h = o.sigmoid() * c.tanh()
             ys.append(h.to(t))
         return torch.stack(ys), (h[None].to(x), c[None].to(x))
+
+class Autocast(Idiom):
+    def forward(self, x, hx):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y, (h, c) = super().forward(x, hx)
+        return y.to(x), (h.to(x), c.to(x))
 
 class Single(nn.LSTM):
     def forward(self, x, hx):
@@ -171,6 +205,12 @@ def test_in_float64_the_same_is_said_and_it_is_different(cli: Cli, own: Path) ->
     answer = cli(*words(own, "Idiom", "--dtype", "float64"))
     assert answer.code == 1
     assert "Idiom) computes in float32 inside: " in " ".join(answer.out.split())
+
+
+def test_autocast_is_named(cli: Cli, own: Path) -> None:
+    """In float64 it does nothing."""
+    document = json.loads(cli(*words(own, "Autocast", "--json")).out)
+    assert (document["cause"], document["inside"]) == ("precision", {"right": "bfloat16"})
 
 
 def test_json_says_what_is_inside(cli: Cli, own: Path) -> None:

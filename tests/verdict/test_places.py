@@ -525,3 +525,36 @@ def test_a_document_of_too_many_cells_is_refused(cli: Cli) -> None:
     answer = cli("compare", "--map", "--json", "--seq-len", "600000", "--no-memory-check")
     assert answer.code == 2
     assert "over the limit of 1,000,000 rows" in answer.err
+
+
+MIDDLE = """
+import torch
+from torch import nn
+
+class Middle(nn.Module):
+    def __init__(self, input_size, hidden_size, num_layers):
+        super().__init__()
+        sizes = [input_size, *[hidden_size] * num_layers]
+        self.cells = nn.ModuleList(nn.GRUCell(*sizes[k : k + 2]) for k in range(num_layers))
+
+    def forward(self, x, hx):
+        last = []
+        for k, cell in enumerate(self.cells):
+            h, y = hx[k], []
+            for step in x:
+                h = cell(step, h)
+                if k == 1:
+                    h = h * (1 - 1e-6)
+                y.append(h)
+            x = torch.stack(y)
+            last.append(h)
+        return x, torch.stack(last)
+"""
+
+
+def test_a_layer_that_a_class_numbers_by_itself_is_found(tmp_path: Path) -> None:
+    """It is right where that layer is run alone."""
+    (tmp_path / "middle.py").write_text(MIDDLE)
+    found = compare(Spec(kind="gru", num_layers=3, seq_len=5), right=f"{tmp_path}/middle.py:Middle").first_divergence
+    assert found
+    assert (found.step, found.layer, found.tensor) == (0, 1, "h")
