@@ -23,6 +23,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.weights import Input, dtype_name
 from rnnscope.pages.progress import stage
 from rnnscope.subjects.builtin import other_shape
+from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.evidence import Evidence, Side
 from rnnscope.verdict.figures import distances
@@ -41,8 +42,8 @@ times less would be too much, chaos bends every error."""
 OTHERWISE = 0.5
 """By how much the numbers of a run are changed at most, where others of their size are taken."""
 
-PLACES = 4
-"""Numbers at which is asked whether the error jumps."""
+PLACES, MOST_PLACES, ENOUGH = 4, 16, 256
+"""Numbers at which is asked whether the error jumps: more of them until there are enough elements, as in one unit."""
 
 JUMPS, JUMPS_UNSEEN = 0.05, 0.2
 """The share of the error that jumps, from which on it is called rounding: to a dtype that was seen in the side, or to
@@ -79,15 +80,28 @@ def _with_inside(evidence: Evidence, side: Side) -> Side:
     """The side with the arithmetic in which it computes inside, if it does."""
     if side.is_recorded or evidence.torchs_function(side).within:
         return side
-    with stage(f"{side.role}: rounding or another function"):
-        for part in _parts(evidence):
-            there = part.left if side.role == "left" else part.right
-            if other_shape(part.problem.spec, part.exact(there)):
-                return side
-            off = {each.name for each in part.whole_function(there).margins if not each.within}
-            if off and (told := _rounds_to(part, there, off)) is not None:
-                return replace(side, inside=told, is_seen=told in dtypes_inside(there, part.problem)) if told else side
+    for part in _parts(evidence):
+        try:
+            with stage(f"{side.role}: rounding or another function"):
+                told = _told(part, part.left if side.role == "left" else part.right)
+        except RnnscopeError as error:  # somebody's own class that takes no other input
+            if is_out_of_memory(error):
+                raise
+            continue
+        if told is not None:
+            return replace(side, inside=told.inside, is_seen=told.is_seen)
     return side
+
+
+def _told(part: Evidence, side: Side) -> Side | None:
+    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell."""
+    if other_shape(part.problem.spec, part.exact(side)):
+        return side
+    off = {each.name for each in part.whole_function(side).margins if not each.within}
+    rounds = _rounds_to(part, side, off) if off else None
+    if not rounds:
+        return side if rounds == "" else None
+    return replace(side, inside=rounds, is_seen=rounds in dtypes_inside(side, part.problem))
 
 
 def _parts(evidence: Evidence) -> Iterator[Evidence]:
@@ -161,10 +175,11 @@ def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> flo
 
     None where chaos bends it everywhere.
     """
+    count = min(MOST_PLACES, max(PLACES, ENOUGH // part.exact(side)["y"].numel()))
     problem, side = side.own_problem(part.problem), replace(side, weights=None)
     dtype, unit = getattr(torch, "float16" if arithmetic == "tf32" else arithmetic), UNITS[arithmetic]
     jumping = whole = 0.0
-    for number in range(PLACES) if names else ():
+    for number in range(count) if names else ():
         here = _moved(problem, side, OTHERWISE, number, with_weights=False) if number else problem
         further = _carried(here, _moved(here, side, unit, number), names) / unit
         if further > MOST_TIMES:

@@ -145,8 +145,10 @@ def _lowest_there(evidence: Evidence, find: Callable[[Evidence], Found], place: 
     if place.direction:
         return place
     part = replace(up_to(evidence.problem, place.step), cotangents=None)
-    seen = Evidence(part, evidence.left, evidence.right)
-    below = [each for each in _places(part, *find(seen)) if each.layer < place.layer and each.tensor == "h"]
+    seen = _unless_refused(find, Evidence(part, evidence.left, evidence.right))
+    if seen is None:
+        return place
+    below = [each for each in _places(part, *seen) if each.layer < place.layer and each.tensor == "h"]
     return min((each for each in below if each.step == place.step), key=partial(_order, part), default=place)
 
 
@@ -172,9 +174,15 @@ def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], 
     """What is seen where each layer is run by itself; None where there is one, or where a side cannot do that."""
     if problem.spec.num_layers == 1 or not (evidence.left.has_layers and evidence.right.has_layers):
         return None
+    alone = Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers)
+    return _unless_refused(look, alone)
+
+
+def _unless_refused(look: Callable[[Evidence], T], evidence: Evidence) -> T | None:
+    """What is seen; None where somebody's own class refuses one layer, or fewer steps."""
     try:
-        return look(Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers))
-    except RnnscopeError as error:  # somebody's own class that cannot be built with one layer
+        return look(evidence)
+    except RnnscopeError as error:
         if is_out_of_memory(error):
             raise
         return None

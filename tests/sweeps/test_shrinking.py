@@ -34,6 +34,12 @@ KNOWN = {
     "h ordered direction-major": replace(BOTH_WAYS, num_layers=2),
     "batch and time swapped": replace(ONES, seq_len=2, batch_size=2),
     "lengths ignored": replace(ONES, lengths=(2, 1), seq_len=2, batch_size=2),
+    "lengths ignored but in y": replace(ONES, lengths=(2, 1), seq_len=2, batch_size=2),
+    "h0 for the first layer alone": replace(ONES, num_layers=2),
+    "y of the first layer": replace(ONES, num_layers=2),
+    "y of the layer below the top": replace(ONES, num_layers=3),  # with two layers it is the first one
+    "items of h in reverse": replace(ONES, batch_size=2),
+    "items of h sorted by length": replace(ONES, lengths=(1, 2), seq_len=2, batch_size=2),
 }
 """All others show in one unit, one layer, one step of one item."""
 
@@ -54,7 +60,8 @@ def starts() -> list[tuple[Deviation, Spec]]:
         fitting = (spec if spec.proj_size else replace(spec, kind=kind) for spec in SHAPES)
         spec = next((each for each in fitting if each.kind == kind and deviation.applies(each)), None)
         is_torchs = deviation.name == "b_ih and b_hh swapped" and kind != "gru"  # their sum is all that counts
-        if spec is not None and not is_torchs:
+        is_clip = "clipped" in deviation.name  # whether it acts is decided by numbers, not by sizes
+        if spec is not None and not is_torchs and not is_clip:
             found.append((deviation, spec))
     return found
 
