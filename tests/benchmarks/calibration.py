@@ -312,6 +312,7 @@ def recorded(number: int) -> list[Outcome]:
     side = Side("right", "recorded", spec, SUBJECTS["module"], spec.dtype)
     off = draw.random() < 0.5
     run = side.solve(problem, spec.dtype)
+    off = off and bool(run["y"][:, 0].any())
     if off:
         run["y"][:, 0] *= 1.01
     kept = Run(run["y"], tuple(run[name] for name in ("h", "c") if name in run))
