@@ -93,17 +93,6 @@ def _with_inside(evidence: Evidence, side: Side) -> Side:
     return side
 
 
-def _told(part: Evidence, side: Side) -> Side | None:
-    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell."""
-    if other_shape(part.problem.spec, part.exact(side)):
-        return side
-    off = {each.name for each in part.whole_function(side).margins if not each.within}
-    rounds = _rounds_to(part, side, off) if off else None
-    if not rounds:
-        return side if rounds == "" else None
-    return replace(side, inside=rounds, is_seen=rounds in dtypes_inside(side, part.problem))
-
-
 def _parts(evidence: Evidence) -> Iterator[Evidence]:
     """The first steps, in which rounding shows and chaos does not; fewer, or tamed, where it does; at last all."""
     sizes = sorted({min(each, evidence.problem.spec.seq_len) for each in (FIRST_STEPS, 1)}, reverse=True)
@@ -114,8 +103,13 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
     yield evidence
 
 
-def _rounds_to(part: Evidence, side: Side, off: set[str]) -> str | None:
-    """The arithmetic to which a side rounds, "" where it is no rounding, and None where that does not show."""
+def _told(part: Evidence, side: Side) -> Side | None:
+    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell."""
+    if other_shape(part.problem.spec, part.exact(side)):
+        return side
+    off = {each.name for each in part.whole_function(side).margins if not each.within}
+    if not off:
+        return None
     seen, told = dtypes_inside(side, part.problem), None
     for arithmetic in _candidates(side, seen):
         is_seen = arithmetic in seen
@@ -125,8 +119,8 @@ def _rounds_to(part: Evidence, side: Side, off: set[str]) -> str | None:
         if found is None:
             continue
         if found > JUMPS if is_seen else found > JUMPS_UNSEEN and _is_everywhere(part, side):
-            return arithmetic
-        told = ""
+            return replace(side, inside=arithmetic, is_seen=is_seen)
+        told = side
         if is_seen:  # it covers the error, so that none which was not seen is to blame
             break
     return told
