@@ -63,3 +63,9 @@ def bash() -> Cli:
         return Answer(done.returncode, done.stdout, err)
 
     return answer
+
+
+@pytest.fixture
+def single_deviations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Search no two deviations at once, where a test asks for something else: that takes most of a compare."""
+    monkeypatch.setattr("rnnscope.verdict.diagnosis.pairs_are_tried", lambda *_: False)

@@ -291,11 +291,11 @@ def stops(tmp_path: Path) -> str:
 
 
 def test_a_terminal_is_told_of_a_comparison_and_stdout_is_not(stops: str) -> None:
-    words = ("compare", "--seq-len", "5000", "--threads", "1")
+    words = ("compare", "--seq-len", "10000", "--threads", "1")
     code, out, sent = on_a_terminal("0", *words)
     assert (code, sent[-len(WIPED) :]) == (0, WIPED)
     assert "loading torch" in sent
-    assert re.search(r" [\d,]+/10,000 steps  ", sent)
+    assert re.search(r" [\d,]+/20,000 steps  ", sent)
     assert on_a_terminal("600", *words) == (0, out, "")
 
 

@@ -22,6 +22,9 @@ from rnnscope.verdict import compare as comparison
 from rnnscope.verdict import evidence
 from rnnscope.verdict import problem as problems
 
+pytestmark = pytest.mark.usefixtures("single_deviations")
+
+
 Patch = pytest.MonkeyPatch
 
 
@@ -584,7 +587,7 @@ def test_the_sentence_names_the_figures(monkeypatch: Patch, cli: Cli) -> None:
 # Faults that set in late, where rounding decides by then.
 
 
-@pytest.mark.parametrize("times", [5, 15])
+@pytest.mark.parametrize("times", [pytest.param(5, marks=pytest.mark.slow), 15])
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 @pytest.mark.parametrize("fault", [each for each in LATE if each != "right"])
 def test_a_fault_that_sets_in_behind_chaos_is_found(monkeypatch: Patch, fault: str, kind: str, times: float) -> None:

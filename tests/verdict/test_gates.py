@@ -19,6 +19,8 @@ from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Formula, Run, run_equations
 from rnnscope.verdict.deviations import Deviation, deviations
 
+pytestmark = pytest.mark.usefixtures("single_deviations")
+
 CASES = [(kind, gate) for kind in ("lstm", "gru") for gate in GATES[kind]]
 
 Fault = Callable[[Layer, slice], Layer]
@@ -227,6 +229,7 @@ def test_without_biases_a_scaled_part_of_n_is_not_taken_for_r(monkeypatch: pytes
 CLASS = """
 import torch
 from torch import nn
+
 
 
 class NoForgetBias(nn.Module):

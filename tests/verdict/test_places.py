@@ -25,6 +25,8 @@ from rnnscope.subjects.builtin import SUBJECTS, Run, run_cells, run_equations
 from rnnscope.verdict.deviations import layer_by_layer
 from rnnscope.verdict.places import HeatMap
 
+pytestmark = pytest.mark.usefixtures("single_deviations")
+
 NAN = float("nan")
 
 
@@ -530,6 +532,7 @@ def test_a_document_of_too_many_cells_is_refused(cli: Cli) -> None:
 MIDDLE = """
 import torch
 from torch import nn
+
 
 class Middle(nn.Module):
     def __init__(self, input_size, hidden_size, num_layers):
