@@ -110,13 +110,15 @@ def _told(part: Evidence, side: Side) -> Side | None:
     off = {each.name for each in part.whole_function(side).margins if not each.within}
     if not off:
         return None
-    seen, told = dtypes_inside(side, part.problem), None
+    seen = dtypes_inside(side, part.problem)
+    told: Side | None = side  # where no arithmetic is so coarse, it is no rounding
     for arithmetic in _candidates(side, seen):
         is_seen = arithmetic in seen
-        near = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
-        names = [each.name for each in near if each.within and (each.decided or is_seen) and each.name in off]
-        found = _jumps(part, side, arithmetic, names)
+        margins = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
+        near = [each for each in margins if each.within and each.name in off]
+        found = _jumps(part, side, arithmetic, [each.name for each in near if each.decided or is_seen])
         if found is None:
+            told = None if near else told
             continue
         if found > JUMPS if is_seen else found > JUMPS_UNSEEN and _is_everywhere(part, side):
             return replace(side, inside=arithmetic, is_seen=is_seen)
