@@ -80,10 +80,18 @@ def _with_inside(evidence: Evidence, side: Side) -> Side:
     """The side with the arithmetic in which it computes inside, if it does."""
     if side.is_recorded or evidence.torchs_function(side).within:
         return side
+    is_off = False
     for part in _parts(evidence):
+        there = part.left if side.role == "left" else part.right
         try:
             with stage(f"{side.role}: rounding or another function"):
-                told = _told(part, part.left if side.role == "left" else part.right)
+                if other_shape(part.problem.spec, part.exact(there)):
+                    return side
+                off = {each.name for each in part.whole_function(there).margins if not each.within}
+                if not off or (part is evidence and is_off):  # the whole is asked of what shows late alone
+                    continue
+                is_off = True
+                told = _told(part, there, off)
         except RnnscopeError as error:  # somebody's own class that takes no other input
             if is_out_of_memory(error):
                 raise
@@ -103,13 +111,12 @@ def _parts(evidence: Evidence) -> Iterator[Evidence]:
     yield evidence
 
 
-def _told(part: Evidence, side: Side) -> Side | None:
-    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell."""
-    if other_shape(part.problem.spec, part.exact(side)):
-        return side
-    off = {each.name for each in part.whole_function(side).margins if not each.within}
-    if not off:
-        return None
+def _told(part: Evidence, side: Side, off: set[str]) -> Side | None:
+    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell.
+
+    Args:
+        off: the tensors that are not what the equations give there.
+    """
     seen = dtypes_inside(side, part.problem)
     told: Side | None = side  # where no arithmetic is so coarse, it is no rounding
     for arithmetic in _candidates(side, seen):
