@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import macs
-from rnnscope.network.weights import Input, Weights, all_finite, time_of
+from rnnscope.network.weights import Input, Weights, all_finite
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, other_shape
 from rnnscope.subjects.own import OwnNetwork, called, module_of
@@ -75,9 +75,7 @@ def unsteady(problem: Problem, side: Side, in_float64: bool) -> tuple[Unsteady, 
     """
     if side.network is None:
         return ()
-    # Where chunks are drawn one by one, the problem has the first step alone.
-    steps = min(SCREENED, problem.given.x.shape[time_of(problem.spec)])
-    start = first_steps(replace(problem, cotangents=None), steps)
+    start = first_steps(replace(problem, cotangents=None), SCREENED)
     count, own = min(MOST, max(FEWEST, LITTLE // max(1, macs(start.spec)))), side.spec.dtype
     with suppress(RnnscopeError), _dice_kept():
         first, *others = _called(start, side, side.network, own, [0, *range(count - 1)])

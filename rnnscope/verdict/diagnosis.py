@@ -9,12 +9,10 @@ backward, the first step of y tells nearly all of them apart, and what is left i
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS, direction_parameters
 from rnnscope.network.weights import time_of
 from rnnscope.pages.progress import stage
@@ -22,9 +20,9 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
 from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.deviations import Deviation, batch_and_time_swapped, deviations, pairs_of_deviations
-from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
+from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic, unless_refused
 from rnnscope.verdict.figures import HOPELESS_EARLY, PADDING, Check, distance_within
-from rnnscope.verdict.inside import dtypes_inside
+from rnnscope.verdict.inside import coarser_than, dtypes_inside
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded, solve
 
 SCREENED = 4
@@ -120,14 +118,13 @@ def _arithmetics(part: Evidence, side: Side) -> Iterator[str]:
     """That in which the function of a side is asked for, then a coarser one that was seen in it."""
     yield side.exact_arithmetic
     if not side.is_recorded:
-        coarser = (each for each in dtypes_inside(side, part.problem) if UNITS[each] > UNITS[side.exact_arithmetic])
-        yield from sorted(coarser, key=UNITS.__getitem__)
+        yield from coarser_than(side.exact_arithmetic, dtypes_inside(side, part.problem))
 
 
 def _explained(part: Evidence, side: Side, used: str, tried: Iterable[Deviation]) -> list[Explanation]:
     """Those deviations that compute what a side does on a part of the run, and not what torch does there."""
     whole, actual = _without_gradients(part), part.exact(side)
-    start = _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
+    start = _without_gradients(part, SCREENED)
     found = []
     for deviation in tried:
         if side.is_recorded or _explains(deviation, start, side, start.exact(side), used):
@@ -153,10 +150,9 @@ def _shortest(part: Evidence, side: Side) -> Evidence:
     """A start, or, where a direction walks backward, the first step alone, if somebody's own class can take that."""
     if part.problem.spec.bidirectional:
         one = _without_gradients(part, 1)
-        with suppress(RnnscopeError):
-            one.exact(side)
+        if unless_refused(lambda: one.exact(side)):
             return one
-    return _without_gradients(part, min(SCREENED, part.problem.spec.seq_len))
+    return _without_gradients(part, SCREENED)
 
 
 def pairs_are_tried(spec: Spec, recorded: bool = False) -> bool:
@@ -230,7 +226,7 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
         sides: those that are not torch's function.
     """
     found = []
-    start = first_steps(replace(evidence.problem, cotangents=None), min(SCREENED, evidence.problem.spec.seq_len))
+    start = first_steps(replace(evidence.problem, cotangents=None), SCREENED)
     for side in sides:
         if not (side.is_own and side.gets_weights):
             continue
@@ -265,7 +261,7 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     problem, left, right = evidence.problem, evidence.left, evidence.right
     if left.is_recorded:  # what was recorded is there for the whole input alone
         left = replace(left, run=run_equations)
-    start = Evidence(first_steps(problem, min(SCREENED, problem.spec.seq_len)), left, right)
+    start = Evidence(first_steps(problem, SCREENED), left, right)
     rich = Evidence(rich_probe(problem, spec), left, right)
     where = replace(right.spec, device="cpu")
     used = right.arithmetic if right.is_recorded else where.dtype  # a mutant is as imprecise as the recording

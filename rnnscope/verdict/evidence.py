@@ -7,20 +7,23 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TypeVar
 
+from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_steps
 from rnnscope.network.weights import Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
-from rnnscope.subjects.devices import arithmetic, running
+from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.figures import Check, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
+
+T = TypeVar("T")
 
 TAMED = (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8)
 """By what all weights are multiplied, one after the other, until rounding no longer grows: each loses no bit by it."""
@@ -93,6 +96,16 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
 
 
+def unless_refused(ask: Callable[[], T]) -> T | None:
+    """What is found; None where somebody's own class takes no such input: one layer, fewer steps, another batch."""
+    try:
+        return ask()
+    except RnnscopeError as error:
+        if is_out_of_memory(error):
+            raise
+        return None
+
+
 class Evidence:
     """The runs of one problem, each made when it is first asked for, and the questions that they answer.
 
@@ -105,6 +118,7 @@ class Evidence:
         self.bounds = Bounds(problem, solver=solver)
         self._own_bounds: dict[str, Bounds] = {}
         self._runs: dict[tuple[Side, str], Tensors] = {}
+        self._functions: dict[Side | None, Check] = {}
 
     def against(self, right: Side) -> "Evidence":
         """The same left side against another right one. What has been run is not run again."""
@@ -149,7 +163,9 @@ class Evidence:
         if any(side.is_recorded or not side.gets_weights for side in (self.left, self.right)):
             return None
         for times in TAMED:
-            left, right = (replace(side, weights=_times(side.weights, times)) for side in (self.left, self.right))
+            left, right = (
+                replace(side, weights=side.weights and _times(side.weights, times)) for side in (self.left, self.right)
+            )
             tamed = Evidence(replace(self.problem, weights=_times(self.problem.weights, times)), left, right)
             measured = next(bound for bound in tamed.bounds.precision("float64") if bound.measured)
             if tamed.bounds.sharp_steps("float64", measured) is None:
@@ -166,24 +182,28 @@ class Evidence:
 
     def of_sides(self, left: Side, right: Side) -> "Evidence":
         """The same runs, where more is known of both sides."""
+        if (left, right) == (self.left, self.right):
+            return self
         other = Evidence(self.problem, left, right, self._solver)
         other.bounds, other._own_bounds = self.bounds, self._own_bounds
         known = {self.left: left, self.right: right}
         other._runs = {(known[side], dtype): run for (side, dtype), run in self._runs.items()}
         return other
 
-    @cached_property
-    def _same_function(self) -> Check:
-        used = function_arithmetic(self.left, self.right)
-        return self._answer(lambda of: of.check(used, of.exact(of.right), of.bounds, of.left))
-
     def same_function(self) -> Check:
         """Do both sides compute the same? In float64, where a side's own precision is out of the way."""
-        return self._same_function
+        used = function_arithmetic(self.left, self.right)
+        return self._once(None, lambda of: of.check(used, of.exact(of.right), of.bounds, of.left))
 
     def torchs_function(self, side: Side) -> Check:
         """Does a side compute what the reference does with its weights? In float64."""
-        return self._answer(lambda of: of.whole_function(side))
+        return self._once(side, lambda of: of.whole_function(side))
+
+    def _once(self, side: Side | None, ask: Callable[["Evidence"], Check]) -> Check:
+        """The answer to a question of one side, or of both, which is asked again and again."""
+        if side not in self._functions:
+            self._functions[side] = self._answer(ask)
+        return self._functions[side]
 
     def whole_function(self, side: Side) -> Check:
         """The same question, asked of whole runs alone."""
@@ -249,8 +269,8 @@ class Evidence:
         return Check(used, tuple(margins), single_steps=problem.origins is not None, sharp_steps=sharp)
 
 
-def _times(weights: Any, times: float) -> Any:
-    return weights and {name: times * each for name, each in weights.items()}
+def _times(weights: Weights, times: float) -> Weights:
+    return {name: times * each for name, each in weights.items()}
 
 
 def function_arithmetic(*sides: Side) -> str:

@@ -19,15 +19,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import Layer, affine, gates_of
 from rnnscope.network.shapes import GATES, Place, direction_parameters
 from rnnscope.network.weights import Input, Weights, all_finite
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import layer_weights
-from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import FUNCTION_FACTOR, UNITS
-from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.evidence import Evidence, Side, unless_refused
 from rnnscope.verdict.problem import Problem, Tensors
 
 BASES, CELLS, UNITS_ASKED = 2, 2, 16
@@ -56,12 +54,7 @@ def gate_at(evidence: Evidence, deviating: tuple[str, ...], weights_differ: bool
     off = [side for side in sides if side.role in deviating]
     if len(off) != 1 or not (off[0].has_float64 and off[0].has_steps):
         return None
-    try:
-        return _gate_of_steps(evidence.problem, off[0], place)
-    except RnnscopeError as error:  # somebody's own class that takes no other batch
-        if is_out_of_memory(error):
-            raise
-        return None
+    return unless_refused(lambda: _gate_of_steps(evidence.problem, off[0], place))
 
 
 def gate_of_rows(spec: Spec, one: Weights, other: Weights, place: Place) -> str | None:

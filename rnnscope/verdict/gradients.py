@@ -11,12 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import GATES, OUTPUTS, direction_parameters
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import by_bound
-from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
+from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic, unless_refused
 from rnnscope.verdict.figures import distances, settled
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, step_by_step
 
@@ -61,17 +59,12 @@ def gradient_fault(evidence: Evidence, deviating: tuple[str, ...]) -> GradientFa
         return None
     if evidence.problem.origins is not None:
         return _first(evidence.problem, side, single_steps=True)
-    asked = side.has_steps
-    if asked:
-        part = first_steps(evidence.problem, min(STEPS, evidence.problem.spec.seq_len))
-        try:
-            if found := _first(step_by_step(part), side, single_steps=True):
-                return found
-        except RnnscopeError as error:  # somebody's own class that takes no other batch
-            if is_out_of_memory(error):
-                raise
-            asked = False
-    return _first(evidence.problem, side, single_steps=False if asked else None)
+    part = first_steps(evidence.problem, STEPS)
+    # In a tuple: to find nothing is not to be refused.
+    alone = unless_refused(lambda: (_first(step_by_step(part), side, True),)) if side.has_steps else None
+    if alone and alone[0]:
+        return alone[0]
+    return _first(evidence.problem, side, single_steps=False if alone else None)
 
 
 def _first(problem: Problem, side: Side, single_steps: bool | None) -> GradientFault | None:

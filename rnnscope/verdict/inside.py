@@ -11,23 +11,22 @@ because a saturated unit rounds the same way again and again.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.weights import Input, dtype_name
 from rnnscope.pages.progress import stage
 from rnnscope.subjects.builtin import other_shape
-from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import UNITS, Bounds
-from rnnscope.verdict.evidence import Evidence, Side
+from rnnscope.verdict.evidence import Evidence, Side, unless_refused
 from rnnscope.verdict.figures import distances
-from rnnscope.verdict.problem import Problem, first_steps, rounded
+from rnnscope.verdict.problem import Problem, Tensors, first_steps, rounded
 
 FIRST_STEPS = 4
 """Rounding shows in the first steps already, and chaos does not."""
@@ -69,54 +68,46 @@ def with_arithmetics(evidence: Evidence) -> Evidence:
 def _where_it_runs(side: Side, problem: Problem) -> Side:
     if not side.is_own or side.spec.dtype == "float64":
         return side
-    try:
-        side.solve(first_steps(problem, 1), "float64")
-    except RnnscopeError:  # it runs in its own dtype: there it has run already
-        return replace(side, has_float64=False)
-    return side
+    runs = unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
+    return side if runs else replace(side, has_float64=False)  # in its own dtype it has run already
 
 
 def _with_inside(evidence: Evidence, side: Side) -> Side:
     """The side with the arithmetic in which it computes inside, if it does."""
     if side.is_recorded or evidence.torchs_function(side).within:
         return side
-    is_off = False
-    for part in _parts(evidence):
-        there = part.left if side.role == "left" else part.right
-        try:
-            with stage(f"{side.role}: rounding or another function"):
-                if other_shape(part.problem.spec, part.exact(there)):
-                    return side
-                off = {each.name for each in part.whole_function(there).margins if not each.within}
-                if not off or (part is evidence and is_off):  # the whole is asked of what shows late alone
-                    continue
-                is_off = True
-                told = _told(part, there, off)
-        except RnnscopeError as error:  # somebody's own class that takes no other input
-            if is_out_of_memory(error):
-                raise
-            continue
-        if told is not None:
-            return replace(side, inside=told.inside, is_seen=told.is_seen)
-    return side
+    with stage(f"{side.role}: rounding or another function"):
+        asked = (unless_refused(partial(_told, part, there)) for part, there in _parts(evidence, side))
+        told = next(filter(None, asked), side)
+    return replace(side, inside=told.inside, is_seen=told.is_seen) if told.inside else side
 
 
-def _parts(evidence: Evidence) -> Iterator[Evidence]:
-    """The first steps, in which rounding shows and chaos does not; fewer, or tamed, where it does; at last all."""
-    sizes = sorted({min(each, evidence.problem.spec.seq_len) for each in (FIRST_STEPS, 1)}, reverse=True)
-    parts = [Evidence(first_steps(evidence.problem, each), evidence.left, evidence.right) for each in sizes]
-    yield from parts
-    if parts[0].tamed:
-        yield parts[0].tamed[1]
-    yield evidence
+def _parts(evidence: Evidence, side: Side) -> Iterator[tuple[Evidence, Side]]:
+    """The first steps, in which rounding shows and chaos does not; fewer, or tamed, where it does.
 
-
-def _told(part: Evidence, side: Side, off: set[str]) -> Side | None:
-    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell.
-
-    Args:
-        off: the tensors that are not what the equations give there.
+    The whole is asked only of what shows later.
     """
+    start, one = (
+        Evidence(first_steps(evidence.problem, steps), evidence.left, evidence.right) for steps in (FIRST_STEPS, 1)
+    )
+    yield start, side
+    if evidence.problem.spec.seq_len > 1:
+        yield one, side
+    if start.tamed:
+        tamed = start.tamed[1]
+        yield tamed, tamed.left if side.role == "left" else tamed.right
+    shown = unless_refused(lambda: start.whole_function(side))
+    if shown is None or shown.within:
+        yield evidence, side
+
+
+def _told(part: Evidence, side: Side) -> Side | None:
+    """The side with the arithmetic to which it rounds, if that is one; None where a part of the run does not tell."""
+    if other_shape(part.problem.spec, part.exact(side)):
+        return side
+    off = {each.name for each in part.whole_function(side).margins if not each.within}
+    if not off:
+        return None
     seen = dtypes_inside(side, part.problem)
     told: Side | None = side  # where no arithmetic is so coarse, it is no rounding
     for arithmetic in _candidates(side, seen):
@@ -137,8 +128,12 @@ def _told(part: Evidence, side: Side, off: set[str]) -> Side | None:
 
 def _candidates(side: Side, seen: set[str]) -> list[str]:
     """The arithmetics that are coarser than the side's, those of dtypes that were seen in it first."""
-    coarser = [each for each in UNITS if UNITS[each] > UNITS[side.exact_arithmetic]]
-    return sorted(coarser, key=lambda each: (each not in seen, UNITS[each], each == "float16"))
+    return sorted(coarser_than(side.exact_arithmetic, UNITS), key=lambda each: each not in seen)
+
+
+def coarser_than(arithmetic: str, others: Iterable[str]) -> list[str]:
+    """Those that are coarser, the finest first."""
+    return sorted((each for each in others if UNITS[each] > UNITS[arithmetic]), key=UNITS.__getitem__)
 
 
 def seen_to_round(evidence: Evidence, side: Side) -> str | None:
@@ -147,8 +142,8 @@ def seen_to_round(evidence: Evidence, side: Side) -> str | None:
     That is one which float64 does not show, as that of torch.autocast.
     """
     seen = dtypes_inside(side, first_steps(evidence.problem, 1), side.spec.dtype)
-    coarser = sorted((each for each in seen if UNITS[each] > UNITS[side.arithmetic]), key=UNITS.__getitem__)
-    runs = (evidence.check(each, evidence.in_own_dtype(side), evidence.bounds_of(side)) for each in coarser)
+    coarser, own = coarser_than(side.arithmetic, seen), evidence.in_own_dtype(side)
+    runs = (evidence.check(each, own, evidence.bounds_of(side)) for each in coarser)
     return next((check.arithmetic for check in runs if check.within), None)
 
 
@@ -184,19 +179,20 @@ def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> flo
     jumping = whole = 0.0
     for number in range(count) if names else ():
         here = _moved(problem, side, OTHERWISE, number, with_weights=False) if number else problem
-        further = _carried(here, _moved(here, side, unit, number), names) / unit
+        first = _Run(side, here)
+        further = _carried(first.exact, Bounds(_moved(here, side, unit, number)).reference, names) / unit
         if further > MOST_TIMES:
             continue
-        by = min(MOVED_BY * unit / max(further, 1 / MOST_TIMES), MOST_MOVED)
-        runs = [_Run(side, each) for each in (here, _moved(here, side, by, number), _moved(here, side, -by, number))]
-        if not number and not _repeats(side, problem, runs[0], names):
+        if not number and not _repeats(side, problem, first, names):
             return 0.0
+        by = min(MOVED_BY * unit / max(further, 1 / MOST_TIMES), MOST_MOVED)
+        runs = (first, *(_Run(side, _moved(here, side, each, number)) for each in (by, -by)))
         for name in names:
             at, more, less = (each.errors[name] for each in runs)
             size = more.abs() + less.abs() + 2 * at.abs()
             said = torch.stack([_can_say(dtype, each.outputs[name]) for each in runs]).all(0)
             jump = torch.where(said, size, (more + less - 2 * at).abs())
-            scale = runs[0].outputs[name].abs().max().item() or 1.0
+            scale = first.outputs[name].abs().max().item() or 1.0
             jumping += (jump / scale).square().sum().item()
             whole += (size / scale).square().sum().item()
     return math.sqrt(jumping / whole) if whole else None
@@ -213,13 +209,13 @@ def _is_everywhere(part: Evidence, side: Side) -> bool:
 
 
 class _Run:
-    """What a side gives of a problem, and its distance from the equations."""
+    """What a side gives of a problem, what the equations give, and how far these are apart."""
 
     def __init__(self, side: Side, problem: Problem) -> None:
-        given, exact = side.solve(problem, side.exact_dtype), Bounds(problem).reference
-        self.exact = exact
-        self.errors = distances(problem.spec, given, exact)
-        self.outputs = distances(problem.spec, given, {name: torch.zeros_like(each) for name, each in exact.items()})
+        given, self.exact = side.solve(problem, side.exact_dtype), Bounds(problem).reference
+        zeros = {name: torch.zeros_like(each) for name, each in self.exact.items()}
+        self.errors = distances(problem.spec, given, self.exact)
+        self.outputs = distances(problem.spec, given, zeros)
 
 
 def _repeats(side: Side, problem: Problem, before: _Run, names: list[str]) -> bool:
@@ -229,9 +225,8 @@ def _repeats(side: Side, problem: Problem, before: _Run, names: list[str]) -> bo
     return not any(changed)
 
 
-def _carried(here: Problem, there: Problem, names: list[str]) -> float:
+def _carried(before: Tensors, after: Tensors, names: list[str]) -> float:
     """How far some of what comes out of the equations moves, as a share of itself."""
-    before, after = Bounds(here).reference, Bounds(there).reference
     found = {name: each for name, each in before.items() if name in names and each.any()}
     shares = ((after[name] - each).abs().max() / each.abs().max() for name, each in found.items())
     return max((each.item() for each in shares), default=0.0)

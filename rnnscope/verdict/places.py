@@ -22,15 +22,13 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.network.equations import gates_of, h_before
 from rnnscope.network.shapes import GATES, OUTPUTS, Place, in_order
 from rnnscope.network.weights import Weights, time_first, time_of
 from rnnscope.spec.question import Tolerance
 from rnnscope.subjects.builtin import layer_weights, valid_steps
-from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.verdict.bounds import Bound, greatest_by_step, walked
-from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic
+from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic, unless_refused
 from rnnscope.verdict.figures import PADDING, Check, distances
 from rnnscope.verdict.problem import Problem, Tensors, solve_by_layers, up_to
 
@@ -145,7 +143,7 @@ def _lowest_there(evidence: Evidence, find: Callable[[Evidence], Found], place: 
     if place.direction:
         return place
     part = replace(up_to(evidence.problem, place.step), cotangents=None)
-    seen = _unless_refused(find, Evidence(part, evidence.left, evidence.right))
+    seen = unless_refused(lambda: find(Evidence(part, evidence.left, evidence.right)))
     if seen is None:
         return place
     below = [each for each in _places(part, *seen) if each.layer < place.layer and each.tensor == "h"]
@@ -175,17 +173,7 @@ def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], 
     if problem.spec.num_layers == 1 or not (evidence.left.has_layers and evidence.right.has_layers):
         return None
     alone = Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers)
-    return _unless_refused(look, alone)
-
-
-def _unless_refused(look: Callable[[Evidence], T], evidence: Evidence) -> T | None:
-    """What is seen; None where somebody's own class refuses one layer, or fewer steps."""
-    try:
-        return look(evidence)
-    except RnnscopeError as error:
-        if is_out_of_memory(error):
-            raise
-        return None
+    return unless_refused(lambda: look(alone))
 
 
 def _first(problem: Problem, errors: Tensors, bounds: Tensors) -> Place | None:

@@ -130,9 +130,10 @@ def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
 
 
 def first_steps(problem: Problem, count: int) -> Problem:
-    """The same network on the first steps of the same input."""
+    """The same network on the first steps of the same input, or on all where it has no more."""
     spec, x = problem.spec, problem.given.x
     time = time_of(spec)
+    count = min(count, x.shape[time])  # where chunks are drawn one by one, the problem has the first step alone
     # As ragged as before: otherwise what happens at the ends would not show.
     lengths = spec.lengths and tuple(-(-each * count // spec.seq_len) for each in spec.lengths)
     cotangents = problem.cotangents and problem.cotangents | {"y": problem.cotangents["y"].narrow(time, 0, count)}
