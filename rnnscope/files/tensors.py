@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.files.kinds import SAVE, folder_kind, kind_of, whole_class
 from rnnscope.pages.progress import stage
 from rnnscope.pages.render import check_ending, check_place, whole_file
 from rnnscope.subjects.devices import is_out_of_memory
@@ -57,6 +58,8 @@ def _check_readable(path: str) -> None:
     try:
         found = Path(path).stat()
         if stat.S_ISDIR(found.st_mode):
+            if kind := folder_kind(path):
+                raise RnnscopeError(f"{path} is {kind.what}", kind.mend)
             raise RnnscopeError(f"{path} is a directory", "name a file in it")
         if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for, and a device may never end
             raise RnnscopeError(f"{path} is no regular file", "copy what it gives into one")
@@ -102,29 +105,65 @@ def _read_npz(path: str) -> Any:
     import numpy
 
     with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    about = arrays.pop(ABOUT, None)
-    found = {name: torch.from_numpy(each.copy()) for name, each in arrays.items()}
-    return found if about is None else found | {ABOUT: str(about)}
+        return {name: _from_numpy(path, archive, name) for name in archive.files}
+
+
+def _from_numpy(path: str, archive: Mapping[str, Any], name: str) -> Any:
+    """An array of an archive as a tensor, or its text. Raises RnnscopeError where torch has no such numbers."""
+    try:
+        array = archive[name]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        what = f"{name} is an array of Python objects, and opening it could run code"
+        raise RnnscopeError(f"{path}: {what}", "save each array of numbers alone, by .astype('<f4')") from error
+    dtype = array.dtype
+    if dtype.kind in "US":
+        return str(array) if array.ndim == 0 else array.tolist()
+    if dtype.names:
+        mend = f"save each field alone, such as array[{dtype.names[0]!r}]"
+        raise RnnscopeError(f"{path}: {name} is a structured array ({', '.join(dtype.names)})", mend)
+    if not dtype.isnative and dtype.kind in "iufc":
+        order, own = ("big", "little") if dtype.str[0] == ">" else ("little", "big")
+        mend = f"save it as {own}-endian by .astype({dtype.newbyteorder().str!r})"
+        raise RnnscopeError(f"{path}: {name} is {order}-endian {dtype.name}", mend)
+    try:
+        return torch.from_numpy(array.copy())
+    except TypeError as error:
+        long = " (long double)" if dtype.char in "gG" else ""
+        mend = "save it as float64 by .astype('<f8')"
+        raise RnnscopeError(f"{path}: {name} is {dtype.name}{long}, which torch does not know", mend) from error
 
 
 def _refused(path: str, ending: str, reason: str) -> RnnscopeError:
     """Why a file cannot be opened, in the user's words."""
+    if kind := kind_of(path):
+        return RnnscopeError(f"{path} is {kind.what}", kind.mend)
     if ending in _EXTRAS:
         what = ".npz file of numbers" if ending == ".npz" else f"{ending} file"
         first_line = reason.split("\n")[0]
         return RnnscopeError(f"{path} is damaged, cut short or no {what} ({first_line})")
-    if "TorchScript" in reason:
-        return RnnscopeError(f"{path} is a TorchScript archive, which holds code", "save the module's state_dict()")
     if found := _GLOBAL.search(reason):
-        name = found[1]
-        what = "a whole pickled module" if name.startswith(("torch.nn.modules.", "__main__.")) else "a pickled object"
-        return RnnscopeError(
-            f"{path} holds {what} ({name}), and opening it could run code",
-            "save the state_dict() of the module alone, or where you trust the file "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
-        )
+        return _pickled(path, found[1])
+    if "Unsupported operand 149" in reason:  # the frame with which protocol 4 begins
+        what = f"{path} is pickled by protocol 4 or later, which weights_only does not open"
+        return RnnscopeError(what, "save it anew without pickle_protocol")
     return RnnscopeError(f"{path} is damaged, cut short or no file of tensors", "copy it anew, or save a state_dict()")
+
+
+def _pickled(path: str, name: str) -> RnnscopeError:
+    """What to do about a class in a file that weights_only does not open."""
+    if whole_class(path) == name:
+        what = "module" if name.startswith(("torch.nn.modules.", "__main__.")) else "object"
+        return RnnscopeError(
+            f"{path} holds a whole pickled {what} ({name}), and opening it could run code",
+            f"where the class is known, run {SAVE}",
+        )
+    return RnnscopeError(
+        f"{path} holds a pickled object ({name}), and opening it could run code",
+        "save the state_dict() alone, or where you trust the file "
+        "torch.save(torch.load(FILE, weights_only=False)['state_dict'], NEW)",
+    )
 
 
 def check_target(path: str, force: bool = False) -> None:

@@ -243,9 +243,20 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda path: torch.save(nn.LSTM(2, 3), path),
         "{file} holds a whole pickled module (torch.nn.modules.rnn.LSTM)",
     ),
-    "own-module": (lambda path: torch.save(Net(), path), f"{{file}} holds a pickled object ({__name__}.Net)"),
-    "plain-pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)), "{file} is damaged, cut short"),
-    "torchscript": (torchscript, "{file} is a TorchScript archive, which holds code; save the module's state_dict()"),
+    "own-module": (
+        lambda path: torch.save(Net(), path),
+        f"{{file}} holds a whole pickled object ({__name__}.Net), and opening it could run code; where the class is "
+        'known, run torch.save(model.state_dict(), "model.pt")',
+    ),
+    "beside": (
+        lambda path: torch.save({"model": Net(), "state_dict": Net().state_dict()}, path),
+        f"{{file}} holds a pickled object ({__name__}.Net), and opening it could run code; save the state_dict() alone",
+    ),
+    "plain-pickle": (
+        lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=4)),
+        "{file} is a pickle, which torch.save did not write",
+    ),
+    "torchscript": (torchscript, "{file} is a TorchScript archive, which holds code; save the state_dict of the"),
     "no-rnn": (lambda path: torch.save(nn.Linear(2, 2).state_dict(), path), "{file} has no RNN inside"),
     "itself": (itself, "{file} has no RNN inside"),
     "a-tensor": (numbers_only, "{file} has no RNN inside"),
