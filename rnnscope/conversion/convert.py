@@ -3,6 +3,7 @@
 A network is written only when a comparison has proved that it is the same.
 """
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -123,6 +124,7 @@ class Conversion(Result):
         loads = "rnnscope.StackedCells" if self.to == "cells" else spec.module_name
         return [
             Grid(f"{network_in_words(spec)} for {loads}", columns, tuple(self.names.items())),
+            *(Sentence("Note", f"{note}.") for note in self.rnn.notes),
             Sentence("Bits", f"every weight is in {spec.dtype} as before, with the same bits."),
             Sentence("Verdict", verdict_in_words(self.comparison), "good"),
             *(Sentence(each.label, f"{each.sentence}.") for each in self.comparison.blind_spots),
@@ -171,12 +173,12 @@ def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool
         )
     new = {name: cell_name(name) if to == "cells" else name for name in rnn.weights}
     with writing(out, {new[name]: each for name, each in rnn.weights.items()}, force=force) as part:
-        comparison = _proof(rnn, find_rnn(part, read_file(part)))
+        comparison = _proof(rnn, find_rnn(part, read_file(part)), file, prefix)
     names = {rnn.names[name]: own for name, own in new.items()}
     return Conversion(file, prefix, rnn, out, to, names, comparison, comparison.torch_version)
 
 
-def _proof(rnn: Rnn, copy: Rnn) -> Comparison:
+def _proof(rnn: Rnn, copy: Rnn, file: str, prefix: str | None) -> Comparison:
     """torch's module with the old weights against the cells with those that were written."""
     if any(not _same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
         raise RnnscopeError("the weights that were written are not those that were read", "try another disk")
@@ -185,7 +187,11 @@ def _proof(rnn: Rnn, copy: Rnn) -> Comparison:
     loaded = Loaded(NO_FILES, spec, rnn, copy.weights)
     comparison = compare(spec, "module", "equations" if spec.proj_size else "cells", loaded=loaded)
     if comparison.exit_code:
-        raise RnnscopeError(f"module and cells are {comparison.verdict} with these weights, so nothing was written")
+        which = ["--prefix", prefix] if prefix is not None else []
+        see = shlex.join(["rnnscope", "compare", "--weights", file, *which, "--dtype", "float64"])
+        raise RnnscopeError(
+            f"module and cells are {comparison.verdict} with these weights, so nothing was written", f"see where: {see}"
+        )
     return comparison
 
 

@@ -24,16 +24,28 @@ from rnnscope.spec.spec import DTYPES, Spec
 
 @dataclass(frozen=True, eq=False, repr=False)
 class StateDict:
-    """The tensors of one state_dict by their names; `folded` are the weights that weight norm had split.
+    """The tensors of one state_dict by their names, each weight in place of the parts into which it was split.
 
-    It is reached in the file through `keys`: ("state_dict",), ("models", 0), or () at the top. `odd` are the weights
-    that are reparametrised in a way that a file does not record, each with the names of what stands for it.
+    It is reached in the file through `keys`: ("state_dict",), ("models", 0), or () at the top. `folded` are the weights
+    that the file has only in parts. `odd` are those that are reparametrised in a way that a file does not record, each
+    with the names of what stands for it. `notes` are sentences about weights, with {} for their names.
     """
 
     keys: tuple[Any, ...]
     tensors: dict[str, Tensor]
-    folded: frozenset[str] = frozenset()
+    folded: set[str] = field(default_factory=set)
     odd: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def fold(self, name: str, weight: Tensor, note: str) -> None:
+        """Put a weight in place of what the file has for it."""
+        self.tensors[name] = weight
+        self.folded.add(name)
+        self.note(name, note)
+
+    def note(self, name: str, note: str) -> None:
+        """Say something of a weight."""
+        self.notes.setdefault(note, []).append(name)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -95,9 +107,25 @@ class Rnn:
 
 
 def told_apart(networks: Sequence[Group | Rnn]) -> list[str]:
-    """A name for each network: its prefix, or its path in the file where another has the same prefix."""
-    prefixes = [each.prefix for each in networks]
-    return [each.path if prefixes.count(each.prefix) > 1 else each.prefix for each in networks]
+    """A name for each network, which --prefix takes.
+
+    It is its prefix, or its path in the file where another has the same prefix, or the path of its first weight where
+    another has the same path, too.
+    """
+    prefixes, paths = [each.prefix for each in networks], [each.path for each in networks]
+    return [
+        each.prefix
+        if prefixes.count(each.prefix) == 1
+        else each.path
+        if paths.count(each.path) == 1
+        else _first_weight(each)
+        for each in networks
+    ]
+
+
+def _first_weight(network: Group | Rnn) -> str:
+    """The path in the file of the weight that it has first."""
+    return _path(network.path, next(iter(network.names.values())).removeprefix(f"{network.prefix}."))
 
 
 def _path(*keys: Any) -> str:
@@ -125,32 +153,84 @@ def state_dicts(content: Any) -> Iterator[StateDict]:
 
 
 _PARAMETRIZED = re.compile(r"((?:.*\.)?)parametrizations\.([^.]+)\.(original\d?)")
-_NORMED = re.compile(r"(.+)_(g|v|orig|u)")
+_SPLIT = re.compile(r"(.+)_(g|v|orig|u|mask)")
 _WEIGHT_NORM = (["g", "v"], ["original0", "original1"])
 """Magnitude and direction, as the old and the new weight norm name them."""
+_PRUNING = ["mask", "orig"]
 
 
 def _folded(keys: tuple[Any, ...], tensors: dict[str, Tensor]) -> StateDict:
-    """A state_dict with each weight in place of the magnitude and the direction into which weight norm splits it."""
-    plain: dict[str, Tensor] = {}
+    """A state_dict with each weight in place of the parts into which weight norm, pruning or weight drop splits it."""
+    state = StateDict(keys, {})
     split: dict[str, dict[str, Tensor]] = {}
+    made: dict[Any, Tensor] = {}
     for name, each in tensors.items():
         if found := _PARAMETRIZED.fullmatch(name):
             split.setdefault(found[1] + found[2], {})[found[3]] = each
-        elif (found := _NORMED.fullmatch(name)) and ({f"{found[1]}_g", f"{found[1]}_orig"} & tensors.keys()):
+        elif (found := _SPLIT.fullmatch(name)) and ({f"{found[1]}_g", f"{found[1]}_orig"} & tensors.keys()):
             split.setdefault(found[1], {})[found[2]] = each
         else:
-            plain[name] = each
-    folded, odd = set(), {}
+            state.tensors[name] = each
     for name, parts in split.items():
         kinds = sorted(parts)
-        weight = _weight_normed(*(parts[kind] for kind in kinds)) if kinds in _WEIGHT_NORM else None
-        if weight is None:
-            odd[name] = ", ".join(kinds)
+        pair = [parts[kind] for kind in kinds]
+        if kinds in _WEIGHT_NORM and (weight := _weight_normed(*pair)) is not None:
+            note = "weight norm was folded into {}"
+        elif kinds == _PRUNING and (weight := _pruned(*pair)) is not None:
+            note = "the mask of pruning was folded into {}"
         else:
-            plain[name] = weight
-            folded.add(name)
-    return StateDict(keys, plain, frozenset(folded), odd)
+            state.odd[name] = ", ".join(kinds)
+            continue
+        same = tuple((each.data_ptr(), each.shape, each.stride()) for each in pair)
+        state.fold(name, made.setdefault(same, weight), note)  # weights that are tied stay so
+    _undrop(state)
+    for name in state.tensors:
+        if (own := name.removesuffix("_mask")) != name and own in state.tensors and _PARAMETER.fullmatch(own):
+            state.note(own, "a mask stands beside {} and was not applied")
+    return state
+
+
+def _undrop(state: StateDict) -> None:
+    """Take the tensor that weight drop calls `_raw` for the weight: evaluation computes with it, as nothing is dropped.
+
+    The file may have the weight too, as the last training step dropped it. The tensor may belong to the module that
+    holds the RNN as `module`.
+    """
+    for raw in [*state.tensors, *state.odd]:
+        found = _PARAMETER.fullmatch(raw.removesuffix("_raw"))
+        if not raw.endswith("_raw") or found is None:
+            continue
+        name, inner = found[0], _path(found["prefix"] or "", "module.")
+        if any(each.startswith(inner) and _PARAMETER.fullmatch(each.removeprefix(inner)) for each in state.tensors):
+            name = inner + name.rpartition(".")[2]
+        parts = [state.odd[each] for each in (name, raw) if each in state.odd]
+        parts += ["mask"] * any(f"{each}_mask" in state.tensors for each in (name, raw, found[0]))
+        if parts:
+            state.odd[name] = ", ".join(("raw", *parts))
+            continue
+        weight, own = state.tensors[raw], state.tensors.get(name)
+        if own is not None and _are_equal(own, weight):
+            continue
+        state.fold(name, weight, "the _raw tensor, which evaluation uses, was taken for {}")
+        if own is not None:
+            state.note(name, "the file's own {} differs from its _raw tensor and was left out")
+        for names in state.notes.values():  # what was said of the tensor holds for the weight
+            names += [name] * (raw in names)
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    alike = one.shape == other.shape and one.dtype == other.dtype and has_own_numbers(one) and has_own_numbers(other)
+    return alike and torch.equal(one, other)
+
+
+def _pruned(mask: Tensor, weight: Tensor) -> Tensor | None:
+    """The weight where the mask is 1, and 0 where it is 0; None where the two are no such pair.
+
+    Source: https://docs.pytorch.org/docs/stable/generated/torch.nn.utils.prune.BasePruningMethod.html
+    """
+    if weight.is_floating_point() and mask.shape == weight.shape and has_own_numbers(mask) and has_own_numbers(weight):
+        return mask.to(weight.dtype) * weight
+    return None
 
 
 def _weight_normed(magnitude: Tensor, direction: Tensor) -> Tensor | None:
@@ -290,13 +370,15 @@ def _rnn(file: str, group: Group) -> Rnn:
         _check_numbers(group, weights)
     except RnnscopeError as error:
         raise RnnscopeError(f"{file}: {error.message}", error.hint) from error
-    folded = ", ".join(name for name in group.names.values() if name in group.state.folded)
-    notes = (f"weight norm was folded into {folded}",) if folded else ()
+    own = list(group.names.values())
+    about = {note: [name for name in own if name in names] for note, names in group.state.notes.items()}
+    notes = tuple(note.format(", ".join(names)) for note, names in about.items() if names)
+    folded = not group.state.folded.isdisjoint(own)
     spec, keys = replace(spec, dtype=dtype_name(weights["weight_ih_l0"])), None if folded else group.state.keys
     return Rnn(group.prefix, group.path, group.form, spec, group.names, weights, notes, keys)
 
 
-_SAVE_ANEW = "save all weights of a network in one of these dtypes"
+_SAVE_ANEW = "save all weights of a network in one of these dtypes, as after model.float()"
 
 
 def _check_tensor(state: StateDict, name: str) -> None:
@@ -344,7 +426,8 @@ def rnns_in(file: str) -> tuple[Rnn, ...]:
         try:
             rnn = _rnn(file, group)
         except RnnscopeError as error:
-            others = ", ".join(repr(each.path) for each in groups[:_LISTED] if each is not group)
+            named = zip(groups[:_LISTED], told_apart(groups), strict=False)
+            others = ", ".join(repr(name) for each, name in named if each is not group)
             mends = [error.hint or "", f"what is whole is taken by its prefix, of {others}" if others else ""]
             raise RnnscopeError(error.message, "; ".join(filter(None, mends)) or None) from error
         owner = next((each for each in found if _are_tied(each, rnn)), None)
@@ -355,18 +438,19 @@ def rnns_in(file: str) -> tuple[Rnn, ...]:
 def find_rnn(file: str, content: Any, prefix: str | None = None) -> Rnn:
     """The one RNN under a prefix, which is a path in the state_dict or in the file, in what `read_file` gave.
 
+    Where two are under one path, such as a module and a cell, the path of the first weight names one of them.
+
     The prefix may be None where there is one network; a stack and its cells are one. Raises RnnscopeError where there
     is no network under it, where there are several, or where the one is not whole.
     """
     groups = _all_groups(file, content)
-    if prefix is None:
-        found = [each for each in groups if not each.in_stack]
-    else:
-        found = [each for each in groups if prefix == each.path] or [each for each in groups if prefix == each.prefix]
+    found = [each for each in groups if not each.in_stack] if prefix is None else _meant(groups, prefix)
     if len(found) == 1:
         return _rnn(file, found[0])
     names = told_apart(found or groups)
     names_told = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    if found and len(set(names)) == 1:  # dicts may be nested, or have dots in their keys
+        raise RnnscopeError(f"{file} has {len(found)} RNNs under {found[0].path!r}", "save each in a file of its own")
     if found:
         raise RnnscopeError(
             f"{file} has {len(found)} RNNs: {names_told}", f"give the prefix of one, such as {names[0]!r}"
@@ -376,6 +460,15 @@ def find_rnn(file: str, content: Any, prefix: str | None = None) -> Rnn:
         f"{file} has no RNN under the prefix {prefix!r}, but under {names_told}",
         f"did you mean {near!r}?" if near else f"try {names[0]!r}",
     )
+
+
+def _meant(groups: list[Group], prefix: str) -> list[Group]:
+    """The groups that a prefix names: by their path, their prefix, or their first weight."""
+    found: list[Group] = []
+    for name_of in (lambda each: each.path, lambda each: each.prefix, _first_weight):
+        found = found or [each for each in groups if name_of(each) == prefix]
+    exact = [each for each in found if each.prefix == prefix] or found
+    return [each for each in exact if not each.in_stack] or exact
 
 
 def _all_groups(file: str, content: Any) -> list[Group]:

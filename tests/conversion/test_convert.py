@@ -88,6 +88,42 @@ def test_a_single_cell_becomes_a_module(tmp_path: Path) -> None:
     assert torch.equal(module.state_dict()["weight_hh_l0"], cell.weight_hh)
 
 
+@pytest.mark.parametrize("to", ["cells", "module"])
+def test_a_folded_network_is_written_as_evaluation_computes_it(to: str, cli: Cli, tmp_path: Path) -> None:
+    file, out = str(tmp_path / "a.pt"), str(tmp_path / "b.pt")
+    state = {f"rnn.module.{name}": each for name, each in nn.LSTM(3, 4).state_dict().items()}
+    torch.save(state | {"rnn.weight_hh_l0_raw": torch.ones(16, 4)}, file)
+    answer = cli("convert", file, "--to", to, "-o", out)
+    name = "cells.0.weight_hh" if to == "cells" else "weight_hh_l0"
+    assert torch.equal(read_file(out)[name], torch.ones(16, 4))
+    text = " ".join(answer.out.split())
+    assert "Note: the _raw tensor, which evaluation uses, was taken for rnn.module.weight_hh_l0." in text
+    assert "Note: the file's own rnn.module.weight_hh_l0 differs from its _raw tensor and was left out." in text
+
+
+def test_a_module_and_a_cell_under_one_prefix_are_named_by_their_weights(cli: Cli, tmp_path: Path) -> None:
+    file, out = str(tmp_path / "a.pt"), str(tmp_path / "b.pt")
+    torch.save({**nn.LSTM(3, 4).state_dict(), **nn.GRUCell(3, 4).state_dict()}, file)
+    words = ["convert", file, "--to", "module", "-o", out]
+    assert cli(*words).err == (
+        f"rnnscope: {file} has 2 RNNs: 'weight_ih_l0', 'weight_ih'; give the prefix of one, such as 'weight_ih_l0'\n"
+    )
+    assert cli(*words, "--prefix", "weight_ih", "-q").code == 0
+    assert read_file(out)["weight_ih_l0"].shape == (12, 3)
+
+
+def test_weights_whose_products_overflow_are_refused_with_where_to_look(cli: Cli, tmp_path: Path) -> None:
+    file = str(tmp_path / "a.pt")
+    huge = {f"net.{name}": torch.full_like(each, 1e308) for name, each in nn.RNN(3, 4).double().state_dict().items()}
+    torch.save(huge, file)
+    answer = cli("convert", file, "--to", "cells", "-o", str(tmp_path / "b.pt"), "--prefix", "net")
+    assert answer.err == (
+        "rnnscope: module and cells are different with these weights, so nothing was written; "
+        f"see where: rnnscope compare --weights {file} --prefix net --dtype float64\n"
+    )
+    assert not (tmp_path / "b.pt").exists()
+
+
 def test_a_projection_stays_a_module(cli: Cli, tmp_path: Path) -> None:
     file = str(tmp_path / "a.pt")
     torch.save(nn.LSTM(3, 8, proj_size=4).state_dict(), file)

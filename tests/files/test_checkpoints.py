@@ -16,9 +16,11 @@ import pytest
 import torch
 from support import Cli
 from torch import nn
+from torch.nn.utils import prune
 
 from rnnscope import RnnscopeError, StackedCells, checkpoint
-from rnnscope.files.checkpoints import Rnn
+from rnnscope.files.checkpoints import Rnn, find_rnn, told_apart
+from rnnscope.files.tensors import read_file
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +130,86 @@ def test_weight_norm_is_folded_into_what_the_module_computes_with(norm: Any, dim
     rnn = only(tmp_path, module.state_dict())
     assert torch.equal(rnn.weights["weight_hh_l0"], module.weight_hh_l0.detach())
     assert rnn.notes == ("weight norm was folded into weight_hh_l0",)
+
+
+@pytest.mark.parametrize(("make", "name"), [(nn.LSTM, "weight_hh_l0"), (nn.GRUCell, "weight_hh")])
+def test_the_mask_of_pruning_is_folded_into_what_the_module_computes_with(make: Any, name: str, tmp_path: Path) -> None:
+    module = prune.random_unstructured(make(3, 4), name, 0.5)  # type: ignore[no-untyped-call]
+    rnn = only(tmp_path, module.state_dict())
+    weight = getattr(module, name).detach()
+    assert 0 < weight.count_nonzero() < weight.numel()
+    assert torch.equal(rnn.weights["weight_hh_l0"], weight)
+    assert (rnn.notes, rnn.keys) == ((f"the mask of pruning was folded into {name}",), None)
+
+
+RAW = "the _raw tensor, which evaluation uses, was taken for {}"
+LEFT_OUT = "the file's own {} differs from its _raw tensor and was left out"
+
+
+def dropped(inner: str, outer: str, *beside: float) -> dict[str, Any]:
+    """The state of weight drop: its raw tensor is 1, and what stands beside it under its own name is as given."""
+    state = {f"{inner}{name}": each for name, each in nn.LSTM(3, 4).state_dict().items() if name != "weight_hh_l0"}
+    state |= {f"{inner}weight_hh_l0": torch.full((16, 4), each) for each in beside}
+    return state | {f"{outer}weight_hh_l0_raw": torch.ones(16, 4)}
+
+
+@pytest.mark.parametrize("beside", [(), (2.0,), (1.0,)], ids=["alone", "differs", "same"])
+@pytest.mark.parametrize(
+    ("inner", "outer"),
+    [("", ""), ("rnn.", "rnn."), ("rnn.module.", "rnn."), ("module.", ""), ("rnn.module.", "rnn.module.")],
+)
+def test_the_raw_tensor_of_weight_drop_is_the_weight(
+    inner: str, outer: str, beside: tuple[float, ...], tmp_path: Path
+) -> None:
+    rnn = only(tmp_path, dropped(inner, outer, *beside))
+    name = f"{inner}weight_hh_l0"
+    assert rnn.prefix == inner.removesuffix(".")
+    assert torch.equal(rnn.weights["weight_hh_l0"], torch.ones(16, 4))
+    expected = {(): (RAW,), (2.0,): (RAW, LEFT_OUT), (1.0,): ()}[beside]
+    assert rnn.notes == tuple(each.format(name) for each in expected)
+    assert rnn.keys == (None if expected else ())
+
+
+def test_weight_drop_of_every_weight_is_one_network(tmp_path: Path) -> None:
+    state = {f"{name}_raw": each for name, each in nn.GRU(3, 4).state_dict().items()}
+    rnn = only(tmp_path, state)
+    assert rnn.notes == (RAW.format("weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0"),)
+
+
+def test_weight_norm_of_a_raw_tensor_is_folded_and_said(tmp_path: Path) -> None:
+    norm = {"weight_hh_l0_raw_g": torch.full((16, 1), 2.0), "weight_hh_l0_raw_v": torch.eye(16, 4) + 1}
+    rnn = only(tmp_path, changed_lstm(**norm))
+    assert torch.allclose(rnn.weights["weight_hh_l0"].norm(dim=1), torch.full((16,), 2.0))
+    assert rnn.notes == ("weight norm was folded into weight_hh_l0", RAW.format("weight_hh_l0"))
+
+
+def changed_lstm(**parts: Any) -> dict[str, Any]:
+    """The state of an LSTM with parts in place of weight_hh_l0."""
+    return {name: each for name, each in nn.LSTM(3, 4).state_dict().items() if name != "weight_hh_l0"} | parts
+
+
+def test_a_mask_that_is_not_applied_is_said_to_be_there(cli: Cli, tmp_path: Path) -> None:
+    state = dict(nn.LSTM(3, 4).state_dict()) | {"weight_hh_l0_mask": torch.ones(16, 4)}
+    rnn = only(tmp_path, state)
+    note = "a mask stands beside weight_hh_l0 and was not applied"
+    assert torch.equal(rnn.weights["weight_hh_l0"], state["weight_hh_l0"])
+    assert (rnn.notes, rnn.keys) == ((note,), ())
+    assert f'Note: "": {note}.' in " ".join(cli("weights", str(tmp_path / "file.pt")).out.split())
+    (document,) = json.loads(cli("weights", str(tmp_path / "file.pt"), "--json").out)["rnns"]
+    assert document["notes"] == [note]
+
+
+def test_tied_networks_are_said_to_be_tied_where_their_weights_are_folded(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"encoder": old_norm(nn.GRU(3, 4), "weight_hh_l0", 0), "other": nn.GRU(3, 4)})
+    model["decoder"] = model["encoder"]
+    model["other"] = old_norm(nn.GRU(3, 4), "weight_hh_l0", 0)
+    found = {each.prefix: each.notes for each in checkpoint(saved(tmp_path, model.state_dict())).rnns}
+    folded = "weight norm was folded into {}.weight_hh_l0"
+    assert found == {
+        "encoder": (folded.format("encoder"),),
+        "other": (folded.format("other"),),
+        "decoder": (folded.format("decoder"), "tied to encoder"),
+    }
 
 
 def test_tied_networks_are_said_to_be_tied(tmp_path: Path) -> None:
@@ -380,6 +462,22 @@ BROKEN: dict[str, tuple[Callable[[], dict[str, Any]], str]] = {
         lambda: nn.utils.parametrizations.spectral_norm(nn.GRU(3, 4), "weight_hh_l0").state_dict(),
         "weight_hh_l0 is reparametrised (original) in a way that a file does not record",
     ),
+    "raw-and-mask": (
+        changed(weight_hh_l0=None, weight_hh_l0_raw=torch.ones(16, 4), weight_hh_l0_mask=torch.ones(16, 4)),
+        "weight_hh_l0 is reparametrised (raw, mask) in a way that a file does not record; make it plain before you",
+    ),
+    "raw-and-parametrisation": (
+        changed(**{"weight_hh_l0": None, "parametrizations.weight_hh_l0_raw.original": torch.ones(16, 4)}),
+        "weight_hh_l0 is reparametrised (raw, original) in a way that a file does not record",
+    ),
+    "orthogonal": (
+        lambda: nn.utils.parametrizations.orthogonal(nn.RNN(3, 4), "weight_hh_l0").state_dict(),
+        "weight_hh_l0 is reparametrised (original) in a way that a file does not record",
+    ),
+    "mask-of-another-shape": (
+        changed(weight_hh_l0=None, weight_hh_l0_orig=torch.ones(16, 4), weight_hh_l0_mask=torch.ones(4)),
+        "weight_hh_l0 is reparametrised (mask, orig) in a way that a file does not record",
+    ),
     "sparse-norm": (
         changed(weight_hh_l0=None, weight_hh_l0_g=torch.ones(16, 1), weight_hh_l0_v=torch.eye(16, 4).to_sparse()),
         "weight_hh_l0 is reparametrised (g, v) in a way that a file does not record",
@@ -491,6 +589,56 @@ def test_the_same_prefix_in_two_state_dicts_is_told_apart(cli: Cli, tmp_path: Pa
     answer = cli("shapes", "--weights", file)
     assert answer.err == f"rnnscope: {file} has 2 RNNs: 'model', 'ema'; give the prefix of one, such as 'model'\n"
     assert cli("shapes", "--weights", file, "--prefix", "ema", "-q").code == 0
+
+
+class Both(nn.LSTM):
+    """A module that has a cell's weights, too, or a stack of cells under its own prefix."""
+
+    def __init__(self, stack: bool) -> None:
+        super().__init__(3, 4)
+        if stack:
+            self.cells = nn.ModuleList([nn.LSTMCell(3, 4)])
+        else:
+            for name, each in nn.LSTMCell(3, 4).named_parameters():
+                self.register_parameter(name, each)
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        (lambda: Both(stack=False).state_dict(), {"weight_ih_l0": "module", "weight_ih": "cell"}),
+        (
+            lambda: {"net": under("rnn", Both(stack=False).state_dict())},
+            {"net.rnn.weight_ih_l0": "module", "net.rnn.weight_ih": "cell"},
+        ),
+        (
+            lambda: Both(stack=True).state_dict(),
+            {"weight_ih_l0": "module", "cells.0.weight_ih": "stacked", "cells.0": "cell"},
+        ),
+        (
+            lambda: {"rnn": nn.GRU(3, 4).state_dict(), **under("rnn", nn.RNN(3, 4).state_dict())},
+            {"rnn": "module", "": "module"},
+        ),
+    ],
+    ids=["module-and-cell", "in-a-dict", "module-and-stack", "dict-and-prefix"],
+)
+def test_every_network_that_is_listed_is_found_by_its_name(
+    content: Callable[[], Any], names: dict[str, str], tmp_path: Path
+) -> None:
+    file = saved(tmp_path, content())
+    rnns = checkpoint(file).rnns
+    found = dict(zip(told_apart(rnns), rnns, strict=True))
+    assert {name: rnn.form for name, rnn in found.items()} == names
+    for name, rnn in found.items():
+        again = find_rnn(file, read_file(file), name)
+        assert (name, again.form, again.keys, again.names) == (name, rnn.form, rnn.keys, rnn.names)
+
+
+def test_two_networks_under_one_path_are_refused_with_what_to_do(cli: Cli, tmp_path: Path) -> None:
+    file = saved(tmp_path, {"a": {"b": nn.GRU(3, 4).state_dict()}, "a.b": nn.GRU(3, 4).state_dict()})
+    assert cli("shapes", "--weights", file, "--prefix", "a.b").err == (
+        f"rnnscope: {file} has 2 RNNs under 'a.b'; save each in a file of its own\n"
+    )
 
 
 def test_an_unknown_prefix_gets_the_nearest(tmp_path: Path, cli: Cli) -> None:
