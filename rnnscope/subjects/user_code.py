@@ -6,7 +6,10 @@ Only here is code from a file executed, and only from the file that the user nam
 import importlib
 import importlib.util
 import os
+import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
@@ -14,7 +17,7 @@ from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -89,7 +92,7 @@ def guarded(name: str) -> Iterator[None]:
             ) from error
         reason, mend = _reason(error), "add --debug for the traceback"
         if isinstance(error, ImportError) and "relative import" in reason:
-            mend = "a file alone is in no package: name it as package.module:Class"
+            mend = _as_package(name, folder)
         raise RnnscopeError(
             f"{name} raised {type(error).__name__}{f': {reason}' if reason else ''} ({_place(error)})",
             mend,
@@ -116,25 +119,95 @@ class _Left(BaseException):
 
 @contextmanager
 def _no_way_out() -> Iterator[None]:
-    """Let what would end this process, or put another program in its place, raise an error; children may do both."""
-    kept = {name: getattr(os, name) for name in ("_exit", "execv", "execve") if hasattr(os, name)}
+    """Keep code of the user's from ending this process, and from putting a deaf ear to who would end it.
+
+    What would end it, or put another program in its place, raises an error. Ctrl-C and the like go on as they are. Of
+    each function Python has a second one in the module in which it is built.
+    """
     own = os.getpid()
-
-    def refusing(name: str) -> Callable[..., Any]:
-        def refuse(*words: Any) -> Any:
-            if os.getpid() != own:
-                return kept[name](*words)
-            raise _Left(f"os.{name}({', '.join(map(repr, words[:1]))}{', ...' * (len(words) > 1)})")
-
-        return refuse
-
-    for name in kept:
-        setattr(os, name, refusing(name))
+    stand_ins = {name: _refusing(name, own) for name in ("_exit", "abort", "execv", "execve") if hasattr(os, name)}
+    changed = [(module, name, call) for name, call in stand_ins.items() for module in (os, _BUILT_IN)]
+    changed += [(module, "kill", _no_suicide(own)) for module in (os, _BUILT_IN)]
+    changed += [(signal, "signal", _still_heeding(own)), (signal, "set_wakeup_fd", _still_woken(own))]
+    kept = [(module, name, getattr(os if module is _BUILT_IN else module, name)) for module, name, _ in changed]
+    for module, name, call in changed:
+        setattr(module, name, call)
     try:
         yield
     finally:
-        for name, call in kept.items():
-            setattr(os, name, call)
+        for module, name, call in kept:
+            setattr(module, name, call)
+
+
+_BUILT_IN = sys.modules["nt" if os.name == "nt" else "posix"]
+_HEEDED = [getattr(signal, each) for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
+_HARMLESS = [getattr(signal, each, 0) for each in ("SIGCHLD", "SIGCONT", "SIGURG", "SIGWINCH", "SIGSTOP", "SIGTSTP")]
+"""Signals that end no process, unless it asks for that; and 0, which only asks whether there is one."""
+
+
+def _leave(call: str) -> NoReturn:
+    """Raise what says that a call would end the process. In a thread, end that thread: the answer is still to come."""
+    if threading.current_thread() is not threading.main_thread():
+        raise SystemExit
+    raise _Left(call)
+
+
+def _refusing(name: str, own: int) -> Callable[..., Any]:
+    kept = getattr(os, name)
+
+    def refuse(*words: Any) -> Any:
+        if os.getpid() != own:  # children may do so
+            return kept(*words)
+        _leave(f"os.{name}({', '.join(map(repr, words[:1]))}{', ...' * (len(words) > 1)})")
+
+    return refuse
+
+
+def _no_suicide(own: int) -> Callable[..., Any]:
+    kept = os.kill
+
+    def kill(pid: int, number: int) -> None:
+        if pid == own == os.getpid() and number not in (0, *_HARMLESS) and signal.getsignal(number) == signal.SIG_DFL:
+            _leave(f"os.kill(os.getpid(), {signal.Signals(number).name})")
+        kept(pid, number)
+
+    return kill
+
+
+def _still_heeding(own: int) -> Callable[..., Any]:
+    kept = signal.signal
+
+    def heed(number: int, handler: Any) -> Any:
+        now = signal.getsignal(number)
+        return now if os.getpid() == own and number in _HEEDED and callable(now) else kept(number, handler)
+
+    return heed
+
+
+def _still_woken(own: int) -> Callable[..., Any]:
+    kept = signal.set_wakeup_fd
+
+    def wake(*words: Any, **options: Any) -> Any:
+        return -1 if os.getpid() == own else kept(*words, **options)
+
+    return wake
+
+
+def _as_package(name: str, working: str | None) -> str:
+    """How to name a class so that what it imports by dots is found.
+
+    Each `__init__.py` in the folders above its file says that the folder is a package.
+    """
+    place, _, path = name.rpartition(":")
+    file = Path(place if place.endswith(".py") else f"{place.replace('.', os.sep)}.py").resolve()
+    parts, folder = [file.stem], file.parent
+    while (folder / "__init__.py").is_file() and folder != folder.parent:
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    module = ".".join(parts)
+    if len(parts) == 1 or module == place or not file.is_file():
+        return "a file alone is in no package: name it as package.module:Class"
+    return f"name it as {module}:{path}{f', run from {folder}' if str(folder) != working else ''}"
 
 
 def _folder() -> str | None:
@@ -147,11 +220,33 @@ def _folder() -> str | None:
 
 def _reason(error: BaseException) -> str:
     try:
-        said = error.msg if isinstance(error, SyntaxError) else str(error)  # its text would name the place again
-        text = said.strip().split("\n")[0]
+        text = _said(error)
         return text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
     except Exception:  # an error that cannot say what it is
         return ""
+
+
+_SCRIPTED = "The following operation failed in the TorchScript interpreter."
+_RAISED = re.compile(r"(?:builtins\.)?([\w.]*(?:Error|Exception|Warning|Exit|Interrupt)\b.*)")
+_COMPILED = (
+    re.compile(r"\bgot (\w+)\((['\"])(.*?)\2,?\)$", re.MULTILINE),
+    re.compile(r"\braised exception (\w+)\((['\"])(.*?)\2,?\)$", re.MULTILINE),
+    re.compile(r"\A[^\n]* raised:\n(\w+)(:) ([^\n]*)"),
+)
+"""Where torch.compile tells the error that it met: a name, and what it says."""
+
+
+def _said(error: BaseException) -> str:
+    """The line of an error that says what went wrong: the first, but not where torch puts others before it."""
+    said = (error.msg if isinstance(error, SyntaxError) else str(error)).strip()  # its text would name the place again
+    first, *lines = said.split("\n")
+    if first.startswith(_SCRIPTED):  # then a traceback, and at its end the error
+        raised = [found[1] for each in lines if (found := _RAISED.match(each))]
+        return raised[-1] if raised else (lines or [first])[-1]
+    if type(error).__module__.startswith("torch._dynamo"):
+        for found in filter(None, (each.search(said) for each in _COMPILED)):
+            return f"{found[1]}: {found[3]}"
+    return first
 
 
 def _place(error: BaseException) -> str:

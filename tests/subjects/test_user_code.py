@@ -1,16 +1,19 @@
 """Code of the user's that would end the process, take its answer away or stay for ever: none gives a false 0."""
 
 import os
+import posix
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from support import Answer, Cli
 
 HEAD = """
-import atexit, multiprocessing, os, signal, subprocess, sys, threading, time
+import atexit, faulthandler, multiprocessing, os, posix, signal, subprocess, sys, threading, time
 from torch import nn
 
 """
@@ -41,11 +44,17 @@ LEAVES = {
     "os.execv('/bin/true', ['true'])": "os.execv('/bin/true', ...)",
     "os.execve('/bin/true', ['true'], {})": "os.execve('/bin/true', ...)",
     "os.execl('/bin/true', 'true')": "os.execv('/bin/true', ...)",
+    "os.abort()": "os.abort()",
+    "posix._exit(0)": "os._exit(0)",
+    "posix.execv('/bin/true', ['true'])": "os.execv('/bin/true', ...)",
+    "os.kill(os.getpid(), 9)": "os.kill(os.getpid(), SIGKILL)",
+    "os.kill(os.getpid(), signal.SIGALRM)": "os.kill(os.getpid(), SIGALRM)",
 }
 
 
-@pytest.mark.parametrize("call", LEAVES)
-@pytest.mark.parametrize("place", ["top", "built", "called"])
+@pytest.mark.parametrize(
+    ("place", "call"), [("top", "os._exit(0)"), ("built", "os._exit(0)"), *(("called", call) for call in LEAVES)]
+)
 def test_a_call_that_ends_the_process_is_trouble_and_named(bash: Cli, tmp_path: Path, place: str, call: str) -> None:
     answer = compared(bash, tmp_path, **{place: call})
     where = {"top": "<module>", "built": "__init__", "called": "forward"}[place]
@@ -67,6 +76,11 @@ def test_an_exit_that_is_raised_is_trouble(bash: Cli, tmp_path: Path, code: str)
 @pytest.mark.parametrize(
     "code",
     [
+        "os.kill(os.getpid(), 0)",
+        "os.kill(os.getpid(), signal.SIGCHLD)",
+        "signal.signal(signal.SIGUSR1, lambda *_: None); os.kill(os.getpid(), signal.SIGUSR1)",
+        "threading.Thread(target=lambda: posix._exit(0)).start()",
+        "atexit.register(lambda: posix._exit(2))",
         "exec('try: os._exit(0)\\nexcept BaseException: pass')",
         "threading.Thread(target=lambda: (time.sleep(0.1), os._exit(0)), daemon=True).start()",
         "threading.Thread(target=time.sleep, args=(600,)).start()",
@@ -117,14 +131,24 @@ def test_a_thread_that_ends_the_process_before_the_answer_ends_itself() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "here is the answer\n", "")
 
 
-@pytest.mark.parametrize("code", ["atexit.register(lambda: os._exit(0))", "os.fork() or os._exit(0)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "atexit.register(lambda: os._exit(0))",
+        "atexit.register(lambda: posix._exit(0))",
+        "os.fork() or os._exit(0)",
+        "os.fork() or posix._exit(0)",
+    ],
+)
 def test_a_finding_stays_one(bash: Cli, tmp_path: Path, code: str) -> None:
     answer = compared(bash, tmp_path, f"{code}; x = x + 1")
     assert answer.code == 1
     assert answer.out.count("Verdict: different") == 1
 
 
-@pytest.mark.parametrize(("code", "number"), [("os.abort()", 6), ("os.kill(os.getpid(), 9)", 9)])
+@pytest.mark.parametrize(
+    ("code", "number"), [("faulthandler._sigabrt()", 6), ("signal.raise_signal(9)", 9), ("faulthandler._sigsegv()", 11)]
+)
 def test_a_crash_is_never_0(bash: Cli, tmp_path: Path, code: str, number: int) -> None:
     answer = compared(bash, tmp_path, code)
     assert (answer.out, answer.code in (-number, 128 + number)) == ("", True)
@@ -135,11 +159,58 @@ def test_a_signal_of_its_own_is_that_signal(bash: Cli, tmp_path: Path) -> None:
     assert answer == Answer(143, "", "rnnscope: interrupted by SIGTERM\n")
 
 
+def test_a_thread_that_would_end_the_process_says_nothing(bash: Cli, tmp_path: Path) -> None:
+    answer = compared(bash, tmp_path, "t = threading.Thread(target=lambda: os._exit(0)); t.start(); t.join()")
+    assert (answer.code, answer.err) == (0, "")
+
+
+LOOP = "exec('while True:\\n try: time.sleep(1)\\n except BaseException: pass')"
+DEAF = {
+    "ignored": "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)",
+    "a-handler": "signal.signal(signal.SIGINT, lambda *_: None); time.sleep(60)",
+    "a-handler-that-exits": "signal.signal(signal.SIGINT, lambda *_: sys.exit(0)); time.sleep(60)",
+    "never-woken": f"signal.set_wakeup_fd(-1); {LOOP}",
+    "swallowed": LOOP,
+    "held-back": "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT]); time.sleep(60)",
+    "joined": "t = threading.Thread(target=time.sleep, args=(60,)); t.start(); t.join()",
+    "in-a-child": "subprocess.run(['sleep', '60'])",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["top", "called"])
+@pytest.mark.parametrize("name", DEAF)
+def test_ctrl_c_ends_a_class_that_would_not_hear_it(name: str, place: str, tmp_path: Path) -> None:
+    ready = "print('ready', file=sys.stderr, flush=True)"
+    code = {"top": "pass", "called": "pass", place: f"{ready}; {DEAF[name]}"}
+    text = HEAD + code["top"] + CLASS.replace("CALLED", code["called"]).replace("BUILT", "pass")
+    (tmp_path / "own.py").write_text(text)
+    words = [sys.executable, "-m", "rnnscope", "compare", "--threads", "1", "--right", f"{tmp_path}/own.py:Own"]
+    with subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores Ctrl-C, and the tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as child:
+        assert child.stderr is not None
+        assert child.stderr.readline() == "ready\n"
+        time.sleep(0.2)
+        child.send_signal(signal.SIGINT)
+        try:
+            out, err = child.communicate(timeout=10)
+        finally:
+            child.kill()
+    assert (child.returncode, out, err) == (130, "", "rnnscope: interrupted by Ctrl-C\n")
+
+
 def test_calls_are_what_they_were_afterwards(cli: Cli, tmp_path: Path) -> None:
-    kept = os._exit, os.execv, os.execve
+    kept = os._exit, os.abort, os.execv, os.execve, os.kill, posix._exit, signal.signal, signal.set_wakeup_fd
     (tmp_path / "own.py").write_text(HEAD + CLASS.replace("CALLED", "os._exit(0)").replace("BUILT", "pass"))
     assert cli("compare", "--right", f"{tmp_path}/own.py:Own").code == 2
-    assert (os._exit, os.execv, os.execve) == kept
+    now = os._exit, os.abort, os.execv, os.execve, os.kill, posix._exit, signal.signal, signal.set_wakeup_fd
+    assert now == kept
 
 
 @pytest.mark.parametrize("name", ["folder.py", "/dev/zero", "pipe.py", "circle.py"])
@@ -164,3 +235,100 @@ def test_a_reason_without_end_is_cut(bash: Cli, tmp_path: Path) -> None:
     answer = compared(bash, tmp_path, "raise ValueError('x' * 100_000)")
     assert answer.err.startswith(f"rnnscope: own.py:Own raised ValueError: {'x' * 500}... (")
     assert len(answer.err) < 1000
+
+
+SCRIPTED = """
+import torch
+from torch import nn
+
+class Inner(nn.Module):
+    def forward(self, x):
+        INSIDE
+
+class Own(nn.RNN):
+    def __init__(self, input_size, hidden_size, num_layers=1):
+        super().__init__(input_size, hidden_size, num_layers)
+        self.inner = MADE
+
+    def forward(self, x, hx):
+        self.inner(x)
+        return super().forward(x, hx)
+"""
+PRODUCT = "return x @ torch.zeros(11, 20)"
+SHAPES = "RuntimeError: mat1 and mat2 shapes cannot be multiplied (15x10 and 11x20)"
+BACKEND = "(lambda graph, given: exec('raise OSError(\"no such\\\\nbackend\")'))"
+
+
+@pytest.mark.parametrize(
+    ("made", "inside", "reason"),
+    [
+        ("torch.jit.script(Inner())", PRODUCT, f"RuntimeError: {SHAPES}"),
+        ("torch.jit.trace(Inner(), torch.zeros(5, 11))", PRODUCT, f"RuntimeError: {SHAPES}"),
+        (
+            "torch.jit.script(Inner())",
+            "assert x.dim() == 5, 'five dims\\nand no more'; return x",
+            "Error: RuntimeError: AssertionError: five dims",
+        ),
+        (
+            "torch.compile(Inner(), backend='eager')",
+            PRODUCT,
+            "TorchRuntimeError: RuntimeError: a and b must have same reduction dim, but got [15, 10] X [11, 20].",
+        ),
+        (
+            "torch.compile(Inner(), backend='eager', fullgraph=True)",
+            "raise ValueError('oh no')",
+            "Unsupported: ValueError: oh no",
+        ),
+        (
+            f"torch.compile(Inner(), backend={BACKEND})",
+            "return x + 1",
+            "BackendCompilerFailed: OSError: no such",
+        ),
+        (
+            "torch.compile(Inner(), backend='eager', fullgraph=True)",
+            "torch._dynamo.graph_break(); return x",
+            "Unsupported: Call to `torch._dynamo.graph_break()`",
+        ),
+        ("Inner()", "raise ValueError('first\\nError: second')", "ValueError: first"),
+    ],
+    ids=["scripted", "traced", "raised-in-script", "compiled", "raised-in-compiled", "backend", "graph-break", "plain"],
+)
+def test_the_line_of_an_error_that_says_something_is_told(
+    made: str, inside: str, reason: str, cli: Cli, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.py"
+    file.write_text(SCRIPTED.replace("INSIDE", inside).replace("MADE", made))
+    answer = cli("compare", "--right", f"{file}:Own")
+    told = [each for each in answer.err.splitlines() if each.startswith("rnnscope: ")]
+    assert (answer.code, answer.out, len(told)) == (2, "", 1)
+    assert told[0].startswith(f"rnnscope: {file}:Own raised {reason} (")
+
+
+RELATIVE = "from ..base import Base\nclass Own(Base): pass\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "working", "mend"),
+    [
+        ("mypkg/models/lstm.py:Own", "", "name it as mypkg.models.lstm:Own"),
+        ("mypkg/models/lstm.py:Own", "mypkg", "name it as mypkg.models.lstm:Own, run from {top}"),
+        ("models.lstm:Own", "mypkg", "name it as mypkg.models.lstm:Own, run from {top}"),
+        ("plain/lstm.py:Own", "", "a file alone is in no package: name it as package.module:Class"),
+    ],
+)
+def test_a_relative_import_says_the_name_that_works(
+    name: str, working: str, mend: str, bash: Cli, tmp_path: Path
+) -> None:
+    for folder in ("mypkg", "mypkg/models", "plain"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "lstm.py").write_text(RELATIVE)
+    (tmp_path / "mypkg/__init__.py").touch()
+    (tmp_path / "mypkg/models/__init__.py").touch()
+    (tmp_path / "mypkg/base.py").write_text("from torch.nn import RNN as Base\n")
+    own = os.getcwd()
+    told = name if "/" not in name else f"{tmp_path}/{name}"
+    answer = bash(f"cd {tmp_path}/{working} && PYTHONPATH={own} rnnscope compare --right {told}")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith(f"; {mend.format(top=tmp_path)}\n")
+    right = f"cd {tmp_path} && PYTHONPATH={own} rnnscope compare -q --right mypkg.models.lstm:Own"
+    assert bash(right) == Answer(0, "", "")
