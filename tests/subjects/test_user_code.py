@@ -159,9 +159,22 @@ def test_a_signal_of_its_own_is_that_signal(bash: Cli, tmp_path: Path) -> None:
     assert answer == Answer(143, "", "rnnscope: interrupted by SIGTERM\n")
 
 
-def test_a_thread_that_would_end_the_process_says_nothing(bash: Cli, tmp_path: Path) -> None:
-    answer = compared(bash, tmp_path, "t = threading.Thread(target=lambda: os._exit(0)); t.start(); t.join()")
-    assert (answer.code, answer.err) == (0, "")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "t = threading.Thread(target=lambda: os._exit(0)); t.start(); t.join()",
+        "atexit.register(os._exit, 0)",
+    ],
+)
+def test_what_would_end_the_process_beside_its_code_says_nothing(bash: Cli, tmp_path: Path, code: str) -> None:
+    answer = compared(bash, tmp_path, f"{code}; x = x + 1")
+    assert (answer.code, answer.err) == (1, "")
+
+
+def test_a_function_that_was_taken_before_is_refused_too(bash: Cli, tmp_path: Path) -> None:
+    answer = compared(bash, tmp_path, "leave(0)", top="from os import _exit as leave\n")
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("rnnscope: own.py:Own called os._exit(0) (")
 
 
 LOOP = "exec('while True:\\n try: time.sleep(1)\\n except BaseException: pass')"
