@@ -396,6 +396,7 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     """
     sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
     left, right = (values.get(side, "") for side in ("left", "right"))
+    sources.check_prefixes(left, right)
     if not (any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED)):
         return Asked(Spec(**given), None)
     for name, value in given.items():
