@@ -78,8 +78,11 @@ class Recording:
         return "tf32" if "arithmetic" in self.facts and self.dtype == "float32" else str(self.dtype)
 
 
-def recording(file: str, content: Any) -> Recording:
-    """The run in what `read_file` gave. Raises unless its tensors are dense, of one of DTYPES, and its input finite."""
+def recording(file: str, content: Any, is_finite: bool = True) -> Recording:
+    """The run in what `read_file` gave. Raises unless its tensors are dense and of one of DTYPES.
+
+    is_finite: whether to raise, too, where an input holds NaN or infinity.
+    """
     items = content.items() if isinstance(content, Mapping) else ()
     found = {name: each for name, each in items if name in TENSORS and isinstance(each, Tensor)}
     for name, each in items:  # an input that is left out would be another problem
@@ -97,7 +100,7 @@ def recording(file: str, content: Any) -> Recording:
                 )
         elif dtype not in DTYPES:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
-        elif name not in OUTPUTS and (at := nonfinite_index(each)) is not None:
+        elif is_finite and name not in OUTPUTS and (at := nonfinite_index(each)) is not None:
             raise RnnscopeError(
                 f"{file}: {name} holds NaN or infinity, first at {at}", "record an input that is finite"
             )
@@ -184,34 +187,38 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     """
     read = cache(read_file)
     sources.check_prefixes(left, right)
+    sides = {"left": left, "right": right}
     prefixes = {"left": sources.prefix, "right": sources.right_prefix or sources.prefix}
-    calls = {}
-    for role, side in (("left", left), ("right", right)):
-        if side.startswith(RECORDED):
-            file = side.removeprefix(RECORDED)
-            flag = SOURCE_FLAGS["right_prefix" if sources.prefix and role == "right" else "prefix"].name
-            calls[role] = file, call_in(file, read(file), prefixes[role], flag)
-    return _loaded(sources, flags, calls, read)
+    recorded = {role: side.removeprefix(RECORDED) for role, side in sides.items() if side.startswith(RECORDED)}
+    flag = SOURCE_FLAGS["prefix"].name
+    calls = {role: call_in(file, read(file), prefixes[role], flag) for role, file in recorded.items()}
+    recordings = {role: recording(file, calls[role]) for role, file in recorded.items()}
+    return _loaded(sources, flags, recordings, calls, read)
 
 
 def load_call(file: str, call: Any) -> Loaded:
-    """A recorded run as the right side of a comparison, with its own weights and input."""
-    return _loaded(NO_FILES, {}, {"right": (file, call)}, read_file)
+    """A recorded run as the right side of a comparison, with its own weights and input, which need not be finite."""
+    return _loaded(NO_FILES, {}, {"right": recording(file, call, is_finite=False)}, {"right": call}, read_file)
 
 
-def _loaded(sources: Sources, flags: Facts, calls: Mapping[str, tuple[str, Any]], read: Callable[[str], Any]) -> Loaded:
-    """What files and flags say; calls: the recorded sides, each by the name of its file and its content."""
-    recordings = {role: recording(*call) for role, call in calls.items()}
+def _loaded(
+    sources: Sources,
+    flags: Facts,
+    recordings: Mapping[str, Recording],
+    calls: Mapping[str, Any],
+    read: Callable[[str], Any],
+) -> Loaded:
+    """What files and flags say; recordings and calls: the recorded sides, and the content that each was read from."""
     run = next(iter(recordings.values()), None)
     said, rnn = _Said(flags), None
     if file := sources.weights or (run.file if run else None):
-        content = next(iter(calls.values()))[1] if sources.weights is None else read(file)
+        content = next(iter(calls.values())) if sources.weights is None else read(file)
         rnn = _rnn_of_run(file, content) if sources.weights is None else _find(file, content, sources.prefix)
         said.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
         said.take(file, _habits(_facts_beside(content), rnn.spec.kind))
     if sources.inputs is not None:
-        content = call_in(sources.inputs, read(sources.inputs), sources.prefix, SOURCE_FLAGS["prefix"].name)
-        run = recording(sources.inputs, content)
+        content = read(sources.inputs)
+        run = recording(sources.inputs, call_in(sources.inputs, content, sources.prefix, SOURCE_FLAGS["prefix"].name))
     if run is not None:
         said.take(run.file, _habits(run.facts, said.of("kind")))
         said.take(run.file, _sizes(run, said.of("batch_first")))

@@ -89,7 +89,8 @@ def programs() -> dict[str, str]:
 def _recurrent(model: nn.Module) -> dict[str, nn.Module]:
     """torch's recurrent modules by their paths; of those inside one another the outermost, which calls the others."""
     found: dict[str, nn.Module] = {}
-    for path, module in model.named_modules():
+    for name, module in model.named_modules():
+        path = ".".join(part for part in name.split(".") if part != "_orig_mod")  # torch.compile's wrapper
         is_inside = any(not outer or path.startswith(f"{outer}.") for outer in found)
         if isinstance(module, _RECURRENT) and not is_inside:
             found[path] = module
@@ -195,7 +196,7 @@ class _Recorder:
         names = ", ".join(paths[:_LISTED]) + (", ..." if len(paths) > _LISTED else "")
         return RnnscopeError(
             f"{model}: none of its recurrent modules was called: {names}",
-            "call the model itself inside the block, and before torch.compile, which may leave hooks out",
+            "call the model itself inside the block",
         )
 
 

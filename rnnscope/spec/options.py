@@ -93,6 +93,13 @@ SUBJECT = SideFlag(
 )
 
 
+def recorded_files(left: str, right: str) -> tuple[str, str] | None:
+    """The files of two sides that are both recorded; None where one of them is run."""
+    if not (left.startswith(RECORDED) and right.startswith(RECORDED)):
+        return None
+    return left.removeprefix(RECORDED), right.removeprefix(RECORDED)
+
+
 def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
     """The subject of a side, and the Spec with the side's own device and dtype.
 

@@ -278,6 +278,12 @@ def test_of_modules_inside_one_another_the_outermost_is_kept(tmp_path: Path) -> 
     assert list(calls_in(content)) == ["own"]
 
 
+def test_a_compiled_model_has_the_paths_of_the_plain_one(translator: Translator, tmp_path: Path) -> None:
+    compiled = nn.ModuleDict({"_orig_mod": translator})  # as torch.compile wraps it
+    _, content = recorded(compiled, tmp_path / "run.pt", lambda: translator(torch.randn(3, 4, 5)))
+    assert list(calls_in(content)) == ["encoder.rnn", "decoder"]
+
+
 def test_the_model_stays_as_it_is(translator: Translator, tmp_path: Path) -> None:
     translator.train()
     before = {name: each.clone() for name, each in translator.state_dict().items()}
