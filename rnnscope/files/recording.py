@@ -10,6 +10,7 @@ The steps of a loop over a cell are one call, x: (L, N, H_in), as long as each g
 """
 
 import json
+import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -49,7 +50,7 @@ _RECURRENT: tuple[type[nn.Module], ...] = (nn.RNNBase, *_CELLS.values())
 
 
 @contextmanager
-def record(model: nn.Module, file: str, force: bool = False) -> Iterator[None]:
+def record(model: nn.Module, file: str | os.PathLike[str], force: bool = False) -> Iterator[None]:
     """Keep what each nn.RNN, nn.LSTM, nn.GRU and each of their cells in a model is given and gives, while it runs.
 
     The file has x, h0, c0, y, h, c and the weights of each call, by the path of its module: `rnnscope compare --left
@@ -72,12 +73,13 @@ def record(model: nn.Module, file: str, force: bool = False) -> Iterator[None]:
     >>> run["y"].equal(y), run["weights.weight_hh_l0"].shape
     (True, torch.Size([15, 5]))
     """
-    check_target(file, force)
+    target = os.fspath(file)
+    check_target(target, force)
     recorder = _Recorder(_recurrent(model))
     with recorder.watching():
         yield
     tensors, about = recorder.content(type(model).__name__)
-    with writing(file, tensors, json.dumps(about), force):
+    with writing(target, tensors, json.dumps(about), force):
         pass
 
 

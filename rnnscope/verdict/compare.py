@@ -31,6 +31,7 @@ from rnnscope.spec.question import (
     Question,
     Tolerance,
     check_comparable,
+    check_recordings,
     stressed,
     stressed_question,
 )
@@ -84,8 +85,8 @@ def compare(
 
 @overload
 def compare(
-    left: str,
-    right: str,
+    left: str | os.PathLike[str],
+    right: str | os.PathLike[str],
     /,
     *,
     prefix: str | None = None,
@@ -131,8 +132,9 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
-    if len(sides) == 2 and all(isinstance(each, str) for each in sides) and question == DEFAULT_QUESTION:
-        return _compare_files(*sides, **options)
+    if len(sides) == 2 and all(isinstance(each, (str, os.PathLike)) for each in sides):
+        check_recordings((), NO_FILES, None, question)
+        return _compare_files(*map(os.fspath, sides), **options)
     raise RnnscopeError("compare takes a Spec, two modules and their input, or two files of recorded runs")
 
 

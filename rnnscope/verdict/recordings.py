@@ -259,8 +259,8 @@ def _where(content: Any) -> str | None:
 
 def _notes(file: str, content: Any) -> Iterator[str]:
     """What a file says of calls that it has not."""
-    about = about_in(content)
-    for path, why in dict(about.get("left_out") or {}).items():
+    said = {name: each for name, each in about_in(content).items() if isinstance(each, dict)}
+    for path, why in said.get("left_out", {}).items():
         yield f"{file} has no run of {path or 'the model itself'}: {why}"
-    for path, count in dict(about.get("dropped") or {}).items():
+    for path, count in said.get("dropped", {}).items():
         yield f"{file} keeps the first {counted(MOST, 'call')} of {path or 'the model itself'}, and not {count} more"

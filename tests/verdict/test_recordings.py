@@ -12,7 +12,7 @@ from support import Cli
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from rnnscope import RnnscopeError, Spec, compare, record
+from rnnscope import RnnscopeError, Spec, assert_equivalent, compare, record
 from rnnscope.files.tensors import read_file
 from rnnscope.pages.render import render
 from rnnscope.verdict.modules import ComparedRuns
@@ -352,6 +352,20 @@ def test_what_two_recorded_runs_leave_no_room_for(files: Any, cli: Cli, flags: s
     files(lambda: None)
     answer = cli("compare", "--left", "recorded:a.pt", "--right", "recorded:b.pt", *flags.split())
     assert (answer.code, answer.out, answer.err) == (2, "", f"rnnscope: {sentence}\n")
+
+
+def test_a_question_that_cannot_be_asked_of_files(files: Any, tmp_path: Path) -> None:
+    files(lambda: None)
+    with pytest.raises(RnnscopeError, match="--rtol says nothing of two recorded runs"):
+        compare("a.pt", "b.pt", rtol=0, atol=0)  # type: ignore[call-overload]
+    assert compare(tmp_path / "a.pt", tmp_path / "b.pt").verdict == "identical"
+
+
+def test_two_files_are_asserted_to_be_equivalent(files: Any, model: Translator) -> None:
+    files(lambda: model.decoder.weight_hh.mul_(1.1))
+    assert assert_equivalent("a.pt", "a.pt").exit_code == 0
+    with pytest.raises(AssertionError, match="decoder is the first module that differs: its weights differ"):
+        assert_equivalent("a.pt", "b.pt")
 
 
 def test_files_that_have_no_run_in_common(files: Any) -> None:
