@@ -135,7 +135,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     if len(sides) == 2 and all(isinstance(each, (str, os.PathLike)) for each in sides):
         check_recordings((), NO_FILES, None, question)
         return _compare_files(*map(os.fspath, sides), **options)
-    raise RnnscopeError("compare takes a Spec, two modules and their input, or two files of recorded runs")
+    raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
 
 
 def _compare_files(
