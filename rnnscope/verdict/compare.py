@@ -23,7 +23,7 @@ from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
+from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, SUBJECT_NAMES, Sources, side_spec
 from rnnscope.spec.question import (
     CHUNK,
     DEFAULT_QUESTION,
@@ -132,7 +132,8 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
-    if len(sides) == 2 and all(isinstance(each, (str, os.PathLike)) for each in sides):
+    are_files = all(isinstance(each, (str, os.PathLike)) and each not in SUBJECT_NAMES for each in sides)
+    if len(sides) == 2 and are_files:
         check_recordings((), NO_FILES, None, question)
         return _compare_files(*map(os.fspath, sides), **options)
     raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
