@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
     from rnnscope.conversion.convert import convert as convert
     from rnnscope.errors import RnnscopeError as RnnscopeError
     from rnnscope.files.loading import load as load
+    from rnnscope.files.recording import record as record
     from rnnscope.network.cells import StackedCells as StackedCells
     from rnnscope.network.costs import check_memory as check_memory
     from rnnscope.scripts.script import code as code
@@ -47,6 +48,7 @@ _HOME = {
     "convert": "conversion.convert",
     "load": "files.loading",
     "observed_shapes": "shapes.observe",
+    "record": "files.recording",
     "shapes_of": "shapes.result",
     "sweep": "sweeps.sweep",
     "trace": "tracing.trace",

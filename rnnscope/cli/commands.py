@@ -16,7 +16,7 @@ from rnnscope.network.costs import check_memory
 from rnnscope.pages.render import Result
 from rnnscope.spec import options
 from rnnscope.spec.flags import Listed
-from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
+from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable, check_recordings
 
 if TYPE_CHECKING:
     from rnnscope.sweeps.plan import Axes
@@ -74,6 +74,15 @@ def compare(
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     from rnnscope.help.explain import named_deviation
 
+    if files := options.recorded_files(left, right):
+        check_recordings(asked.given, asked.sources, record, question)
+        return rnnscope.compare(
+            *files,
+            prefix=asked.sources.prefix,
+            right_prefix=asked.sources.right_prefix,
+            threads=asked.spec.threads,
+            memory_check=asked.spec.memory_check,
+        )
     check_comparable(asked.spec, left, right, question)  # refused, as all above, before torch is imported
     named_deviation(options.LEFT, left)
     named_deviation(options.RIGHT, right)

@@ -32,7 +32,7 @@ from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words
-from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources, recorded_files
 from rnnscope.spec.question import Question
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
@@ -106,15 +106,15 @@ class Manners:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Asked:
-    """The Spec that flags and files say together. loaded: what else the files gave; None without files."""
+    """The Spec that flags and files say together. loaded: what else the files gave; None without files.
+
+    given: the fields of the Spec that were given as flags.
+    """
 
     spec: Spec
-    loaded: "Loaded | None"
-
-    @property
-    def sources(self) -> Sources:
-        """The files."""
-        return self.loaded.sources if self.loaded else NO_FILES
+    loaded: "Loaded | None" = None
+    sources: Sources = NO_FILES
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -396,12 +396,15 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     """
     sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
     left, right = (values.get(side, "") for side in ("left", "right"))
+    sources.check_prefixes(left, right)
     if not (any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED)):
-        return Asked(Spec(**given), None)
+        return Asked(Spec(**given))
+    if recorded_files(left, right):  # each module has a network and an input of its own
+        return Asked(Spec(**given), None, sources, tuple(given))
     for name, value in given.items():
         SPEC_FLAGS[name].check(value)
     loaded = rnnscope.load(sources, given, left, right)
-    return Asked(loaded.spec, loaded)
+    return Asked(loaded.spec, loaded, sources)
 
 
 def _check_size(spec: Spec, form: str, work: Work) -> None:

@@ -9,12 +9,12 @@ A flag must not contradict a file; what a file does not record, the flags say. A
     weights.…       the network, by torch's names
     rnnscope        JSON of what tensors do not say; only files that rnnscope wrote have it
 
-Any part may be missing: outputs of another framework need no more than y, h and c.
+Any part may be missing: outputs of another framework need no more than y, h and c. A file of `record` may have several
+runs, of which a prefix names one.
 """
 
 import json
-import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
@@ -22,14 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, has_own_numbers
-from rnnscope.files.tensors import ABOUT, read_file, writing
+from rnnscope.files.recording import TENSORS, about_in, call_in, calls_in, programs
+from rnnscope.files.tensors import read_file, writing
 from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, nonfinite_index, sizes_of
 from rnnscope.spec.flags import Switch
-from rnnscope.spec.options import RECORDED, Sources
+from rnnscope.spec.options import NO_FILES, RECORDED, SOURCE_FLAGS, Sources
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import Run
 
@@ -39,14 +39,25 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Recording:
-    """Those of x, h0, c0, lengths, y, h and c that a file has, and of batch_first, nonlinearity and arithmetic."""
+    """Those of x, h0, c0, lengths, y, h and c that a file has, and of batch_first, nonlinearity and arithmetic.
+
+    Among its facts is dropout where that drew random masks.
+    """
 
     file: str
     tensors: Weights
     facts: Facts
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
-        """The recorded outputs, whatever is given: a subject that computes nothing. Raises where one is missing."""
+        """The recorded outputs, whatever is given: a subject that computes nothing. Raises where one is missing.
+
+        Raises also where random masks are in them, which nobody can draw again.
+        """
+        if "dropout" in self.facts:
+            raise RnnscopeError(
+                f"{self.file} was recorded in training mode, with random masks of dropout {self.facts['dropout']}",
+                "record it in evaluation mode: model.eval()",
+            )
         state = ("h", "c") if spec.kind == "lstm" else ("h",)
         missing = [name for name in ("y", *state) if name not in self.tensors]
         if missing:
@@ -67,13 +78,15 @@ class Recording:
         return "tf32" if "arithmetic" in self.facts and self.dtype == "float32" else str(self.dtype)
 
 
-def recording(file: str, content: Any) -> Recording:
-    """The run in what `read_file` gave. Raises unless its tensors are dense, of one of DTYPES, and its input finite."""
-    names = ("x", "h0", "c0", "lengths", *OUTPUTS)
+def recording(file: str, content: Any, is_finite: bool = True) -> Recording:
+    """The run in what `read_file` gave. Raises unless its tensors are dense and of one of DTYPES.
+
+    is_finite: whether to raise, too, where an input holds NaN or infinity.
+    """
     items = content.items() if isinstance(content, Mapping) else ()
-    found = {name: each for name, each in items if name in names and isinstance(each, Tensor)}
+    found = {name: each for name, each in items if name in TENSORS and isinstance(each, Tensor)}
     for name, each in items:  # an input that is left out would be another problem
-        if name in names and name not in (*found, *OUTPUTS) and each is not None:
+        if name in TENSORS and name not in (*found, *OUTPUTS) and each is not None:
             mend = f"save torch.tensor({name})"
             raise RnnscopeError(f"{file}: {name} is of type {type(each).__name__}, but it must be a tensor", mend)
     for name, each in found.items():
@@ -87,7 +100,7 @@ def recording(file: str, content: Any) -> Recording:
                 )
         elif dtype not in DTYPES:
             raise RnnscopeError(f"{file}: {name} is {dtype}, but it must be one of {', '.join(DTYPES)}")
-        elif name not in OUTPUTS and (at := nonfinite_index(each)) is not None:
+        elif is_finite and name not in OUTPUTS and (at := nonfinite_index(each)) is not None:
             raise RnnscopeError(
                 f"{file}: {name} holds NaN or infinity, first at {at}", "record an input that is finite"
             )
@@ -111,23 +124,22 @@ def write_recording(
         tensors["lengths"] = torch.tensor(spec.lengths)
     tensors |= {name: outputs[name] for name in OUTPUTS if name in outputs}
     tensors |= {f"weights.{name}": each.to(dtype) for name, each in weights.items()}
-    programs = {"rnnscope": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-    about = {"schema": 1, **programs, "device": where, "arithmetic": arithmetic, "spec": asdict(spec)}
+    about = {"schema": 1, **programs(), "device": where, "arithmetic": arithmetic, "spec": asdict(spec)}
     with writing(file, tensors, json.dumps(about), force):
         pass
 
 
 def _facts_beside(content: Any) -> Facts:
-    """What rnnscope wrote beside the tensors of a file; anything else is left out."""
-    try:
-        about = json.loads(content.get(ABOUT, "{}"))
-        known = {"arithmetic": about.get("arithmetic"), **about.get("spec", {})}
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return {}
-    facts: Facts = {"arithmetic": "tf32"} if known["arithmetic"] == "tf32" else {}  # all else is told by the dtype
+    """What rnnscope wrote beside the tensors of a file that tells of the run; anything else is left out."""
+    about = about_in(content)
+    known = about.get("spec")
+    known = known if isinstance(known, dict) else {}
+    facts: Facts = {"arithmetic": "tf32"} if about.get("arithmetic") == "tf32" else {}  # the dtype tells all else
     for name in ("nonlinearity", "batch_first"):
         if SPEC_FLAGS[name].complaint(known.get(name)) is None:
             facts[name] = known[name]
+    if known.get("train") is True and known.get("dropout") and known.get("num_layers") != 1:
+        facts["dropout"] = known["dropout"]
     return facts
 
 
@@ -174,28 +186,56 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     4
     """
     read = cache(read_file)
+    sources.check_prefixes(left, right)
     sides = {"left": left, "right": right}
-    recorded = {role: text.removeprefix(RECORDED) for role, text in sides.items() if text.startswith(RECORDED)}
-    recordings = {role: recording(file, read(file)) for role, file in recorded.items()}
+    prefixes = {"left": sources.prefix, "right": sources.right_prefix or sources.prefix}
+    recorded = {role: side.removeprefix(RECORDED) for role, side in sides.items() if side.startswith(RECORDED)}
+    flag = SOURCE_FLAGS["prefix"].name
+    calls = {role: call_in(file, read(file), prefixes[role], flag) for role, file in recorded.items()}
+    recordings = {role: recording(file, calls[role]) for role, file in recorded.items()}
+    return _loaded(sources, flags, recordings, calls, read)
+
+
+def load_call(file: str, call: Any) -> Loaded:
+    """A recorded run as the right side of a comparison, with its own weights and input, which need not be finite."""
+    return _loaded(NO_FILES, {}, {"right": recording(file, call, is_finite=False)}, {"right": call}, read_file)
+
+
+def _loaded(
+    sources: Sources,
+    flags: Facts,
+    recordings: Mapping[str, Recording],
+    calls: Mapping[str, Any],
+    read: Callable[[str], Any],
+) -> Loaded:
+    """What files and flags say; recordings and calls: the recorded sides, and the content that each was read from."""
     run = next(iter(recordings.values()), None)
     said, rnn = _Said(flags), None
     if file := sources.weights or (run.file if run else None):
-        rnn = find_rnn(file, read(file), sources.prefix) if sources.weights else _rnn_of_run(file, read(file))
+        content = next(iter(calls.values())) if sources.weights is None else read(file)
+        rnn = _rnn_of_run(file, content) if sources.weights is None else _find(file, content, sources.prefix)
         said.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
-        said.take(file, _habits(_facts_beside(read(file)), rnn.spec.kind))
+        said.take(file, _habits(_facts_beside(content), rnn.spec.kind))
     if sources.inputs is not None:
-        run = recording(sources.inputs, read(sources.inputs))
+        content = read(sources.inputs)
+        run = recording(sources.inputs, call_in(sources.inputs, content, sources.prefix, SOURCE_FLAGS["prefix"].name))
     if run is not None:
         said.take(run.file, _habits(run.facts, said.of("kind")))
         said.take(run.file, _sizes(run, said.of("batch_first")))
     spec = said.spec(rnn.spec.dtype if rnn else run.dtype if run else None)
     right_weights, right_dtype = None, None
     if sources.right_weights is not None:
-        right_rnn = find_rnn(sources.right_weights, read(sources.right_weights), sources.right_prefix)
+        right_rnn = _find(sources.right_weights, read(sources.right_weights), sources.right_prefix)
         _check_alike(sources.right_weights, right_rnn.spec, spec)
         right_weights, right_dtype = right_rnn.weights, None if "dtype" in flags else right_rnn.spec.dtype
     given = input_of(spec, run.tensors, f"{run.file}: ") if run else None
     return Loaded(sources, spec, rnn, right_weights, right_dtype, given, recordings)
+
+
+def _find(file: str, content: Any, prefix: str | None) -> Rnn:
+    """The network under a prefix, which may also be the name of a recorded run."""
+    calls = calls_in(content)
+    return find_rnn(file, calls[prefix]) if prefix and prefix in calls else find_rnn(file, content, prefix)
 
 
 class _Said:

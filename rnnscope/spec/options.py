@@ -93,6 +93,13 @@ SUBJECT = SideFlag(
 )
 
 
+def recorded_files(left: str, right: str) -> tuple[str, str] | None:
+    """The files of two sides that are both recorded; None where one of them is run."""
+    if not (left.startswith(RECORDED) and right.startswith(RECORDED)):
+        return None
+    return left.removeprefix(RECORDED), right.removeprefix(RECORDED)
+
+
 def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
     """The subject of a side, and the Spec with the side's own device and dtype.
 
@@ -117,7 +124,7 @@ class Sources:
     """Names of files, and where in them a network is; None where the seed gives it.
 
     Raises:
-        RnnscopeError: a value that is no name, or a prefix without its file.
+        RnnscopeError: a value that is no name.
     """
 
     weights: str | None = _file("--weights", "--with-weights", help="The network and its weights, from a file.")
@@ -129,8 +136,16 @@ class Sources:
     def __post_init__(self) -> None:
         for flag, value in self.given():
             flag.check(value)
-        for prefix, file in (("prefix", "weights"), ("right_prefix", "right_weights")):
-            if getattr(self, prefix) is not None and getattr(self, file) is None:
+
+    def check_prefixes(self, left: str = "", right: str = "") -> None:
+        """Raise if a prefix is given without a file in which it could be; the sides may be recorded runs."""
+        is_recorded = [side.startswith(RECORDED) for side in (left, right)]
+        has_file = {
+            "prefix": ("weights", self.weights or self.inputs or any(is_recorded)),
+            "right_prefix": ("right_weights", self.right_weights or is_recorded[1]),
+        }
+        for prefix, (file, found) in has_file.items():
+            if getattr(self, prefix) is not None and not found:
                 name = SOURCE_FLAGS[file].name
                 raise RnnscopeError(f"{SOURCE_FLAGS[prefix].name} is given without {name}", f"add {name} FILE")
 

@@ -4,14 +4,14 @@ It is told from a Spec and the flags alone: nothing is run.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
-from rnnscope.spec.options import LEFT, RECORDED, RIGHT, side_spec
-from rnnscope.spec.spec import LARGEST_SIZE, Spec
+from rnnscope.spec.options import LEFT, RECORD, RECORDED, RIGHT, SOURCE_FLAGS, Sources, side_spec
+from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
 RTOL = Number(("--rtol",), "Relative tolerance besides; goes with --atol.", "Comparison", example=1e-05)
@@ -185,7 +185,8 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = DEF
     recorded = [each for each in subjects if each.startswith(RECORDED)]
     if len(recorded) == 2:
         raise RnnscopeError(
-            "--left and --right are both recorded, so that nothing would be run", "compare each with --left equations"
+            "--left and --right are both recorded, so that nothing would be run",
+            "give compare the names of both files instead of a Spec",
         )
     again = {GRAD: question.grad, RESYNC: question.resync, CHUNK: question.chunk is not None, STRESS: question.stress}
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
@@ -205,6 +206,23 @@ def check_comparable(spec: Spec, left: str, right: str, question: Question = DEF
     if spec.batch_size == 0:
         raise RnnscopeError(
             "--batch is 0, so y and h have no elements and there is nothing to see", "try --batch 1 or more"
+        )
+
+
+def check_recordings(given: Iterable[str], sources: Sources, record: str | None, question: Question) -> None:
+    """Raise if a flag is given that says nothing of two recorded runs, which are compared as they are.
+
+    given: the fields of the Spec that were given.
+    """
+    files = ("weights", "right_weights", "inputs")
+    asked, default = vars(question), vars(DEFAULT_QUESTION)
+    flags = [SPEC_FLAGS[name] for name in given if name not in ("threads", "memory_check")]
+    flags += [SOURCE_FLAGS[name] for name in files if getattr(sources, name) is not None]
+    flags += [RECORD] if record is not None else []
+    flags += [flag for name, flag in QUESTION_FLAGS.items() if asked[name] != default[name]]
+    if flags:
+        raise RnnscopeError(
+            f"{flags[0].name} says nothing of two recorded runs, which are compared as they are", "leave it out"
         )
 
 

@@ -23,7 +23,7 @@ from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, Sources, side_spec
+from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, SUBJECT_NAMES, Sources, side_spec
 from rnnscope.spec.question import (
     CHUNK,
     DEFAULT_QUESTION,
@@ -31,6 +31,7 @@ from rnnscope.spec.question import (
     Question,
     Tolerance,
     check_comparable,
+    check_recordings,
     stressed,
     stressed_question,
 )
@@ -41,13 +42,14 @@ from rnnscope.subjects.own import own_network
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import Evidence, Side, own_side
+from rnnscope.verdict.evidence import Evidence, Side, own_side, recorded_side
 from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
 from rnnscope.verdict.live import live_sides
+from rnnscope.verdict.modules import ComparedRuns
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
     Problem,
@@ -57,6 +59,7 @@ from rnnscope.verdict.problem import (
     step_by_step,
     stressed_problem,
 )
+from rnnscope.verdict.recordings import compare_recordings
 from rnnscope.verdict.result import Comparison
 from rnnscope.verdict.unseen import unseen, watched
 
@@ -80,8 +83,21 @@ def compare(
 ) -> Comparison: ...
 
 
+@overload
+def compare(
+    left: str | os.PathLike[str],
+    right: str | os.PathLike[str],
+    /,
+    *,
+    prefix: str | None = None,
+    right_prefix: str | None = None,
+    threads: int | None = None,
+    memory_check: bool = False,
+) -> ComparedRuns: ...
+
+
 @shown("compare")
-def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison:
+def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) -> Comparison | ComparedRuns:
     """Compare two modules, or two subjects of a Spec, on the same input: y: (L, N, D·H_out), h: (D·K, N, H_out) and c.
 
     `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
@@ -95,6 +111,8 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
 
     Both take `question=Question(...)`, or its fields by name: rtol, atol, grad, reference, resync, power, map, chunk,
     stress.
+
+    `compare("a.pt", "b.pt")`: two files of recorded runs, module by module; `prefix` and `right_prefix` name one run.
     Memory is not checked here: `check_memory` does.
 
     Raises:
@@ -114,7 +132,22 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
-    raise RnnscopeError("compare takes a Spec, or two modules and their input")
+    are_files = all(isinstance(each, (str, os.PathLike)) and each not in SUBJECT_NAMES for each in sides)
+    if len(sides) == 2 and are_files:
+        check_recordings((), NO_FILES, None, question)
+        return _compare_files(*map(os.fspath, sides), **options)
+    raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
+
+
+def _compare_files(
+    left: str, right: str, *, prefix: str | None = None, right_prefix: str | None = None, **run: Any
+) -> ComparedRuns:
+    sources = Sources(prefix=prefix, right_prefix=right_prefix)
+    return compare_recordings(left, right, sources, Spec(**{"memory_check": False} | run), _compare_recorded)
+
+
+def _compare_recorded(spec: Spec, left: str, right: str, loaded: Loaded) -> Comparison:
+    return _compare_subjects(spec, left, right, question=DEFAULT_QUESTION, loaded=loaded)
 
 
 def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
@@ -131,7 +164,7 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
     >>> assert_equivalent(lstm, StackedCells.from_module(lstm), torch.randn(5, 3, 8)).exit_code
     0
     """
-    comparison = compare(*sides, **question)
+    comparison: Comparison = compare(*sides, **question)
     if comparison.exit_code:
         raise AssertionError("\n" + render(comparison, "table", io.StringIO()))
     return comparison
@@ -221,18 +254,7 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
     if subject.startswith(RECORDED) and recorded is None:
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
     if recorded is not None:
-        own = replace(own, device="cpu", dtype=recorded.dtype or own.dtype)
-        return Side(
-            role,
-            subject,
-            own,
-            recorded.run,
-            recorded.arithmetic,
-            is_recorded=True,
-            has_float64=False,
-            has_layers=False,
-            has_steps=False,
-        )
+        return replace(recorded_side(role, recorded, own), subject=subject)
     deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:

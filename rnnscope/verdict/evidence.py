@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import TypeVar
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.files.loading import Recording
 from rnnscope.network.costs import check_steps
 from rnnscope.network.weights import Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
+from rnnscope.spec.options import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
@@ -94,6 +96,22 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
     return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+
+
+def recorded_side(role: str, recorded: Recording, spec: Spec) -> Side:
+    """The side of a recorded run, which computes nothing; in the dtype in which it was recorded."""
+    own = replace(spec, device="cpu", dtype=recorded.dtype or spec.dtype)
+    return Side(
+        role,
+        f"{RECORDED}{recorded.file}",
+        own,
+        recorded.run,
+        recorded.arithmetic,
+        is_recorded=True,
+        has_float64=False,
+        has_layers=False,
+        has_steps=False,
+    )
 
 
 def unless_refused(ask: Callable[[], T]) -> T | None:

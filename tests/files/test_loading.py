@@ -346,10 +346,6 @@ def test_an_input_of_none_is_left_out(cli: Cli, tmp_path: Path) -> None:
     [
         ("--right recorded:{run} --grad", "recorded:{run} cannot be run again, as --grad would need; leave it out"),
         ("--right recorded:{run} --resync", "recorded:{run} cannot be run again, as --resync would need; leave it out"),
-        (
-            "--left recorded:{run} --right recorded:{run}",
-            "--left and --right are both recorded, so that nothing would be run; compare each with --left equations",
-        ),
         ("--right recorded:{run} --kind gru", "--kind gru contradicts {run}, which has --kind lstm; leave --kind out"),
         ("--right recorded:nowhere.pt", "nowhere.pt: No such file or directory"),
         ("--right recorded:", "--right is 'recorded:', but it must be recorded:FILE; try --right cells"),
