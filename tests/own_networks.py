@@ -146,13 +146,23 @@ class NeedsMore(Lstm):
 
 
 class NeedsTwoMore(Lstm):
-    def __init__(self, a: int, b: int, /) -> None:
-        super().__init__(a, b)
+    def __init__(self, input_size: int, hidden_size: int, words: int, pages: int) -> None:
+        super().__init__(input_size, hidden_size)
 
 
 class ThreeArguments(Lstm):
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> Any:  # type: ignore[override]
         return super().forward(x, (h, c))
+
+
+class NeedsMask(Lstm):
+    def forward(self, x: Tensor, hx: Any, mask: Tensor) -> Any:  # type: ignore[override]
+        return super().forward(x, hx)
+
+
+class OnlyNumbers(Lstm):
+    def result(self, y: Tensor, h: Tensor, c: Tensor) -> Any:
+        return 1, 2
 
 
 class Gru(nn.Module):
@@ -251,6 +261,15 @@ class OwnGradients(Lstm):
 
     def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         return torch.lstm_cell(x, (h, c), cell.own_weight_ih, cell.own_weight_hh, cell.own_bias_ih, cell.own_bias_hh)
+
+
+class Frozen(Lstm):
+    """Whose biases do not learn."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1) -> None:
+        super().__init__(input_size, hidden_size, num_layers)
+        for name, each in self.named_parameters():
+            each.requires_grad_("bias" not in name)
 
 
 class SecondIsLengths(nn.Module):
@@ -355,4 +374,99 @@ class OverflowsSooner(Lstm):
         gates = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
         i, f, g, o = gates.chunk(4, 1)
         c = f.exp() / (1 + f.exp()) * c + i.sigmoid() * g.tanh()
+        return o.sigmoid() * c.tanh(), c
+
+
+class SixSteps(nn.Module):
+    """A GRU that is built for six steps, and gives 1 % too much."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(input_size, hidden_size)
+
+    def forward(self, x: Tensor, hx: Tensor) -> Any:
+        h, ys = hx[0], []
+        if len(x) != 6:
+            raise ValueError(f"{len(x)} steps instead of 6")
+        for step in x:
+            h = self.after(self.cell(step, h))
+            ys.append(h)
+        return torch.stack(ys), h[None]
+
+    def after(self, h: Tensor) -> Tensor:
+        return 1.01 * h
+
+
+class SixStepsRight(SixSteps):
+    def after(self, h: Tensor) -> Tensor:
+        return h
+
+
+class SixStepsResetBefore(SixSteps):
+    """The same with a fault that has a name."""
+
+    def forward(self, x: Tensor, hx: Tensor) -> Any:
+        h, ys, cell = hx[0], [], self.cell
+        if len(x) != 6:
+            raise ValueError(f"{len(x)} steps instead of 6")
+        for step in x:
+            r_x, z_x, n_x = (step @ cell.weight_ih.T + cell.bias_ih).chunk(3, -1)
+            W_r, W_z, W_n = cell.weight_hh.chunk(3)
+            b_r, b_z, b_n = cell.bias_hh.chunk(3)
+            r, z = torch.sigmoid(r_x + h @ W_r.T + b_r), torch.sigmoid(z_x + h @ W_z.T + b_z)
+            n = torch.tanh(n_x + (r * h) @ W_n.T + b_n)
+            h = (1 - z) * n + z * h
+            ys.append(h)
+        return torch.stack(ys), h[None]
+
+
+class AlongTheBatch(nn.Module):
+    """Loops over dim 1, as a class for N, L, H_in does, and says nothing of that."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(input_size, hidden_size)
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        h = x.new_zeros(len(x), self.cell.hidden_size) if hx is None else hx[0]
+        ys = []
+        for step in x.unbind(1):
+            h = self.cell(step, h)
+            ys.append(h)
+        return self.result(torch.stack(ys, 1), h[None])
+
+    def result(self, y: Tensor, h: Tensor) -> Any:
+        return y, h
+
+
+class TurnsItsOutput(AlongTheBatch):
+    """Whose y fits in no layout: it starts with L where x starts with N."""
+
+    def result(self, y: Tensor, h: Tensor) -> Any:
+        return y.transpose(0, 1), h
+
+
+class TurnsItsState(nn.Module):
+    """Takes (D·K, N, H), and gives (N, D·K, H)."""
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, num_layers)
+
+    def forward(self, x: Tensor, hx: Tensor) -> Any:
+        y, h = self.rnn(x, hx)
+        return y, h.transpose(0, 1)
+
+
+class WithPeepholes(Lstm):
+    """Peepholes that are zeros when it is built."""
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.peephole = nn.Parameter(torch.zeros(hidden_size))
+
+    def step(self, cell: Any, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        gates = x @ cell.weight_ih.T + h @ cell.weight_hh.T + cell.bias_ih + cell.bias_hh
+        i, f, g, o = gates.chunk(4, 1)
+        c = torch.sigmoid(f + self.peephole * c) * c + i.sigmoid() * g.tanh()
         return o.sigmoid() * c.tanh(), c

@@ -70,6 +70,7 @@ def compare(
     record: Annotated[str | None, options.RECORD],
     force: Annotated[bool, options.FORCE],
     question: Annotated[Question, QUESTION_FLAGS],
+    own: Annotated[options.OwnSides, options.OWN_FLAGS],
 ) -> Result:
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     from rnnscope.help.explain import named_deviation
@@ -83,10 +84,12 @@ def compare(
             threads=asked.spec.threads,
             memory_check=asked.spec.memory_check,
         )
-    check_comparable(asked.spec, left, right, question)  # refused, as all above, before torch is imported
+    check_comparable(asked.spec, left, right, question, own)  # refused, as all above, before torch is imported
     named_deviation(options.LEFT, left)
     named_deviation(options.RIGHT, right)
-    return rnnscope.compare(asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question)
+    return rnnscope.compare(
+        asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question, own=own
+    )
 
 
 @command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")

@@ -31,9 +31,8 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
-from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Switch, Words
+from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Repeated, Switch, Words
 from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources, recorded_files
-from rnnscope.spec.question import Question
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:  # its module imports torch
@@ -292,13 +291,14 @@ def is_helper(name: str | None) -> bool:
 class _Flags:
     """The flags of a command.
 
-    own: those in its signature. needed: those that must be given. question: those of a Question. axes: those that take
-    lists. files: the names of those that name files; None for a command without a Spec. every: all, as help lists them.
+    own: those in its signature. needed: those that must be given. groups: those that make one argument together, with
+    what makes it. axes: those that take lists. files: the names of those that name files; None for a command without a
+    Spec. every: all, as help lists them.
     """
 
     own: dict[str, Flag]
     needed: frozenset[str]
-    question: dict[str, Flag]
+    groups: dict[str, tuple[Callable[..., Any], dict[str, Flag]]]
     axes: dict[str, Flag]
     files: tuple[str, ...] | None
     every: dict[str, Flag]
@@ -308,13 +308,16 @@ def _flags_of(function: Callable[..., Result]) -> _Flags:
     """A command's own flags, then those of the Spec if it takes one, then those of the output."""
     parameters = {name: get_args(each.annotation) for name, each in inspect.signature(function).parameters.items()}
     own: dict[str, Any] = {name: flag for name, (_, flag) in parameters.items()}
-    files, axes, question = own.pop("asked", None), own.pop("axes", dict)(), own.pop("question", {})
+    files, axes = own.pop("asked", None), own.pop("axes", dict)()
+    groups = {name: parameters[name] for name, flags in own.items() if isinstance(flags, dict)}
+    own = {name: flag for name, flag in own.items() if name not in groups}
+    grouped = {name: flag for _, flags in groups.values() for name, flag in flags.items()}
     # A command may take several values of a flag of the Spec: then that flag is its own, and stands in the same place.
-    every = {name: each for name, each in (own | question).items() if name not in SPEC_FLAGS} | axes
+    every = {name: each for name, each in (own | grouped).items() if name not in SPEC_FLAGS} | axes
     if files is not None:
         every |= {name: SOURCE_FLAGS[name] for name in files} | SPEC_FLAGS | {n: own[n] for n in own if n in SPEC_FLAGS}
     needed = frozenset(name for name, (kind, _) in parameters.items() if kind is str)
-    return _Flags(own, needed, question, axes, files, every | OUTPUT_FLAGS)
+    return _Flags(own, needed, groups, axes, files, every | OUTPUT_FLAGS)
 
 
 def _parser(command: Command) -> Callable[..., Ask]:
@@ -353,7 +356,8 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
     manners.json |= manners.format == "json"
     manners.is_parsed = True
     values = {name: _value(flag, typed[name]) for name, flag in flags.every.items()}
-    for name, flag in (flags.own | flags.question | OUTPUT_FLAGS).items():
+    of_groups = {name: flag for _, group in flags.groups.values() for name, flag in group.items()}
+    for name, flag in (flags.own | of_groups | OUTPUT_FLAGS).items():
         if values[name] is not None:
             flag.check(values[name])
         elif name in flags.needed:
@@ -374,8 +378,8 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
             options["asked"] = asked = _asked(given, values)
             if is_run:
                 _check_size(asked.spec, form, Work.of(command.function.__name__, values))
-        if flags.question:
-            options["question"] = Question(**{name: values[name] for name in flags.question})
+        for argument, (made, group) in flags.groups.items():
+            options[argument] = made(**{name: values[name] for name in group})
         return Outcome(command.function(**options), form, export, force)
 
 
@@ -425,7 +429,11 @@ def _parameter(name: str, flag: Flag) -> inspect.Parameter:
     # None where it was not typed: what is given must be told from a default.
     # A list that is typed in several parts is one list.
     kind: Any = (
-        bool | None if isinstance(flag, Switch) else list[str] | None if isinstance(flag, Listed) else str | None
+        bool | None
+        if isinstance(flag, Switch)
+        else list[str] | None
+        if isinstance(flag, (Listed, Repeated))
+        else str | None
     )
     annotation = Annotated[kind, option(flag)]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -453,9 +461,8 @@ def _value(flag: Flag, typed: Any) -> Any:
         return tuple(typed or ())
     if typed is None:
         return flag.default
-    if isinstance(typed, list):
-        parsed = [flag.parse(each) for each in typed]
-        return tuple(dict.fromkeys(value for each in parsed for value in each))
+    if isinstance(flag, (Listed, Repeated)):
+        return flag.gathered(typed)
     return flag.parse(typed) if isinstance(typed, str) else typed
 
 

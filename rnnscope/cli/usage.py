@@ -245,7 +245,7 @@ def _left(flag: Flag, is_whole: bool) -> str:
 def help_text(flag: Flag) -> str:
     """What is said of a flag, with its default."""
     text = help_of(flag)
-    if not (flag.default is None or flag.default is False):
+    if flag.default not in (None, ()) and flag.default is not False:
         text += f" Default: {flag.as_typed(flag.default)[-1]}."
     return text
 

@@ -375,6 +375,26 @@ rnnscope compare --right single.py:Single""",
         "as a whole.",
     ),
     _blind_spot(
+        name="output not given",
+        does="an output that a side does not give is not compared",
+        command="""\
+cat > tagger.py <<'PYTHON'
+from torch import nn
+class Tagger(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size, batch_first=True)
+        self.head = nn.Linear(hidden_size, 3)
+    def forward(self, x):
+        y, _ = self.rnn(x)
+        return self.head(y)
+PYTHON
+rnnscope compare --kind gru --layers 1 --right tagger.py:Tagger""",
+        says="h is not compared",
+        shows="A class returns y alone, or has a head behind it; one with a head on its last step gives no y.",
+        mends="Return (output, h_n), or (output, (h_n, c_n)), if the last state matters.",
+    ),
+    _blind_spot(
         name="gradient not given",
         does="a gradient that a side does not give is not compared",
         command="""\

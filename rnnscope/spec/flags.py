@@ -203,6 +203,33 @@ class Words(Flag):
         return None if isinstance(value, tuple) else self.allowed
 
 
+class Repeated(Flag):
+    """Texts with a name and a sign =, as a tuple: the flag is typed again for each, and each name once."""
+
+    def gathered(self, typed: list[str]) -> tuple[Any, ...]:
+        """The value of a flag that was typed so often."""
+        return tuple(typed)
+
+    def as_typed(self, value: Any) -> list[str]:
+        return [word for each in value for word in (self.name, each)]
+
+    def hint(self, value: object) -> str:
+        return f"try {self.name} {self.example}"
+
+    def check(self, value: object) -> None:
+        if not isinstance(value, tuple):
+            raise RnnscopeError(
+                f"{self.name} is {quoted(value)}, but it must be a tuple of texts", f"try {(self.example,)}"
+            )
+        seen: dict[str, str] = {}
+        for each in value:
+            super().check(each)
+            name = each.partition("=")[0]
+            if name in seen:
+                raise RnnscopeError(f"{self.name} gives {name} twice: {seen[name]} and {each}", "give one of the two")
+            seen[name] = each
+
+
 class Listed(Flag):
     """Several values of a flag, as a tuple without repetitions. The flag itself says what each value may be.
 
@@ -211,11 +238,21 @@ class Listed(Flag):
     1..1000:10      so many numbers in geometric steps from the first to the last, rounded where they must be whole
     on, off, both   of a switch
     3,2,2/4,1       of lists
+
+    A flag that is repeated anyway has one value here: all its texts.
     """
 
     @property
     def metavar(self) -> str:
+        if isinstance(self.each, Repeated):
+            return self.each.metavar
         return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
+
+    def gathered(self, typed: list[str]) -> tuple[Any, ...]:
+        """The values of a list that was typed in several parts."""
+        if isinstance(self.each, Repeated):
+            return (self.each.gathered(typed),)
+        return tuple(dict.fromkeys(value for part in typed for value in self.parse(part)))
 
     @property
     def needs(self) -> str:
@@ -235,6 +272,8 @@ class Listed(Flag):
         return "/" if isinstance(self.each, Wholes) else ","
 
     def parse(self, typed: str) -> Any:
+        if isinstance(self.each, Repeated):
+            return self.gathered([typed])
         parts = typed.split(self._separator)
         return tuple(dict.fromkeys(value for part in parts for value in self._values(part)))
 
@@ -243,11 +282,17 @@ class Listed(Flag):
             return [self.name, next(name for name, values in _SETTINGS.items() if set(values) == set(value))]
         if isinstance(self.each, Whole):
             return [self.name, ",".join(_runs(value))]
+        if isinstance(self.each, Repeated):
+            return self.each.as_typed(value[0])
         return [self.name, self._separator.join(self.each.as_typed(each)[-1] for each in value)]
 
     def check(self, value: object) -> None:
         if not isinstance(value, tuple) or not value:
             raise RnnscopeError(f"{self.name} is {quoted(value)}, but it must be a tuple of values")
+        if isinstance(self.each, Repeated) and len(value) > 1:
+            raise RnnscopeError(
+                f"{self.name} has {len(value)} values, but it holds for every configuration", "give one"
+            )
         for each in value:
             if isinstance(self.each, Switch) and not isinstance(each, bool):
                 raise RnnscopeError(f"{self.name} is {quoted(each)}, but it must be on, off or both")

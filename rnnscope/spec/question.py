@@ -10,7 +10,17 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
-from rnnscope.spec.options import LEFT, RECORD, RECORDED, RIGHT, SOURCE_FLAGS, Sources, side_spec
+from rnnscope.spec.options import (
+    LEFT,
+    NOTHING_SAID_OF_SIDES,
+    RECORD,
+    RECORDED,
+    RIGHT,
+    SOURCE_FLAGS,
+    OwnSides,
+    Sources,
+    side_spec,
+)
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
@@ -179,8 +189,15 @@ QUESTION_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in 
 DEFAULT_QUESTION = Question()
 
 
-def check_comparable(spec: Spec, left: str, right: str, question: Question = DEFAULT_QUESTION) -> None:
+def check_comparable(
+    spec: Spec,
+    left: str,
+    right: str,
+    question: Question = DEFAULT_QUESTION,
+    own: OwnSides = NOTHING_SAID_OF_SIDES,
+) -> None:
     """Raise RnnscopeError unless both subjects can do what the Spec asks and there is something to compare."""
+    own.check(left, right)
     subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
     recorded = [each for each in subjects if each.startswith(RECORDED)]
     if len(recorded) == 2:

@@ -20,24 +20,30 @@ from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tens
 from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
 
+Renamed = Callable[[Weights], Weights]
+"""Gives the gradients of torch's parameters for those of a network's own."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """What came out: y: (L, N, D·H_out), laid out as x is, and state: (h,), or (h, c) for an LSTM.
 
     h: (D·K, N, H_out), c: (D·K, N, H). Where the Spec has lengths, y is padded with whatever the subject pads with.
-    `parameters` are the very tensors that were computed with, by torch's names. `takes_state` says whether h0 and c0
-    were given to the network.
+    Somebody's own network may give y alone, or no y; then has_y is False and y is empty. `parameters` are the very
+    tensors that were computed with, by the network's names. `takes_state` says whether h0 and c0 were given to it.
     """
 
     y: Tensor
     state: tuple[Tensor, ...]
     parameters: Weights = field(default_factory=dict)
     takes_state: bool = True
+    by_torchs_names: Renamed = dict
+    has_y: bool = True
 
     def outputs(self) -> dict[str, Tensor]:
-        """The tensors by name, in the order in which they are shown: y, h and c."""
-        return {"y": self.y} | dict(zip(("h", "c"), self.state, strict=False))
+        """The tensors by name, in the order in which they are shown: y, h and c, as far as they came out."""
+        found = {"y": self.y} if self.has_y else {}
+        return found | dict(zip(("h", "c"), self.state, strict=False))
 
 
 Subject = Callable[[Spec, Weights, Input], Run]
@@ -58,7 +64,8 @@ class Prepared:
     Args:
         spec: in the layout of the network.
         hx: the one argument behind x, which is the initial state; () where the network is called without it.
-        parameters: the tensors that the network computes with, by name.
+        parameters: the tensors that the network computes with, by its own names.
+        by_torchs_names: gives the gradients of torch's parameters for those of these.
         as_torch: makes torch's (y, h_n) or (y, (h_n, c_n)) of what the network returns, or raises an RnnscopeError.
         entered: the context in which the network must be called.
     """
@@ -68,6 +75,7 @@ class Prepared:
     x: Any
     hx: tuple[Any, ...]
     parameters: Weights
+    by_torchs_names: Renamed = dict
     as_torch: Callable[[Any], Any] = lambda outputs: outputs
     entered: Callable[[], AbstractContextManager[None]] = nullcontext
 
@@ -95,9 +103,11 @@ class Prepared:
         y, last = self.as_torch(outputs)
         if isinstance(y, PackedSequence):
             y, _ = pad_packed_sequence(y, self.spec.batch_first, total_length=self.spec.seq_len)
-        if y.is_cuda:
-            torch.cuda.synchronize(y.device)
-        return Run(y, last if isinstance(last, tuple) else (last,), self.parameters, takes_state=bool(self.hx))
+        if (device := next(tensors_of(self.x)).device).type == "cuda":
+            torch.cuda.synchronize(device)
+        state = last if isinstance(last, tuple) else (last,)
+        has_y, y = y is not None, state[0].new_empty(0) if y is None else y
+        return Run(y, state, self.parameters, bool(self.hx), self.by_torchs_names, has_y)
 
 
 def tensors_of(nested: Any) -> Iterator[Tensor]:
@@ -326,6 +336,7 @@ def valid_region(spec: Spec, y: Tensor) -> Tensor:
 def other_shape(spec: Spec, outputs: dict[str, Tensor]) -> tuple[str, Shape, Shape] | None:
     """The first output of another shape than the Spec's, with its shape and the expected one; None if all are right."""
     for each in tensor_shapes(spec):
-        if each.role == "output" and (got := tuple(outputs[each.name].shape)) != each.shape:
+        given = outputs.get(each.name)  # somebody's own network may not give all
+        if each.role == "output" and given is not None and (got := tuple(given.shape)) != each.shape:
             return each.name, got, each.shape
     return None

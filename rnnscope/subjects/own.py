@@ -1,12 +1,9 @@
-"""Somebody's own network as a subject: found by its name, built as the Spec asks, given weights, called as torch's."""
+"""Somebody's own network as a subject: built as the Spec asks, given weights, called in its form, read as torch's."""
 
-import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -14,104 +11,30 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import cell_name, parameters
+from rnnscope.network.shapes import Shape
 from rnnscope.network.weights import Input, Weights, dtype_name
-from rnnscope.spec.flags import nearest
-from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
-from rnnscope.subjects.builtin import PREPARATIONS, Prepared, Run, as_module
-from rnnscope.subjects.user_code import find_own, guarded
-
-_DEFAULTS: dict[str, Any] = dict(
-    num_layers=1, bias=True, batch_first=False, dropout=0.0, bidirectional=False, proj_size=0, nonlinearity="tanh"
-)
-"""torch's arguments that a class may leave out, with the value that it must then follow."""
-
-_STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
-"""How people name what torch calls hx."""
-
-_MOST_NAMED = 8
-"""A message names so many parameters at most."""
+from rnnscope.spec.spec import DTYPES, Spec
+from rnnscope.subjects.builtin import Prepared, Run, as_module
+from rnnscope.subjects.forms import Form, Reading, state_parameters, unfilled
+from rnnscope.subjects.matching import mappings_of
+from rnnscope.subjects.parameters import Mapping
+from rnnscope.subjects.user_code import guarded
 
 
-def prepare(subject: str, spec: Spec, weights: Weights, given: Input) -> Prepared:
-    """A subject that is ready to be called: one of ours by its name, or somebody's own.
+@dataclass(frozen=True)
+class Words:
+    """What the user said of one side, for messages and for finding its parameters.
 
-    Raises:
-        RnnscopeError: a projection that the subject does not know, or an error in a class of the user's.
+    role: left or right. names: torch's name of own ones, as --left-name and --right-name give them.
     """
-    if subject in PREPARATIONS:
-        return PREPARATIONS[subject](spec, weights, given)
-    return own_network(subject, spec).prepare(spec, weights, given)
 
+    role: str = "right"
+    names: tuple[tuple[str, str], ...] = ()
 
-def own_network(name: str, spec: Spec) -> "OwnNetwork":
-    """The class, function or module that `FILE.py:Class` or `package.module:Class` names.
-
-    Raises:
-        RnnscopeError: it cannot be found or built, or does not do what the Spec needs.
-    """
-    target = find_own(name)
-    if not callable(target):
-        raise RnnscopeError(f"{name} is of type {type(target).__name__}, but it must be a class or a function")
-    is_module = isinstance(target, nn.Module)
-    takes: set[str] = set() if is_module else _arguments(name, target)
-
-    def make(spec: Spec) -> Any:
-        # torch's modules themselves refuse an argument that only another kind has.
-        refused = ({"nonlinearity"} if spec.kind != "rnn" else set()) | (set() if spec.proj_size else {"proj_size"})
-        made = target if is_module else target(**{each: _value(each, spec) for each in takes - refused})
-        return made if inspect.isclass(target) else deepcopy(made)  # a function may return what others use too
-
-    with guarded(name):
-        network = make(spec)
-        if not isinstance(network, nn.Module):
-            raise RnnscopeError(f"{name} made a {type(network).__name__}, but it must make an nn.Module")
-        for each in _DEFAULTS:
-            if each not in takes and (each != "dropout" or spec.train):
-                _check_left_out(name, network, each, spec, takes_any=bool(takes))
-        layout, layers = None if "batch_first" in takes else spec.batch_first, {"num_layers", "input_size"} <= takes
-        steps = state_parameter(network) is not None
-        return OwnNetwork(name, make, layout, has_layers=layers, has_steps=steps, is_fused=is_fused(network))
-
-
-def _arguments(name: str, target: Callable[..., Any]) -> set[str]:
-    """Which of torch's arguments a class or function takes."""
-    known = {"input_size", "hidden_size", *_DEFAULTS}
-    try:
-        signature = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):
-        return known
-    plain = [each for each in signature if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
-    if odd := [each.name for each in plain if each.default is each.empty and each.name not in known]:
-        mend = (
-            f"give {'it a default' if len(odd) == 1 else 'them defaults'}, or name a function that returns the module"
-        )
-        raise RnnscopeError(f"{name} needs {', '.join(odd)}, which rnnscope does not know", mend)
-    if any(each.kind is each.VAR_KEYWORD for each in signature):
-        return known
-    return {each.name for each in plain if each.kind is not each.POSITIONAL_ONLY} & known
-
-
-def _value(argument: str, spec: Spec) -> Any:
-    return getattr(spec, argument) if argument != "dropout" or (spec.train and spec.num_layers > 1) else 0.0
-
-
-def _check_left_out(name: str, network: nn.Module, argument: str, spec: Spec, takes_any: bool) -> None:
-    """Raise unless a network does what the Spec needs without being told by an argument.
-
-    A network that takes no arguments at all may do anything, so only what it says of itself is checked.
-    """
-    value, flag = _value(argument, spec), SPEC_FLAGS[argument]
-    has = getattr(network, argument, None)
-    if type(has) is type(value):
-        if has != value:
-            words = " ".join(flag.as_typed(has)) if has else f"leave {flag.name} out"
-            raise RnnscopeError(f"{name} has {argument}={has} and takes no other", f"use {words}" if has else words)
-    elif value != _DEFAULTS[argument] and takes_any:
-        mend = "leave it out, or name a function that returns such a module"
-        if value == flag.default:
-            mend = f"use {' '.join(flag.as_typed(_DEFAULTS[argument]))}"
-        raise RnnscopeError(f"{name} takes no {argument}, and {' '.join(flag.as_typed(value))} needs it", mend)
+    @property
+    def flag(self) -> str:
+        """The flag that says which parameter is which."""
+        return f"--{self.role}-name"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,22 +44,38 @@ class OwnNetwork:
     Args:
         name: its name in messages.
         make: builds or copies it for a Spec.
+        form: how it is called.
         batch_first: its layout, unless it has an attribute batch_first; None if it is built as the Spec asks.
         gets_weights: whether it is given weights; otherwise it has its own.
-        names: the paths of its weights by torch's names, where they are known; None where its names are searched.
+        fills: whether parameters that stand for nothing of torch's get random numbers. Their own are new in each
+            network that is built, and zeros or ones would hide what they do.
+        words: what the user said of it.
+        mapping: what its parameters stand for at the Spec for which it was found out; None where it loads by itself.
+        choice: which one of all such mappings that is, where several fit.
         has_layers: whether it can be built with one layer.
-        has_steps: whether it takes a state.
         is_fused: whether a module of torch's computes in it.
+        adaptations: what was done to build and to call it, in sentences without a full stop.
+        hint: what would mend it, where it gives no outputs of its kind; "" where it does.
     """
 
     name: str
     make: Callable[[Spec], nn.Module]
-    batch_first: bool | None
+    form: Form = field(default_factory=Form)
+    batch_first: bool | None = None
     gets_weights: bool = True
-    names: dict[str, str] | None = None
+    fills: bool = True
+    words: Words = field(default_factory=Words)
+    mapping: Mapping | None = None
+    choice: int = 0
     has_layers: bool = False
-    has_steps: bool = True
     is_fused: bool = False
+    adaptations: tuple[str, ...] = ()
+    hint: str = ""
+
+    @property
+    def has_steps(self) -> bool:
+        """Whether it takes a state."""
+        return self.form.takes is not None
 
     def run(self, spec: Spec, weights: Weights, given: Input) -> Run:
         """Build it, give it the weights and call it: without hx where h0 is zeros and hx may be left out.
@@ -160,84 +99,140 @@ class OwnNetwork:
     @contextmanager
     def entered(self, spec: Spec) -> Iterator[None]:
         """Where the user's code runs; in float64 a state that the class makes must be float64 too."""
-        with guarded(self.name):
-            if spec.dtype == "float64":
-                torch.set_default_dtype(torch.float64)
-            yield
+        try:
+            with guarded(self.name):
+                if spec.dtype == "float64":
+                    torch.set_default_dtype(torch.float64)
+                yield
+        except RnnscopeError as error:
+            if not self.hint:
+                raise
+            raise RnnscopeError(error.message, self.hint) from error
 
     def prepare(self, spec: Spec, weights: Weights, given: Input) -> Prepared:
         """Build it and give it the weights; its input is in its own layout.
 
         Raises:
-            RnnscopeError: parameters that are not named or shaped as torch's are, or no argument that takes hx.
+            RnnscopeError: parameters of which it is not known what they stand for, or no argument that takes hx.
         """
         with self.entered(spec):
             network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
             # Copies: a class that changes what it is given must not change it for the other side.
             given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
-            if self.gets_weights:
-                self._load(network, spec, {name: each.clone() for name, each in weights.items()})
+            mapping = self._load(network, spec, weights)
             _set_mode(network, spec)
-            state = state_parameter(network)
-            if state is None and spec.h0 == "random":
-                mend = "name an argument hx, or leave hx out (--h0 zeros, and no --resync)"
-                raise RnnscopeError(f"{self.name}: its forward takes no hx", mend)
-            if unfilled := _unfilled(network, state):
-                called_as = "forward(x, hx), where hx is (h0, c0)" if spec.kind == "lstm" else "forward(x, hx)"
-                mend = f"it is called as {called_as}: give all else a default"
-                raise RnnscopeError(f"{self.name}: its forward needs {', '.join(unfilled)} besides", mend)
-            takes_state = state is not None and (spec.h0 == "random" or state.default is state.empty)
-            layout = spec.batch_first if self.batch_first is None else getattr(network, "batch_first", self.batch_first)
             placed = spec
+            layout = self.layout(network, spec)
             if not spec.unbatched and layout is (not spec.batch_first):
                 placed, given = replace(spec, batch_first=layout), Input(given.x.transpose(0, 1), given.state)
-            call: Callable[..., Any] = network
-            if takes_state and state is not None and state.kind is not state.POSITIONAL_ONLY:
-                call = partial(_by_keyword, network, state.name)
-            prepared = as_module(call, placed, given, parameters_by_name(network, spec), takes_state)
-            return replace(prepared, as_torch=partial(self._as_torch, spec), entered=partial(self.entered, spec))
-
-    def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> None:
-        if self.names is not None:
-            state = network.state_dict()
-            for name, weight in weights.items():
-                state[self.names[name]].copy_(weight)
-            return
-        if type(network).load_state_dict is not nn.Module.load_state_dict:  # it knows how its weights are named
-            network.load_state_dict(dict(weights))
-            return
-        own = dict(network.named_parameters(remove_duplicate=False))
-        names = nearest_names(own, spec)
-        missing, unexpected = names.keys() - own.keys(), own.keys() - names.keys()
-        if missing or unexpected:
-            found = filter(None, [_named("missing", missing, unexpected), _named("unexpected", unexpected, set())])
-            raise RnnscopeError(
-                f"{self.name}: its parameters are not named as torch's or StackedCells' are: {'; '.join(found)}",
-                "rename them, or give the class a load_state_dict of its own that takes torch's names",
+            takes_state = self._takes_state(network, spec)
+            own = _learning(network) if mapping else {}
+            prepared = as_module(Called(network, self.form), placed, given, own, takes_state)
+            return replace(
+                prepared,
+                by_torchs_names=partial(mapping.read, gradients=True) if mapping else dict,
+                as_torch=partial(self._as_torch, placed),
+                entered=partial(self.entered, spec),
             )
-        for each, name in names.items():
-            got, given = tuple(own[each].shape), tuple(weights[name].shape)
-            if got != given:
-                wrong = f"{self.name}: {each} has shape {got}, but {name} is {given}"
-                raise RnnscopeError(wrong, "build it in that size")
-        network.load_state_dict({each: weights[name] for each, name in names.items()}, strict=False)
+
+    def layout(self, network: nn.Module, spec: Spec) -> bool:
+        """Whether its x starts with N."""
+        return spec.batch_first if self.batch_first is None else self.batch_first
+
+    def folded(self, weights: Weights) -> Weights:
+        """Weights by torch's names of the same network with those biases alone that it has."""
+        return self.mapping.fold(weights) if self.mapping else weights
+
+    def mapping_at(self, network: nn.Module, spec: Spec) -> Mapping:
+        """Which of its parameters stand for which of torch's.
+
+        Raises:
+            RnnscopeError: something of torch's has nothing that stands for it.
+        """
+        return every_mapping(self.name, network, spec, self.words)[self.choice]
+
+    def _takes_state(self, network: nn.Module, spec: Spec) -> bool:
+        """Whether the call has a state in it; raises where it cannot be called at all."""
+        state = state_parameters(network, spec.kind == "lstm")
+        if not state and spec.h0 == "random":
+            mend = "name an argument hx, or leave hx out (--h0 zeros, and no --resync)"
+            raise RnnscopeError(f"{self.name}: its forward takes no hx", mend)
+        if needed := unfilled(network, state):
+            called_as = "forward(x, hx), where hx is (h0, c0)" if spec.kind == "lstm" else "forward(x, hx)"
+            mend = f"it is called as {called_as}: give all else a default"
+            raise RnnscopeError(f"{self.name}: its forward needs {', '.join(needed)} besides", mend)
+        return bool(state) and (spec.h0 == "random" or any(each.default is each.empty for each in state))
+
+    def _load(self, network: nn.Module, spec: Spec, weights: Weights) -> Mapping | None:
+        """Give it the weights; the mapping by which its gradients are torch's, where it is known."""
+        own = dict(network.named_parameters(remove_duplicate=False))
+        if not self.gets_weights:
+            return None
+        if not loads_by_itself(network):
+            mapping = self.mapping_at(network, spec)
+            mapping.write(own, weights)
+            if self.fills:
+                fill([own[name] for name in mapping.left_over])
+            return mapping
+        network.load_state_dict({name: each.clone() for name, each in weights.items()})
+        try:
+            mapping = self.mapping_at(network, spec)
+        except RnnscopeError:
+            return None
+        # It knows by itself what stands for what: another mapping than its own would give other gradients.
+        loaded, names = mapping.read(own), [name for name in weights if name not in mapping.folded]
+        return mapping if all(torch.equal(loaded[name], weights[name]) for name in names) else None
 
     def _as_torch(self, spec: Spec, result: Any) -> tuple[Any, tuple[Tensor, ...]]:
-        """y and the tuple of states, if the result has the form that torch's modules return."""
-        is_lstm, output = spec.kind == "lstm", PackedSequence if spec.lengths else Tensor
-        if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], output):
-            y, last = result
-            state = tuple(last) if is_lstm and isinstance(last, (tuple, list)) else (last,)
-            if len(state) == 1 + is_lstm and all(isinstance(each, Tensor) for each in state):
-                for tensor in (y.data, *state):
-                    dtype, layout = dtype_name(tensor), str(tensor.layout).removeprefix("torch.")
-                    what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
-                    if what not in DTYPES:
-                        allowed = f"return one of {', '.join(DTYPES)}"
-                        raise RnnscopeError(f"{self.name} returned a tensor that is {what}", allowed)
-                return y, state
-        expected = f"({'a packed output' if spec.lengths else 'output'}, {'(h_n, c_n)' if is_lstm else 'h_n'})"
-        raise RnnscopeError(f"{self.name} returned {_form(result)}, but {spec.module_name} returns {expected}")
+        """y and the tuple of states, in torch's layouts."""
+        reading = (self.form.read(result, spec) if self.form.is_known else None) or _as_it_is(result, spec)
+        if reading is None:
+            is_lstm = spec.kind == "lstm"
+            expected = f"({'a packed output' if spec.lengths else 'output'}, {'(h_n, c_n)' if is_lstm else 'h_n'})"
+            raise RnnscopeError(f"{self.name} returned {_in_short(result)}, but {spec.module_name} returns {expected}")
+        for tensor in (*(() if reading.y is None else (reading.y.data,)), *reading.state):
+            dtype, layout = dtype_name(tensor), str(tensor.layout).removeprefix("torch.")
+            what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
+            if what not in DTYPES:
+                raise RnnscopeError(
+                    f"{self.name} returned a tensor that is {what}", f"return one of {', '.join(DTYPES)}"
+                )
+        return reading.y, reading.state
+
+
+@dataclass(frozen=True, eq=False)
+class Called:
+    """A network that is called with torch's arguments, in its own form."""
+
+    network: nn.Module
+    form: Form
+
+    def __call__(self, x: Any, hx: Any = ()) -> Any:
+        state = (hx,) if isinstance(hx, Tensor) else tuple(hx)
+        return self.form.call(self.network, x, state)
+
+
+def every_mapping(name: str, network: nn.Module, spec: Spec, words: Words) -> tuple[Mapping, ...]:
+    """Every way in which the parameters of a network may stand for torch's."""
+    every = list(network.named_parameters(remove_duplicate=False))
+    first: dict[int, str] = {}
+    aliases = tuple((path, first.setdefault(id(each), path)) for path, each in every)
+    shapes = tuple((path, tuple(each.shape)) for path, each in every)
+    # What the search looks at, so that it is made once for all lengths and dtypes.
+    plain = replace(spec, seq_len=1, batch_size=1, lengths=None, unbatched=False, seed=0, dtype="float32", device="cpu")
+    return _mappings(name, shapes, tuple(each for each in aliases if each[0] != each[1]), plain, words)
+
+
+@cache
+def _mappings(
+    name: str, shapes: tuple[tuple[str, Shape], ...], aliases: tuple[tuple[str, str], ...], spec: Spec, words: Words
+) -> tuple[Mapping, ...]:
+    return mappings_of(name, dict(shapes), spec, dict(words.names), words.flag, dict(aliases))
+
+
+def loads_by_itself(network: nn.Module) -> bool:
+    """Whether it has a load_state_dict of its own, which knows torch's names."""
+    return type(network).load_state_dict is not nn.Module.load_state_dict
 
 
 def is_fused(network: nn.Module) -> bool:
@@ -245,49 +240,30 @@ def is_fused(network: nn.Module) -> bool:
     return any(isinstance(each, nn.RNNBase) for each in network.modules())
 
 
-def state_parameter(network: nn.Module) -> inspect.Parameter | None:
-    """The argument of forward that takes hx: the first one behind x with such a name, or one that has no default."""
-    unnamed = inspect.Parameter("hx", inspect.Parameter.POSITIONAL_ONLY, default=None)
-    try:
-        every = list(inspect.signature(network.forward).parameters.values())
-    except (AttributeError, TypeError, ValueError):  # a scripted module has no signature
-        return unnamed
-    named = [each for each in every[1:] if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    found = [each for each in named if _STATE.search(each.name)]
-    found += [each for each in named if each.default is each.empty]
-    found += [unnamed for each in every if each.kind is each.VAR_POSITIONAL]
-    return found[0] if found else None
-
-
-def _unfilled(network: nn.Module, state: inspect.Parameter | None) -> list[str]:
-    """The arguments of forward that rnnscope has nothing for."""
-    try:
-        every = list(inspect.signature(network.forward).parameters.values())
-    except (AttributeError, TypeError, ValueError):  # a scripted module has no signature
-        return []
-    return [
-        each.name
-        for each in every[1:]
-        if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.default is each.empty and each != state
-    ]
-
-
 def called(prepared: Prepared, spec: Spec) -> Run:
     """What one more call gives, in the Spec's layout. Copies: a class may return a buffer that it writes into again."""
     run = prepared.run()
-    y = run.y if prepared.spec.batch_first is spec.batch_first else run.y.transpose(0, 1)
+    y = run.y.transpose(0, 1) if run.has_y and prepared.spec.batch_first is not spec.batch_first else run.y
     return replace(run, y=y.clone(), state=tuple(each.clone() for each in run.state))
 
 
 def module_of(prepared: Prepared) -> nn.Module:
     """The network itself."""
     network: Any = prepared.network
-    module: nn.Module = network.args[0] if isinstance(network, partial) else network
+    module: nn.Module = network.network
     return module
 
 
-def _by_keyword(network: nn.Module, name: str, x: Any, hx: Any) -> Any:
-    return network(x, **{name: hx})
+@torch.no_grad()
+def fill(tensors: Iterable[Tensor]) -> None:
+    """Random numbers that every dtype can say, the same each time."""
+    generator = torch.Generator(device="cpu").manual_seed(0)
+    for each in tensors:
+        each.copy_(torch.randint(-64, 65, each.shape, generator=generator, device="cpu") / 128)
+
+
+def _learning(network: nn.Module) -> Weights:
+    return {name: each for name, each in network.named_parameters(remove_duplicate=False) if each.requires_grad}
 
 
 def _set_mode(network: nn.Module, spec: Spec) -> None:
@@ -299,47 +275,19 @@ def _set_mode(network: nn.Module, spec: Spec) -> None:
                 each.train()
 
 
-def _form(result: Any) -> str:
+def _as_it_is(result: Any, spec: Spec) -> Reading | None:
+    """What has the form of torch's modules, in whatever shapes."""
+    is_lstm, output = spec.kind == "lstm", PackedSequence if spec.lengths else Tensor
+    if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], output):
+        y, last = result
+        state = tuple(last) if is_lstm and isinstance(last, (tuple, list)) else (last,)
+        if len(state) == 1 + is_lstm and all(isinstance(each, Tensor) for each in state):
+            return Reading(y, state, None)
+    return None
+
+
+def _in_short(result: Any) -> str:
     """A result by its form: "(Tensor, (Tensor, Tensor))"."""
     if isinstance(result, (tuple, list)) and len(result) < 5:
-        return f"({', '.join(map(_form, result))})"
+        return f"({', '.join(map(_in_short, result))})"
     return type(result).__name__
-
-
-def nearest_names(own: Iterable[str], spec: Spec) -> dict[str, str]:
-    """torch's name of each parameter that a network should have, by the network's own name.
-
-    The names may be those of torch's modules, of StackedCells, of a list of cells or of a single cell, with a prefix
-    in common. The form with most of the network's names is taken.
-    """
-    expected = [each.name for each in parameters(spec)]
-    forms = [{name: name for name in expected}]
-    if not spec.proj_size:
-        forms.append({cell_name(name): name for name in expected})
-        if spec.directions == 1:
-            forms.append({cell_name(name).removeprefix("cells."): name for name in expected})
-        if spec.num_layers == spec.directions == 1:
-            forms.append({name.removesuffix("_l0"): name for name in expected})
-    found = {name[: -len(each)] for name in own for form in forms for each in form if name.endswith(f".{each}")}
-    prefixes = ("", *sorted(found))
-    every = [{prefix + each: name for each, name in form.items()} for form in forms for prefix in prefixes]
-    return max(every, key=lambda names: len(names.keys() & set(own)))
-
-
-def parameters_by_name(network: nn.Module, spec: Spec) -> Weights:
-    """The parameters that learn, by torch's names; none if they have other names."""
-    own = dict(network.named_parameters(remove_duplicate=False))
-    names = nearest_names(own, spec)
-    if names.keys() - own.keys():
-        return {}
-    return {name: own[each] for each, name in names.items() if own[each].requires_grad}
-
-
-def _named(word: str, names: set[str], others: set[str]) -> str:
-    """Names for a message, each with the nearest of the others; "" for no names."""
-    told = []
-    for name in sorted(names)[:_MOST_NAMED]:
-        near = nearest(name, sorted(others), cutoff=0.7)
-        told.append(f"{name} (near: {near})" if near else name)
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return f"{word} {', '.join(told)}{more}" if told else ""

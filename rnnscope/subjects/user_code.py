@@ -24,6 +24,7 @@ import torch
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import Collected
 from rnnscope.spec.flags import nearest
+from rnnscope.spec.options import CELL
 from rnnscope.subjects.devices import is_out_of_memory
 
 _homes: dict[str, "_Home"] = {}
@@ -43,7 +44,7 @@ def find_own(name: str) -> Any:
     Raises:
         RnnscopeError: no such file, module or name, or an error of the user's when it was imported.
     """
-    place, _, path = name.rpartition(":")
+    place, _, path = name.removeprefix(CELL).rpartition(":")
     is_file = place.endswith(".py") or os.sep in place
     if is_file and not Path(place).is_file():
         if os.path.lexists(place):  # a folder, a device, a pipe, or a link to nothing
@@ -205,7 +206,7 @@ def _as_package(name: str, working: str | None) -> str:
 
     Each `__init__.py` in the folders above its file says that the folder is a package.
     """
-    place, _, path = name.rpartition(":")
+    place, _, path = name.removeprefix(CELL).rpartition(":")
     file = Path(place if place.endswith(".py") else f"{place.replace('.', os.sep)}.py").resolve()
     parts, folder = [file.stem], file.parent
     while (folder / "__init__.py").is_file() and folder != folder.parent:

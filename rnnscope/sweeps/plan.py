@@ -16,12 +16,12 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import named_deviation
 from rnnscope.pages.render import parsed
-from rnnscope.spec.flags import Flag, Number, Switch, listed, nearest, quoted
-from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, RANDOM, RECORDED, RIGHT, SOURCE_FLAGS
+from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
+from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, OWN_FLAGS, RANDOM, RECORDED, RIGHT, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
-FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": RIGHT, **QUESTION_FLAGS}
+FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": RIGHT, **OWN_FLAGS, **QUESTION_FLAGS}
 """What a comparison can be asked for, by the names that JSON has."""
 
 AXES = {name: listed(flag) for name, flag in FIELDS.items()}
@@ -157,7 +157,8 @@ def read_rerun(line: str) -> Values:
         rest = iter(words)
         for word in rest:
             name, setting = _WORDS[word]
-            found[name] = FIELDS[name].parse(next(rest)) if setting is None else setting
+            value = FIELDS[name].parse(next(rest)) if setting is None else setting
+            found[name] = (*found.get(name, ()), value) if isinstance(FIELDS[name], Repeated) else value
             FIELDS[name].check(found[name])
     except (ValueError, KeyError, StopIteration) as error:
         raise RnnscopeError(f"{quoted(line)} compares nothing that is known here") from error

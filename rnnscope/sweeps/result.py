@@ -14,7 +14,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.pages.render import Result
-from rnnscope.spec.flags import Choice, Number, Switch, Whole
+from rnnscope.spec.flags import Choice, Number, Repeated, Switch, Whole
 from rnnscope.spec.options import REPORT
 from rnnscope.spec.question import nan_last
 from rnnscope.sweeps.plan import FIELDS, Configuration, read_rerun
@@ -261,6 +261,8 @@ def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, 
     def word(value: Any) -> str:
         if value is None:
             return "-"
+        if isinstance(flag, Repeated):
+            return ", ".join(value) or "-"
         return ("off", "on")[value] if isinstance(flag, Switch) else flag.as_typed(value)[-1]
 
     places = {word: place for place, word in enumerate(flag.choices)} if isinstance(flag, Choice) else {}

@@ -22,7 +22,17 @@ from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_bytes
 from rnnscope.pages.progress import progress
-from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, RIGHT, ROWS, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import (
+    CONFIGS,
+    LEFT,
+    MOST_CONFIGURATIONS,
+    OWN_FLAGS,
+    RIGHT,
+    ROWS,
+    SOURCE_FLAGS,
+    OwnSides,
+    Sources,
+)
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
@@ -185,17 +195,18 @@ def row_of(asked: Configuration) -> Row:
     row |= {"spec": spec, "left": left, "right": right}
     try:
         question, sources = Question(**asked.of(QUESTION_FLAGS)), Sources(**asked.of(SOURCE_FLAGS))
+        own = OwnSides(**asked.of(OWN_FLAGS))
         loaded = None
         if not asked.has_files:  # flags alone tell whether it makes sense
             loaded = Loaded(sources, Spec(**asked.of(SPEC_FLAGS)))
-            check_comparable(loaded.spec, left, right, question)
+            check_comparable(loaded.spec, left, right, question, own)
             for flag, typed in ((LEFT, left), (RIGHT, right)):
                 deviation_of(flag, typed, loaded.spec)
         row["status"] = "failed"
         loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
         row["spec"] = loaded.spec.facts
         _check_memory(loaded.spec, Work.of("compare", vars(question) | {"left": left, "right": right}))
-        found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question)
+        found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question, own=own)
         facts = {"sources": asdict(found.sources)} | found.facts()
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}

@@ -29,9 +29,9 @@ from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.progress import progress, stage
 from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
 from rnnscope.spec.spec import Spec
+from rnnscope.subjects.adapting import prepare
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
 from rnnscope.subjects.devices import back_ends, device_name, running
-from rnnscope.subjects.own import prepare
 from rnnscope.timing.result import Bench, Timing
 
 ROUNDS = 5

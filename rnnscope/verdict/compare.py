@@ -5,10 +5,10 @@ The sides are made and run, and figures, reference, place and reasons are gather
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +18,26 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded, Recording, write_recording
 from rnnscope.files.tensors import check_target
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import Place
+from rnnscope.network.shapes import OUTPUTS, Place
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import LEFT, NO_FILES, RECORD, RECORDED, RIGHT, SUBJECT_NAMES, Sources, side_spec
+from rnnscope.spec.options import (
+    LEFT,
+    NO_FILES,
+    NOTHING_SAID,
+    NOTHING_SAID_OF_SIDES,
+    OWN_FLAGS,
+    RECORD,
+    RECORDED,
+    RIGHT,
+    SUBJECT_NAMES,
+    Own,
+    OwnSides,
+    Sources,
+    side_spec,
+)
 from rnnscope.spec.question import (
     CHUNK,
     DEFAULT_QUESTION,
@@ -36,14 +50,14 @@ from rnnscope.spec.question import (
     stressed_question,
 )
 from rnnscope.spec.spec import Spec
+from rnnscope.subjects.adapting import own_network
 from rnnscope.subjects.builtin import SUBJECTS
-from rnnscope.subjects.devices import arithmetic, back_ends, device_name, running
-from rnnscope.subjects.own import own_network
+from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, own_side, recorded_side
-from rnnscope.verdict.facts import Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
@@ -62,6 +76,8 @@ from rnnscope.verdict.problem import (
 from rnnscope.verdict.recordings import compare_recordings
 from rnnscope.verdict.result import Comparison
 from rnnscope.verdict.unseen import unseen, watched
+
+T = TypeVar("T")
 
 
 @overload
@@ -109,6 +125,9 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
     and `force` replaces one that is there.
 
+    What has to be said of a class of one's own is `own=OwnSides(...)`, or its fields by name: left_args, left_names,
+    left_batch_first, and the same of the right side.
+
     Both take `question=Question(...)`, or its fields by name: rtol, atol, grad, reference, resync, power, map, chunk,
     stress.
 
@@ -128,6 +147,8 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     """
     if fields := {name: options.pop(name) for name in QUESTION_FLAGS if name in options}:
         question = replace(question, **fields)
+    if said := {name: options.pop(name) for name in OWN_FLAGS if name in options}:
+        options["own"] = replace(options.get("own", NOTHING_SAID_OF_SIDES), **said)
     if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
@@ -189,20 +210,22 @@ def _compare_subjects(
     loaded: Loaded | None = None,
     record: str | None = None,
     force: bool = False,
+    own: OwnSides = NOTHING_SAID_OF_SIDES,
 ) -> Comparison:
-    check_comparable(spec, left, right, question)
+    check_comparable(spec, left, right, question, own)
     loaded = loaded or Loaded(NO_FILES, spec)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"))
+    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"))
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right)
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
         for_weights = (one.spec.dtype,)
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
     one, other = _chunked(one, question), _chunked(other, question)
+    spec = _with_zeros(spec, one, other, loaded)
     with running(spec, question.grad) as placed:
         xs = None
         if question.chunk is not None and question.figures_alone and loaded.given is None:
@@ -211,13 +234,36 @@ def _compare_subjects(
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
-        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources)
+        problem, one, other = _alike(problem, one, other)
+        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
                 record, problem.given, problem.weights, outputs, one.spec, one.arithmetic, device_name(one.spec), force
             )
         return found
+
+
+def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
+    """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
+    stateless = any(side.network and not side.has_steps for side in (left, right))
+    return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
+
+
+def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Side]:
+    """The problem and the sides with what a class of the user's lacks taken from both: a bias, or an output."""
+    networks = [side.network for side in (left, right) if side.network]
+    for network in networks:
+        # Rounded after it was summed: the rounding of a sum is no fault of a class that has one bias.
+        problem = replace(problem, weights=rounded_weights(network.folded(problem.weights), problem.dtypes))
+        left, right = (
+            replace(side, weights=rounded_weights(network.folded(side.weights), (side.spec.dtype,)))
+            if side.weights
+            else side
+            for side in (left, right)
+        )
+    compared = tuple(name for name in OUTPUTS if all(name in each.form.outputs for each in networks))
+    return replace(problem, compared=compared), left, right
 
 
 def _check_record(record: str, force: bool, question: Question, sources: Sources) -> None:
@@ -242,14 +288,19 @@ def _chunked(side: Side, question: Question) -> Side:
             f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {question.chunk} carries the state on",
             f"name an argument hx, or leave {CHUNK.name} out",
         )
+    if side.network and side.network.form.gives is None:
+        raise RnnscopeError(
+            f"{side.subject} gives no state, by which {CHUNK.name} {question.chunk} carries on",
+            f"leave {CHUNK.name} out",
+        )
     if side.is_own:
         side = replace(side, run=chunks.using_its_state(side.run, side.subject))
     # For figures alone the chunks of both sides are walked side by side, and neither is put together again.
     return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
-def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None) -> Side:
-    """The side that a name stands for."""
+def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None, said: Own = NOTHING_SAID) -> Side:
+    """The side that a name stands for. said: of a class of the user's."""
     subject, own = side_spec(flag, typed, spec)
     if subject.startswith(RECORDED) and recorded is None:
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
@@ -260,7 +311,7 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
         with running(own) as placed:
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
-                    return own_side(role, own_network(subject, placed), placed)
+                    return own_side(role, own_network(subject, placed, said, role), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
             return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
     except RnnscopeError as error:
@@ -279,6 +330,7 @@ def _compare_sides(
     xs: Iterator[Tensor] | None = None,
     written: tuple[str, str] | None = None,
     sources: Sources = NO_FILES,
+    own: OwnSides = NOTHING_SAID_OF_SIDES,
     is_stressed: bool = False,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
@@ -290,34 +342,40 @@ def _compare_sides(
     comparison_with = partial(
         Comparison,
         spec,
-        Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written),
+        Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written, own),
         question,
         calls=calls,
+        adaptations=tuple((side.role, side.network.adaptations) for side in sides if side.network),
         device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
         sources=sources,
-        unseen=unseen([side.own_problem(problem) for side in sides]),
+        unseen=unseen([side.own_problem(problem) for side in sides], [name for side in sides for name in side.folded]),
         is_stressed=is_stressed,
     )
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
         return comparison_with(figures=figures, first_divergence=place)
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, Reasons()
+    figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, NO_REASONS
+    told = _Told(any(side.is_own for side in sides))
     if cause_of(figures, None) is None:
         if question.reference:
             evidence = with_arithmetics(evidence)
             reference = _reference(evidence)
-        reasons = _reasons(spec, evidence, question, figures, reference)
+        ask = partial(_reasons, spec, evidence, question, figures, reference)
+        reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
-        place = _first_divergence(evidence, figures, reference)
-        gate = None
+        place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
+        gate, fault = None, None
         if place and reference and not reference.function.within:
             gate = gate_at(evidence, reference.deviating, bool(weights), place)
-        fault = gradient_fault(evidence, reference.deviating) if reference and reference.gradients_alone else None
+        if reference and reference.gradients_alone:
+            ask_where = partial(gradient_fault, evidence, reference.deviating)
+            fault = told.unless_refused("the first gradient that is off", ask_where)
     with stage("the map"):
-        drawn = _heat_map(evidence, question, figures, place) if question.map else None
+        draw = partial(_heat_map, evidence, question, figures, place)
+        drawn = told.unless_refused("the map", draw) if question.map else None
     found = comparison_with(
         figures=figures,
         reference=reference,
@@ -326,8 +384,34 @@ def _compare_sides(
         gradient_fault=fault,
         reasons=reasons,
         heat_map=drawn,
+        notes=(*told.notes, *(_hints(sides) if cause_of(figures, None) == "shape" else ())),
     )
-    return _with_stress(_with_reach(found, (left, right), problem), left, right, problem)
+    found = _with_reach(found, sides, problem)
+    stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
+    return stressed_too or replace(found, notes=(*found.notes, *told.notes[len(found.notes) :]))
+
+
+class _Told:
+    """What could not be told of a finished verdict, since a class of the user's refuses an input that nobody typed."""
+
+    def __init__(self, has_own: bool) -> None:
+        self.notes: list[str] = []
+        self._has_own = has_own
+
+    def unless_refused(self, what: str, ask: Callable[[], T]) -> T | None:
+        """The answer; None where a class of the user's raises, which becomes a note."""
+        try:
+            return ask()
+        except RnnscopeError as error:
+            if not self._has_own or is_out_of_memory(error):
+                raise
+            self.notes.append(f"{what} is not told, since that takes another input than was asked for: {error.message}")
+            return None
+
+
+def _hints(sides: tuple[Side, Side]) -> list[str]:
+    """What would mend the shapes of a class of the user's."""
+    return [f"the {side.role} side: {side.network.hint}" for side in sides if side.network and side.network.hint]
 
 
 def _with_reach(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
@@ -360,6 +444,8 @@ def _figures_alone(
 ) -> tuple[Figures, Place | None] | None:
     """The figures of sides that walk piece by piece, and where NaN or infinity came out; None if whole runs must."""
     tolerance = question.tolerance(*problem.dtypes)
+    if question.chunk is None and not {"y", "h"} <= set(problem.compared):
+        return None
     if question.chunk is None:
         figures = chunks.beside_a_whole_run(problem, left, right, tolerance)
         return None if figures is None else (figures, None)
@@ -396,7 +482,8 @@ def _missing_gradients(evidence: Evidence) -> tuple[tuple[str, tuple[str, ...]],
     expected = (*(problem.given.tensors() if problem.spec.h0 == "random" else "x"), *problem.weights)
     found = []
     for side in (evidence.left, evidence.right):
-        if missing := tuple(each for each in expected if each not in evidence.in_own_dtype(side)):
+        wanted = [each for each in expected if each not in side.folded]  # bias_ih has the gradient of the one bias
+        if missing := tuple(each for each in wanted if each not in evidence.in_own_dtype(side)):
             found.append((side.role, missing))
     return tuple(found)
 

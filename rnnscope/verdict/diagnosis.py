@@ -10,6 +10,7 @@ backward, the first step of y tells nearly all of them apart, and what is left i
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 
@@ -125,9 +126,10 @@ def _explained(part: Evidence, side: Side, used: str, tried: Iterable[Deviation]
     """Those deviations that compute what a side does on a part of the run, and not what torch does there."""
     whole, actual = _without_gradients(part), part.exact(side)
     start = _without_gradients(part, SCREENED)
+    screened = None if side.is_recorded else unless_refused(lambda: start.exact(side))
     found = []
     for deviation in tried:
-        if side.is_recorded or _explains(deviation, start, side, start.exact(side), used):
+        if screened is None or _explains(deviation, start, side, screened, used):
             left_over = _explains(deviation, whole, side, actual, used)
             if left_over and left_over.decided and not _is_torchs(deviation, whole, side):
                 names = deviation.names
@@ -147,12 +149,12 @@ def _pairs(part: Evidence, side: Side, used: str) -> Iterator[Deviation]:
 
 
 def _shortest(part: Evidence, side: Side) -> Evidence:
-    """A start, or, where a direction walks backward, the first step alone, if somebody's own class can take that."""
-    if part.problem.spec.bidirectional:
-        one = _without_gradients(part, 1)
-        if unless_refused(lambda: one.exact(side)):
-            return one
-    return _without_gradients(part, SCREENED)
+    """A start, or, where a direction walks backward, the first step alone; all where somebody's own class needs all."""
+    for steps in (1, SCREENED) if part.problem.spec.bidirectional else (SCREENED,):
+        start = _without_gradients(part, steps)
+        if unless_refused(partial(start.exact, side)):
+            return start
+    return _without_gradients(part)
 
 
 def pairs_are_tried(spec: Spec, recorded: bool = False) -> bool:
@@ -173,10 +175,11 @@ def _plausible(spec: Spec, problem: Problem, actual: Tensors, used: str) -> Iter
     """
     every = tuple(pairs_of_deviations(spec))
     near = min(0.1, max(HOPELESS_EARLY * UNITS["float64"], 1000 * UNITS[used]))
-    first, y = first_steps(problem, 1), {"y": actual["y"].narrow(time_of(spec), 0, 1)}
+    first = first_steps(problem, 1)
+    y = {"y": actual["y"].narrow(time_of(spec), 0, 1)} if "y" in actual else {}
     for number, pair in enumerate(every, 1):
         with stage(f"pairs of deviations {number} of {len(every)}"):
-            walks_in_time = not spec.bidirectional and pair.walker is not batch_and_time_swapped
+            walks_in_time = y and not spec.bidirectional and pair.walker is not batch_and_time_swapped
             if _is_near(pair, *((first, y) if walks_in_time else (problem, actual)), near):
                 yield pair
 
@@ -226,12 +229,14 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
         sides: those that are not torch's function.
     """
     found = []
-    start = first_steps(replace(evidence.problem, cotangents=None), SCREENED)
     for side in sides:
         if not (side.is_own and side.gets_weights):
             continue
-        problem, side = side.own_problem(start), replace(side, weights=None)
-        before = side.solve(problem, side.exact_dtype)
+        whole, side = side.own_problem(replace(evidence.problem, cotangents=None)), replace(side, weights=None)
+        problem = first_steps(whole, SCREENED)
+        before = unless_refused(partial(side.solve, problem, side.exact_dtype))
+        if before is None:  # it may be built for its number of steps
+            problem, before = whole, side.solve(whole, side.exact_dtype)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)  # otherwise chance would fall as it did before
             repeats = _same(before, side.solve(problem, side.exact_dtype))
@@ -280,9 +285,11 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
 
 def _parts_at_once(start: Evidence) -> bool:
     """Whether y differs in the first steps already, which are those of the whole where nothing walks backward."""
+    if start.problem.spec.bidirectional or "y" not in start.problem.compared:
+        return False
     left, right = ({"y": start.exact(side)["y"]} for side in (start.left, start.right))
     bounds = start.bounds.precision(function_arithmetic(start.left, start.right))
-    return not start.problem.spec.bidirectional and distance_within(start.problem.spec, right, left, bounds) is None
+    return distance_within(start.problem.spec, right, left, bounds) is None
 
 
 def rich_probe(problem: Problem, spec: Spec) -> Problem:

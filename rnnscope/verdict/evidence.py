@@ -3,7 +3,7 @@
 No verdict is given here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -68,6 +68,11 @@ class Side:
     has_layers: bool = True
     has_steps: bool = True
     network: OwnNetwork | None = None
+
+    @property
+    def folded(self) -> Collection[str]:
+        """The biases that it has no parameter for, since it has one for both."""
+        return self.network.mapping.folded if self.network and self.network.mapping else ()
 
     @property
     def exact_dtype(self) -> str:
@@ -176,9 +181,11 @@ class Evidence:
     def tamed(self) -> "tuple[float, Evidence] | None":
         """The same sides with weights so small that rounding does not grow, and by what they were multiplied.
 
-        None where a side has its weights by itself, or none are small enough.
+        None where a side has its weights by itself, none are small enough, or no y shows whether they are.
         """
         if any(side.is_recorded or not side.gets_weights for side in (self.left, self.right)):
+            return None
+        if "y" not in self.bounds.reference:
             return None
         for times in TAMED:
             left, right = (
@@ -249,12 +256,19 @@ class Evidence:
         whole = ask(self)
         if self.problem.origins is not None or self.problem.spec.seq_len == 1:
             return whole
-        found = whole if whole.decided else self._in_parts(ask, whole, loop)
+        found = whole if whole.decided else self._unless_refused(lambda: self._in_parts(ask, whole, loop)) or whole
         if not (loop and found.within) or whole.sharp_steps is None or self.tamed is None:
             return replace(found, sharp_steps=whole.sharp_steps)
+        times, evidence = self.tamed
         with stage("all steps with smaller weights"):
-            tamed = ask(self.tamed[1])
-        return replace(found if tamed.within else tamed, sharp_steps=whole.sharp_steps, tamed_by=self.tamed[0])
+            tamed = self._unless_refused(lambda: ask(evidence))
+        if tamed is None:
+            return replace(found, sharp_steps=whole.sharp_steps)
+        return replace(found if tamed.within else tamed, sharp_steps=whole.sharp_steps, tamed_by=times)
+
+    def _unless_refused(self, ask: Callable[[], Check]) -> Check | None:
+        """The answer; None where a class of the user's takes no such input. What is known by then is not lost."""
+        return unless_refused(ask) if self.left.is_own or self.right.is_own else ask()
 
     def _in_parts(self, ask: Callable[["Evidence"], Check], whole: Check, loop: bool) -> Check:
         """The answer of the first steps in which rounding does not yet decide, and of every step by itself."""
@@ -283,7 +297,7 @@ class Evidence:
         for name, bound in bound_of.items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
-        sharp = bounds.sharp_steps(used, bound_of["y"])
+        sharp = bounds.sharp_steps(used, bound_of["y"]) if "y" in bound_of else None
         return Check(used, tuple(margins), single_steps=problem.origins is not None, sharp_steps=sharp)
 
 

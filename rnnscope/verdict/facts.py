@@ -8,7 +8,7 @@ from math import isfinite
 
 from rnnscope.network.shapes import OUTPUTS, Place
 from rnnscope.pages.render import SpecResult
-from rnnscope.spec.options import NO_FILES, Sources
+from rnnscope.spec.options import NO_FILES, NOTHING_SAID_OF_SIDES, OwnSides, Sources
 from rnnscope.spec.question import BlindSpot, Question, Tolerance
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
@@ -24,7 +24,7 @@ class Sides:
 
     left, right: the subjects. dtypes: the dtype of each. weights: the weights in which the right side differs from the
     left one. recorded: the side that is a recorded run. written: both as on a command line, with device and dtype; None
-    for two modules, which no command line can name.
+    for two modules, which no command line can name. own: what was said of sides that are classes of the user's.
     """
 
     left: str
@@ -33,6 +33,7 @@ class Sides:
     weights: tuple[Difference, ...] = ()
     recorded: str | None = None
     written: tuple[str, str] | None = None
+    own: OwnSides = NOTHING_SAID_OF_SIDES
 
 
 @dataclass(frozen=True)
@@ -130,11 +131,15 @@ class Reach:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why a side is another function, and which faults the comparison would have caught."""
+    """Why a side is another function, and which faults the comparison would have caught.
+
+    refused: whether a class of the user's took no input on which they were looked for.
+    """
 
     explanations: tuple[Explanation, ...] = ()
     dependences: tuple[Dependence, ...] = ()
     power: Power | None = None
+    refused: bool = False
 
 
 NO_REASONS = Reasons()
@@ -180,7 +185,8 @@ class Judged(SpecResult):
     reference: None if it was not asked for, or if shapes or NaN already decide. first_divergence: where what the
     verdict rests on first appears. gate: the letter of the gate that is off there, where it is one alone.
     gradient_fault: where gradients first part, if they alone are off. sources: the files that weights and input came
-    from. calls: what a side gives otherwise when it is called again. unseen: what the numbers themselves leave unseen.
+    from. calls: what a side gives otherwise when it is called again. adaptations: what was done to build and to call a
+    class of the user's, by its side. notes: what could not be told. unseen: what the numbers themselves leave unseen.
     reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
     under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that.
     """
@@ -200,6 +206,8 @@ class Judged(SpecResult):
     heat_map: HeatMap | None = None
     sources: Sources = NO_FILES
     calls: tuple[Unsteady, ...] = ()
+    adaptations: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
     unseen: tuple[BlindSpot, ...] = ()
     reached: Reach | None = None
     stress: "Judged | None" = None

@@ -52,7 +52,7 @@ def gate_at(evidence: Evidence, deviating: tuple[str, ...], weights_differ: bool
         one, other = (side.own_problem(evidence.problem).weights for side in sides)
         return None if deviating else gate_of_rows(spec, one, other, place)
     off = [side for side in sides if side.role in deviating]
-    if len(off) != 1 or not (off[0].has_float64 and off[0].has_steps):
+    if len(off) != 1 or not (off[0].has_float64 and off[0].has_steps) or "h" not in evidence.problem.compared:
         return None
     return unless_refused(lambda: _gate_of_steps(evidence.problem, off[0], place))
 

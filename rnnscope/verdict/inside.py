@@ -69,6 +69,7 @@ def _where_it_runs(side: Side, problem: Problem) -> Side:
     if not side.is_own or side.spec.dtype == "float64":
         return side
     runs = unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
+    runs = runs or unless_refused(lambda: side.solve(problem, "float64"))  # it may be built for its number of steps
     return side if runs else replace(side, has_float64=False)  # in its own dtype it has run already
 
 
@@ -173,7 +174,7 @@ def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> flo
 
     None where chaos bends it everywhere.
     """
-    count = min(MOST_PLACES, max(PLACES, ENOUGH // part.exact(side)["y"].numel()))
+    count = min(MOST_PLACES, max(PLACES, ENOUGH // next(iter(part.exact(side).values())).numel()))
     problem, side = side.own_problem(part.problem), replace(side, weights=None)
     dtype, unit = getattr(torch, "float16" if arithmetic == "tf32" else arithmetic), UNITS[arithmetic]
     jumping = whole = 0.0
@@ -204,7 +205,8 @@ def _is_everywhere(part: Evidence, side: Side) -> bool:
     A unit or a state that is set to 0 below a threshold jumps, too, but alone.
     """
     run = _Run(replace(side, weights=None), side.own_problem(first_steps(part.problem, 1)))
-    errors = run.errors["h"].abs()[run.exact["h"] != 0].sort().values
+    name = "h" if "h" in run.errors else "y"  # which are the same after one step, but for layers below
+    errors = run.errors[name].abs()[run.exact[name] != 0].sort().values
     return len(errors) > 0 and bool(errors[len(errors) // 4] > SPREAD * errors.square().mean().sqrt())
 
 

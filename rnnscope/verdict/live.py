@@ -15,10 +15,14 @@ from torch.nn.utils.weight_norm import WeightNorm
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.network.cells import Hidden
-from rnnscope.network.weights import Input, dtype_name, input_of, sizes_of
+from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
+from rnnscope.spec.options import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
+from rnnscope.subjects.adapting import adapted
+from rnnscope.subjects.building import Maker
 from rnnscope.subjects.devices import running
-from rnnscope.subjects.own import OwnNetwork, is_fused, state_parameter
+from rnnscope.subjects.own import OwnNetwork
+from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.evidence import Side, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
 
@@ -28,26 +32,74 @@ def live_sides(
 ) -> tuple[Spec, Problem, Side, Side]:
     """The Spec of the network and of the input, the problem, and both sides."""
     modules = (left, right)
-    rnns = [_rnn(module) for module in modules]
-    network = _with_habits(_one_network(modules, rnns), modules)
-    spec, given = _with_input(network, x, hx)
+    spec = _with_habits(_one_network(modules, [_rnn(module) for module in modules]), modules)
+    spec, given = _with_input(spec, *_as_sequence(modules, spec, x, hx))
     places = [_placed(module, spec) for module in modules]
+    roles = zip(("left", "right"), _names(modules), modules, places, strict=True)
+    networks = [_network(*each) for each in roles]
+    weights = [_weights(*each, networks) for each in zip(networks, places, strict=True)]
     dtypes = tuple(each.dtype for each in places)
-    weights = next(each.weights for each in rnns if isinstance(each, Rnn))
-    problem = draw_problem(places[0], dtypes, grad, weights, given)
-    one, other = (_side(*each, problem) for each in zip(("left", "right"), modules, rnns, places, strict=True))
+    problem = draw_problem(places[0], dtypes, grad, next(filter(None, weights)), given)
+    one, other = (_side(*each, problem) for each in zip(("left", "right"), networks, weights, places, strict=True))
     return places[0], problem, one, other
 
 
-def _side(role: str, module: nn.Module, rnn: Rnn | RnnscopeError, place: Spec, problem: Problem) -> Side:
+def _names(modules: tuple[nn.Module, ...]) -> list[str]:
+    """A name for each by its class; where both are alike, with what tells them apart."""
+    names = [type(module).__name__ for module in modules]
+    if len(set(names)) > 1:
+        return names
+    homes = [type(module).__module__.partition(".")[0] for module in modules]
+    words = homes if len(set(homes)) > 1 else ["left", "right"]
+    return [f"{name} ({word})" for name, word in zip(names, words, strict=True)]
+
+
+def _network(role: str, name: str, module: nn.Module, place: Spec) -> OwnNetwork:
+    """A module with everything found out by which it can be run."""
+    told = ("it is in training mode, and is compared in evaluation mode",) if _acts_in_training(module) else ()
+    maker = Maker(_copies(module), module, adaptations=told)
+    with running(place) as placed, guarded(name):
+        return adapted(name, maker, placed, NOTHING_SAID, role, isinstance(module, nn.RNNCellBase), is_named=False)
+
+
+def _acts_in_training(module: nn.Module) -> bool:
+    """Whether it is in training mode, and something in it says that this matters."""
+    drops = (getattr(each, name, None) for each in module.modules() for name in ("p", "dropout", "drop"))
+    is_normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.modules())
+    return module.training and (is_normed or any(isinstance(each, float) and each > 0 for each in drops))
+
+
+def _weights(network: OwnNetwork, place: Spec, networks: list[OwnNetwork]) -> Weights | None:
+    """Its own weights by torch's names, with those biases alone that both have; None where they are not known."""
+    if network.mapping is None:
+        return None
+    own = network.mapping.read(dict(network.make(place).named_parameters(remove_duplicate=False)))
+    for each in networks:
+        own = each.folded(own)
+    return own
+
+
+def _side(role: str, network: OwnNetwork, weights: Weights | None, place: Spec, problem: Problem) -> Side:
     # Rounded to the dtypes of both sides: otherwise a copy in another dtype would be another network.
-    weights, names = (rnn.weights, rnn.names) if isinstance(rnn, Rnn) else ({}, {})
-    own = rounded_weights(weights, problem.dtypes)
-    same = all(torch.equal(each, problem.weights[name]) for name, each in own.items())
-    network = OwnNetwork(type(module).__name__, _copies(module), place.batch_first, bool(names), names or None)
-    network = replace(network, has_steps=state_parameter(module) is not None, is_fused=is_fused(module))
+    own = rounded_weights(weights, problem.dtypes) if weights else None
+    same = own is None or all(torch.equal(each, problem.weights[name]) for name, each in own.items())
     with running(place) as placed:
         return own_side(role, network, placed, None if same else own)
+
+
+def _as_sequence(
+    modules: tuple[nn.Module, ...], spec: Spec, x: Any, hx: Any
+) -> tuple[Tensor | PackedSequence, Hidden | None]:
+    """x and hx for a loop over steps: what cells take for one, (N, H_in) and (N, H), is a sequence of one."""
+    if all(isinstance(each, nn.RNNCellBase) for each in modules) and isinstance(x, Tensor) and x.dim() < 3:
+        x = x.unsqueeze(0)
+    rows = spec.directions * spec.num_layers
+
+    def with_layers(each: Any) -> Any:
+        is_row = isinstance(each, Tensor) and isinstance(x, Tensor) and rows == 1 and each.dim() == x.dim() - 1
+        return each.unsqueeze(0) if is_row else each
+
+    return x, tuple(map(with_layers, hx)) if isinstance(hx, (tuple, list)) else with_layers(hx)
 
 
 def _rnn(module: nn.Module) -> Rnn | RnnscopeError:
@@ -87,17 +139,10 @@ def _one_network(modules: tuple[nn.Module, ...], rnns: list[Rnn | RnnscopeError]
 def _with_habits(spec: Spec, modules: tuple[nn.Module, ...]) -> Spec:
     """The layout and the nonlinearity, which parameters do not say: the left module's, otherwise the right one's."""
     layouts = [_habit(module, "batch_first", True, False) for module in modules]
-    if set(layouts) == {True, False}:
-        one, other = (
-            f"{type(module).__name__} has batch_first={layout}" for module, layout in zip(modules, layouts, strict=True)
-        )
-        raise RnnscopeError(
-            f"{one} and {other}: the same x means another input to each",
-            "give one of them the layout of the other, or say batch_first of the outermost module",
-        )
     kinds = [found for module in modules if (found := _habit(module, "nonlinearity", "tanh", "relu"))]
     nonlinearity = kinds[0] if kinds and spec.kind == "rnn" else "tanh"
-    return replace(spec, batch_first=True in layouts, nonlinearity=nonlinearity)
+    layout = next((each for each in layouts if each is not None), False)
+    return replace(spec, batch_first=layout, nonlinearity=nonlinearity)
 
 
 def _habit(module: nn.Module, name: str, *allowed: Any) -> Any:
@@ -178,8 +223,13 @@ def _make_plain(module: nn.Module) -> None:
             own: Any = each
             # The class loses its properties here, and a copy shares it with the original.
             own.__class__ = type(type(own).__name__, type(own).__bases__, dict(vars(type(own))))
-            for name in list(own.parametrizations):
+            for name, parts in list(own.parametrizations.items()):
+                learns = any(part.requires_grad for part in parts.parameters())
                 remove_parametrizations(own, name)
+                weight = getattr(own, name)
+                if not isinstance(weight, nn.Parameter):  # computed without gradients, it was left as a buffer
+                    delattr(own, name)
+                    setattr(own, name, nn.Parameter(weight, requires_grad=learns))
         for hook in list(each._forward_pre_hooks.values()):
             if isinstance(hook, WeightNorm):
                 remove_weight_norm(each, hook.name)

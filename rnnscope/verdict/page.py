@@ -5,9 +5,10 @@ Nothing is found here.
 
 import math
 from dataclasses import replace
+from itertools import permutations
 
 from rnnscope.help.explain import more
-from rnnscope.network.shapes import network_in_words, place_in_words
+from rnnscope.network.shapes import Shape, TensorShape, network_in_words, place_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.spec.question import STRESS_TIMES
 from rnnscope.verdict.calls import Unsteady
@@ -55,7 +56,7 @@ def page_of(comparison: Judged) -> Page:
         page.append(Sentence("Tolerance", rule))
     mood = "good" if comparison.exit_code == 0 else "bad"
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
-    page += [*_kept(comparison), *_why(comparison), *_own(comparison)]
+    page += [*_kept(comparison), *_why(comparison), *_own(comparison), *_adapted(comparison)]
     place = comparison.first_divergence
     if place is not None:
         page.append(Sentence("First at", f"{place_in_words(comparison.spec, place, comparison.gate)}."))
@@ -149,7 +150,7 @@ def _why(comparison: Judged) -> Page:
     roles = dict.fromkeys(each.side for each in reasons.explanations)
     found = [f"{side_in_words(comparison, role, 'The')} {_does(reasons.explanations, role)}" for role in roles]
     if not found:
-        if reference.about_coarser or reasons.dependences or comparison.weights:
+        if reference.about_coarser or reasons.dependences or reasons.refused or comparison.weights:
             return []
         outputs = [each for each in reference.function.margins if each.name in _INDEXED]
         only = "only gradients differ, so no convention of the outputs explains it"
@@ -209,6 +210,13 @@ def _own(comparison: Judged) -> Page:
         side = side_in_words(comparison, role, "The")
         page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
     return page
+
+
+def _adapted(comparison: Judged) -> Page:
+    """What could not be told, and what was done to build and to call a class of the user's."""
+    told = ((side_in_words(comparison, side, "The"), "; ".join(each)) for side, each in comparison.adaptations if each)
+    notes = [Sentence("Note", f"{each[0].upper()}{each[1:]}.") for each in comparison.notes]
+    return [*notes, *(Sentence("Adapted", f"{side}: {each}.") for side, each in told)]
 
 
 def _gradient_fault(comparison: Judged, fault: GradientFault) -> str:
@@ -343,8 +351,11 @@ def _tensor_in_words(name: str) -> str:
 def _because(comparison: Judged) -> str:
     reference = comparison.reference
     if comparison.cause == "shape":
-        names = [each.name for each in comparison.figures.rows if each.shape != each.right_shape]
-        return f"the shapes of {' and '.join(names)} differ"
+        rows = [each for each in comparison.figures.rows if each.shape != each.right_shape]
+        told = [words for each in rows for words in _axes_in_words(comparison, each)]
+        return (
+            f"the shapes of {' and '.join(each.name for each in rows)} differ{': ' * bool(told)}{', and '.join(told)}"
+        )
     if comparison.cause == "nonfinite":
         sides = " and ".join(side_in_words(comparison, side) for side in comparison.nonfinite)
         return f"NaN or infinity came out of {sides}" if sides else "in float64 NaN or infinity came out"
@@ -368,6 +379,35 @@ def _because(comparison: Judged) -> str:
     if comparison.verdict == "identical":
         return f"{same}, and every bit agrees"
     return f"{same}; {_rounding(comparison, reference)}"
+
+
+def _axes_in_words(comparison: Judged, row: Difference) -> list[str]:
+    """Which axis of an output is off on a side, where its sizes tell."""
+    expected = next((each for each in tensor_shapes(comparison.spec) if each.name == row.name), None)
+    if expected is None:
+        return []
+    sides = zip(("left", "right"), (row.shape, row.right_shape), strict=True)
+    told = (
+        (side_in_words(comparison, side), _axes_off(row.name, shape, expected, comparison.spec.seq_len))
+        for side, shape in sides
+    )
+    return [f"{words} on {side}" for side, words in told if words]
+
+
+def _axes_off(name: str, shape: Shape, expected: TensorShape, steps: int) -> str:
+    dims = list(expected.dims)
+    if shape == expected.shape[1:] and name in ("h", "c"):
+        return f"{name} has no layer axis"
+    if len(shape) != len(dims) or shape == expected.shape:
+        return ""
+    sizes = dict(zip(dims, expected.shape, strict=True))
+    orders = (each for each in permutations(dims) if tuple(sizes[dim] for dim in each) == shape)
+    if other := next(orders, None):
+        return f"{name} is ({', '.join(other)}) where torch has ({', '.join(dims)})"
+    off = [dim for dim, got, size in zip(dims, shape, expected.shape, strict=True) if got != size]
+    if off == ["N"] and shape[dims.index("N")] == steps:
+        return f"{name} has L = {steps} where torch has N = {sizes['N']}, as if it walked along the batch"
+    return f"{name} has another {' and another '.join(off)}" if off else ""
 
 
 def _on_these_weights(comparison: Judged) -> str:

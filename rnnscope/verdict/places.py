@@ -172,6 +172,8 @@ def _by_layers(evidence: Evidence, problem: Problem, look: Callable[[Evidence], 
     """What is seen where each layer is run by itself; None where there is one, or where a side cannot do that."""
     if problem.spec.num_layers == 1 or not (evidence.left.has_layers and evidence.right.has_layers):
         return None
+    if "y" not in problem.compared:  # which goes up from each layer
+        return None
     alone = Evidence(replace(problem, cotangents=None), evidence.left, evidence.right, solve_by_layers)
     return unless_refused(lambda: look(alone))
 
@@ -293,7 +295,9 @@ def heat_map(evidence: Evidence, place: Place | None) -> HeatMap:
 def _going_up(problem: Problem, outputs: Tensors, layers: Tensors) -> dict[int, Tensor]:
     """What goes up from each layer that is seen: y of the whole run, and of a layer by itself below it."""
     top = problem.spec.num_layers - 1
-    return {layer: layers[f"y of layer {layer}"] for layer in range(top if layers else 0)} | {top: outputs["y"]}
+    return {layer: layers[f"y of layer {layer}"] for layer in range(top if layers else 0)} | (
+        {top: outputs["y"]} if "y" in outputs else {}
+    )
 
 
 def _ends(evidence: Evidence) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.network.equations import State, Step
-from rnnscope.network.shapes import BLOCK, layer_parameters
+from rnnscope.network.shapes import BLOCK, OUTPUTS, layer_parameters
 from rnnscope.network.weights import (
     Input,
     Weights,
@@ -27,7 +27,7 @@ from rnnscope.network.weights import (
 from rnnscope.pages.progress import stage
 from rnnscope.spec.question import STRESS_TIMES, stressed
 from rnnscope.spec.spec import DTYPES, Spec
-from rnnscope.subjects.builtin import Subject, run_equations, valid_steps
+from rnnscope.subjects.builtin import Run, Subject, run_equations, valid_steps
 
 Tensors = dict[str, Tensor]
 
@@ -49,6 +49,7 @@ class Problem:
         cotangents: what is sent back through y, h and c; None where gradients are not compared.
         dtypes: those of the sides. Every number here can be said in each of them.
         origins: (step, item) of each sequence of length 1, where the steps of another problem are taken by themselves.
+        compared: those of y, h and c that both sides give.
     """
 
     spec: Spec
@@ -57,6 +58,7 @@ class Problem:
     cotangents: Tensors | None
     dtypes: tuple[str, ...]
     origins: Tensor | None = None
+    compared: tuple[str, ...] = OUTPUTS
 
 
 def draw_problem(
@@ -94,27 +96,35 @@ def clear_padding(spec: Spec, x: Tensor) -> Tensor:
 def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     """What a subject gives on a Spec's device and in its dtype: y, h and c, then the gradients of x, h0, c0, weights.
 
-    Gradients are there where the problem has cotangents and the outputs have their shapes; weights have torch's names.
+    Of the outputs those that are compared. Gradients are there where the problem has cotangents and the outputs have
+    their shapes; weights have torch's names.
     """
     dtype, device = getattr(torch, spec.dtype), spec.device
     weights = {name: each.to(device, dtype) for name, each in problem.weights.items()}
     given = Input(problem.given.x.to(device, dtype), tuple(each.to(device, dtype) for each in problem.given.state))
     placed = replace(problem.spec, device=device, dtype=spec.dtype)
     if problem.cotangents is None:
-        return subject(placed, weights, given).outputs()
+        return _compared(problem, subject(placed, weights, given))
     given = Input(given.x.clone().requires_grad_(), tuple(each.clone().requires_grad_() for each in given.state))
     run = subject(placed, weights, given)
-    outputs, leaves = run.outputs(), (given.tensors() if run.takes_state else {"x": given.x}) | run.parameters
+    outputs, inputs = _compared(problem, run), given.tensors() if run.takes_state else {"x": given.x}
+    leaves = [*inputs.values(), *run.parameters.values()]
     plain = {name: each.detach() for name, each in outputs.items()}
     if any(problem.cotangents[name].shape != each.shape for name, each in outputs.items()):
         return plain
     roots = {name: each for name, each in outputs.items() if each.requires_grad}
-    if not roots:  # what comes out does not depend on what goes in
-        return plain | {name: torch.zeros_like(each) for name, each in leaves.items()}
-    cotangents = [problem.cotangents[name].to(each) for name, each in roots.items()]
-    with stage("gradients"):
-        found = torch.autograd.grad([*roots.values()], [*leaves.values()], cotangents, materialize_grads=True)
-    return plain | dict(zip(leaves, found, strict=True))
+    if roots:
+        cotangents = [problem.cotangents[name].to(each) for name, each in roots.items()]
+        with stage("gradients"):
+            found = torch.autograd.grad([*roots.values()], leaves, cotangents, materialize_grads=True)
+    else:  # what comes out does not depend on what goes in
+        found = tuple(torch.zeros_like(each) for each in leaves)
+    of_parameters = dict(zip(run.parameters, found[len(inputs) :], strict=True))
+    return plain | dict(zip(inputs, found, strict=False)) | run.by_torchs_names(of_parameters)
+
+
+def _compared(problem: Problem, run: Run) -> Tensors:
+    return {name: each for name, each in run.outputs().items() if name in problem.compared}
 
 
 def solve_by_layers(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
@@ -200,7 +210,7 @@ def _one_layer(problem: Problem, layer: int, x: Tensor) -> Problem:
     weights = {name.replace(f"_l{layer}", "_l0"): problem.weights[name] for name in names}
     rows = slice(layer * spec.directions, (layer + 1) * spec.directions)
     given = Input(x, tuple(each[rows] for each in problem.given.state))
-    return replace(problem, spec=spec, weights=weights, given=given, cotangents=None)
+    return replace(problem, spec=spec, weights=weights, given=given, cotangents=None, compared=OUTPUTS)
 
 
 def _states_before(problem: Problem) -> State:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from rnnscope.pages.page import Page
-from rnnscope.spec.options import LEFT, RIGHT
+from rnnscope.spec.options import LEFT, OWN_FLAGS, RIGHT
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot
 from rnnscope.verdict.facts import Judged, Reference
 from rnnscope.verdict.page import named, page_of
@@ -47,7 +47,8 @@ class Comparison(Judged):
             asked |= {"rtol": self.tolerance.rtol, "atol": self.tolerance.atol}
         sides = zip((LEFT, RIGHT), self.sides.written, strict=True)
         flags = ((QUESTION_FLAGS[name], value) for name, value in asked.items())
-        return self.line(*sides, *flags, recorded=self.sides.recorded is not None)
+        of_classes = ((flag, getattr(self.sides.own, name)) for name, flag in OWN_FLAGS.items())
+        return self.line(*sides, *of_classes, *flags, recorded=self.sides.recorded is not None)
 
     def page(self) -> Page:
         """The tables and sentences of `rnnscope compare`."""
@@ -88,6 +89,8 @@ class Comparison(Judged):
             "returned": dict(figures.wrong_dtypes),
             "keeps_state": {each.side: each.max_abs for each in self.calls if each.by == "state"},
             "calls": [asdict(each) for each in self.calls],
+            "notes": [f"{each[0].upper()}{each[1:]}." for each in self.notes],
+            "adaptations": {side: list(told) for side, told in self.adaptations if told},
             "ungraded": {role: list(names) for role, names in figures.missing_gradients},
         }
 

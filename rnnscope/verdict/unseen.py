@@ -4,7 +4,7 @@ Numbers that are zeros, all alike, or equal to others show little of how they ar
 themselves. How far a network reaches, and which units of a relu are never awake, takes one run of the equations.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import reduce
 from math import isfinite
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rnnscope.network.equations import State, Step
-from rnnscope.network.shapes import GATES, ParameterShape, direction_parameters, layer_parameters
+from rnnscope.network.shapes import GATES, OUTPUTS, ParameterShape, direction_parameters, layer_parameters
 from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
@@ -40,12 +40,17 @@ NEAR_OVERFLOW = 16.0
 """By which factor the range must stay below the greatest number of a dtype: sums inside reach further than results."""
 
 
-def unseen(problems: Sequence[Problem]) -> tuple[BlindSpot, ...]:
-    """What the weights and the input of some problems leave unseen: one problem, or one a side with its own weights."""
+def unseen(problems: Sequence[Problem], folded: Collection[str] = ()) -> tuple[BlindSpot, ...]:
+    """What the weights and the input of some problems leave unseen: one problem, or one a side with its own weights.
+
+    folded: biases that are zeros since a side has one bias for both.
+    """
     every = tuple({id(each.weights): each for each in problems}.values())
     found = [spot for each in every for spot in (*_of_input(each), *_of_weights(each.spec, each.weights))]
     names: dict[str, list[str]] = {}
     for spot, what in found:
+        if what in folded:
+            continue
         names.setdefault(spot, [])
         names[spot] += [] if what in names[spot] else [what]
     return tuple(BlindSpot(spot, SENTENCES[spot](whats)) for spot, whats in names.items())
@@ -254,6 +259,10 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
         found.append(BlindSpot("no recorded h0", unused))
     subjects = (comparison.left, comparison.right)
     own = [each for each in subjects if ":" in each and not each.startswith((RECORDED, DEVIATION))]
+    if missing := [each for each in _outputs_of(comparison.spec) if each not in _compared(comparison)]:
+        is_, it = ("is", "it") if len(missing) == 1 else ("are", "them")
+        left_out = f"{' and '.join(missing)} {is_} not compared, since a side does not give {it}"
+        found.append(BlindSpot("output not given", left_out))
     if own and comparison.question.chunk is not None and comparison.question.chunk < comparison.spec.seq_len:
         kept = f"what {' and '.join(own)} may keep from step to step besides hx starts anew in every chunk"
         found.append(BlindSpot("memory of its own", kept))
@@ -268,6 +277,14 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
             found.append(BlindSpot("rounding inside", f"{small} would not be seen"))
     late = (_late_fault(each) for each in (comparison, comparison.stress) if each is not None)
     return (*found, *filter(None, late), *comparison.unseen, *_beyond(comparison))
+
+
+def _outputs_of(spec: Spec) -> tuple[str, ...]:
+    return OUTPUTS if spec.kind == "lstm" else OUTPUTS[:2]
+
+
+def _compared(comparison: Judged) -> set[str]:
+    return {each.name for each in comparison.outputs}
 
 
 def _late_fault(comparison: Judged) -> BlindSpot | None:

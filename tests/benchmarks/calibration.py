@@ -110,8 +110,8 @@ def gradients(number: int) -> list[Outcome]:
 def rewritten(number: int) -> list[Outcome]:
     """A correct class whose operations are others, or come in another order, which must not be called different."""
     from rnnscope import Spec
+    from rnnscope.subjects.adapting import own_network
     from rnnscope.subjects.builtin import SUBJECTS
-    from rnnscope.subjects.own import own_network
     from rnnscope.verdict.evidence import Evidence, Side
 
     draw = Random(number)

@@ -106,12 +106,12 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "compare --left modul",
             "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
+            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
         ),
         (
             "compare --right gru",
             "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, deviation:NAME, recorded:FILE; try --right cells",
+            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; try --right cells",
         ),
         (
             "compare --left module@gpu",
@@ -142,7 +142,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "bench --subjects deviation:h0-ignored",
             "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, items, "
-            "FILE.py:Class, package.module:Class; try --subjects cells",
+            "FILE.py:Class, package.module:Class, cell:FILE.py:Class; try --subjects cells",
         ),
         (
             "compare --kind lstm --proj-size 3 --left compiled",

@@ -260,7 +260,7 @@ class Waits(nn.RNN):
 
 class Fails(nn.RNN):
     def forward(self, x, hx=None):
-        time.sleep(1)
+        time.sleep(0.3)
         raise ValueError("no idea")
 """
 
@@ -300,7 +300,9 @@ def test_a_terminal_is_told_of_a_comparison_and_stdout_is_not(stops: str) -> Non
 
 
 def test_ctrl_c_wipes_the_line_away(stops: str) -> None:
-    code, out, sent = on_a_terminal("0", "compare", "--right", f"{stops}:Waits", until=b"right: ")
+    code, out, sent = on_a_terminal(
+        "0", "compare", "--right", f"{stops}:Waits", until=f"loading {stops}:Waits".encode()
+    )
     assert (code, out) == (130, "")
     assert sent.endswith(f"{WIPED}rnnscope: interrupted by Ctrl-C\r\n")
 

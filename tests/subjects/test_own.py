@@ -91,11 +91,18 @@ def test_what_a_step_from_zeros_never_uses_is_not_said_to_be_ignored() -> None:
 
 
 def test_gradients_that_cannot_be_told_are_a_blind_spot(cli: Cli) -> None:
+    found = judged("Frozen", grad=True)
+    assert found.exit_code == 0
+    assert [(role, len(names)) for role, names in found.figures.missing_gradients] == [("right", 4)]
+    out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{OWN}:Frozen").out.split())
+    assert "gives no gradient of bias_ih_l0, bias_hh_l0, bias_ih_l1" in out
+
+
+def test_gradients_are_told_where_a_class_loads_by_itself() -> None:
     found = judged("OwnGradients", grad=True)
     assert found.exit_code == 0
-    assert [(role, len(names)) for role, names in found.figures.missing_gradients] == [("right", 8)]
-    out = " ".join(cli("compare", "--kind", "lstm", "--grad", "--right", f"{OWN}:OwnGradients").out.split())
-    assert "gives no gradient of weight_ih_l0, weight_hh_l0, bias_ih_l0" in out
+    assert found.figures.missing_gradients == ()
+    assert "weight_hh_l1" in [each.name for each in found.gradients or ()]
 
 
 @pytest.mark.parametrize(
@@ -195,31 +202,24 @@ WRONG: dict[str, tuple[str, str]] = {
         "--bidirectional",
         "takes no bidirectional, and --bidirectional needs it; leave it out, or name",
     ),
-    "Lstm ": ("--batch-first", "takes no batch_first, and --batch-first needs it"),
     "Lstm  ": ("--proj-size 3", "takes no proj_size, and --proj-size 3 needs it"),
     "OtherNames": ("", "takes no num_layers, and --layers 2 needs it; use --layers 1"),
-    "OtherNames ": (
-        "--layers 1 --no-bias",
-        "takes no bias, and --no-bias needs it",
+    "OtherNames  ": ("--layers 1", "it has no biases; use --no-bias"),
+    "make_two_layers": ("--hidden-size 7", "those of hidden_size=20, not --hidden-size 7; use --hidden-size 20"),
+    "make_two_layers ": ("--layers 3", "its parameters are those of num_layers=2, not --layers 3; use --layers 2"),
+    "NeedsMore": ("", "needs vocabulary, which rnnscope does not know; add --right-arg vocabulary=VALUE"),
+    "NeedsTwoMore": (
+        "",
+        "needs words, pages, which rnnscope does not know; add --right-arg words=VALUE --right-arg pages=VALUE",
     ),
-    "OtherNames  ": (
+    "NeedsMask": (
         "--layers 1",
-        "its parameters are not named as torch's or StackedCells' are: missing bias_hh_l0, bias_ih_l0, "
-        "weight_hh_l0 (near: weight_ih_10), weight_ih_l0 (near: weight_ih_10); unexpected "
-        "W_hh, weight_ih_10; rename them, or give the class a load_state_dict of its own that takes torch's names",
-    ),
-    "make_two_layers": ("--hidden-size 7", "cells.0.weight_ih has shape (80, 10), but weight_ih_l0 is (28, 10)"),
-    "make_two_layers ": ("--layers 3", "its parameters are not named as torch's"),
-    "NeedsMore": ("", "needs vocabulary, which rnnscope does not know; give it a default, or name a function"),
-    "NeedsTwoMore": ("", "needs a, b, which rnnscope does not know; give them defaults, or name a function"),
-    "ThreeArguments": (
-        "--layers 1",
-        "its forward needs c besides; it is called as forward(x, hx), where hx is (h0, c0): give all else a default",
+        "its forward needs mask besides; it is called as forward(x, hx), where hx is (h0, c0): give all else a default",
     ),
     "Raises": ("", f"raised ValueError: the flux ({OWN}, line "),
     "RaisesLate": ("--grad", "one of the variables needed for gradient computation has been modified"),
     "Exits": ("", "raised SystemExit: 0"),
-    "OnlyOutput": ("", "returned Tensor, but nn.LSTM returns (output, (h_n, c_n))"),
+    "OnlyNumbers": ("", "returned (int, int), but nn.LSTM returns (output, (h_n, c_n))"),
     "number": ("", "is of type int, but it must be a class or a function"),
     "Lstn": ("", f"has no Lstn; did you mean {OWN}:Lstm?"),
 }
@@ -234,8 +234,12 @@ def test_what_is_wrong_with_a_class_is_trouble_in_one_line(name: str, cli: Cli) 
     assert sentence in answer.err
 
 
-def test_a_class_that_takes_no_state_needs_zeros(cli: Cli) -> None:
-    assert cli("compare", "--right", f"{OWN}:NoState").err.endswith(
+def test_a_class_that_takes_no_state_is_compared_from_zeros(cli: Cli) -> None:
+    found = judged("NoState", Spec())
+    assert (found.exit_code, found.spec.h0) == (0, "zeros")
+    assert "zero h0" in [each.name for each in found.blind_spots]
+    assert " --h0 zeros " in found.rerun
+    assert cli("compare", "--resync", "--right", f"{OWN}:NoState").err.endswith(
         "its forward takes no hx; name an argument hx, or leave hx out (--h0 zeros, and no --resync)\n"
     )
 
@@ -253,9 +257,10 @@ def test_a_class_without_a_state_in_chaos_is_undecided(tmp_path: Path, monkeypat
     assert compare(loaded.spec, right="cells", loaded=loaded).verdict == "equivalent"
 
 
-def test_a_layout_that_a_class_says_it_has_must_be_asked_for(cli: Cli) -> None:
-    answer = cli("compare", "--right", f"{OWN}:BatchFirst")
-    assert answer.err.endswith("has batch_first=True and takes no other; use --batch-first\n")
+def test_a_class_gets_its_input_in_the_layout_that_it_says_it_has() -> None:
+    found = judged("BatchFirst", Spec(num_layers=1))
+    assert (found.exit_code, found.outputs[0].shape) == (0, (3, 5, 20))
+    assert found.adaptations == (("right", ("x and y are (N, L, …) in it, as its batch_first says",)),)
 
 
 @pytest.mark.parametrize(
@@ -324,3 +329,60 @@ def test_device_and_dtype_of_a_class() -> None:
     found = compare(LSTM, "module", f"{OWN}:Lstm@cpu/float64")
     assert found.sides.dtypes == ("float32", "float64")
     assert found.exit_code == 0
+
+
+def test_a_verdict_is_not_lost_where_the_reason_takes_other_sizes() -> None:
+    spec = Spec(kind="gru", num_layers=1, seq_len=6)
+    found = judged("SixSteps", spec)
+    assert (found.verdict, found.cause, found.side) == ("different", "function", "right")
+    reset = judged("SixStepsResetBefore", spec)
+    assert [each.convention for each in reset.explanations] == ["reset before the matmul"]
+    assert judged("SixSteps", spec, map=True).heat_map is not None
+
+
+def test_what_a_class_refuses_is_a_note(cli: Cli) -> None:
+    words = ("--kind", "gru", "--layers", "1", "--seq-len", "6", "--stress", "--right", f"{OWN}:SixStepsRight")
+    answer = cli("compare", *words)
+    assert answer.code == 0
+    assert "Note: The verdict under stress is not told, since that takes another input" in " ".join(answer.out.split())
+
+
+def test_the_layout_in_which_alone_a_class_fits_is_taken_and_told() -> None:
+    found = judged("AlongTheBatch", Spec(kind="gru", num_layers=1))
+    assert found.exit_code == 0
+    assert dict(found.adaptations)["right"] == ("x and y are (N, L, …) in it, since its shapes fit in no other layout",)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "sentence"),
+    [
+        ("TurnsItsOutput", 1, "h has L = 3 where torch has N = 5, as if it walked along the batch on the right side"),
+        ("TurnsItsState", 2, "h is (N, D·K, H_out) where torch has (D·K, N, H_out) on the right side"),
+    ],
+)
+def test_the_axis_that_is_off_is_told(name: str, layers: int, sentence: str, cli: Cli) -> None:
+    flags = ("--kind", "gru", "--layers", str(layers), "--h0", "zeros" if layers == 1 else "random")
+    answer = cli("compare", *flags, "--right", f"{OWN}:{name}")
+    assert answer.code == 1
+    assert sentence in " ".join(answer.out.split())
+
+
+def test_parameters_that_torch_has_not_are_never_hidden_by_zeros() -> None:
+    found = judged("WithPeepholes", Spec(kind="lstm", num_layers=1))
+    assert found.verdict == "different"
+    said = "peephole: torch has nothing like it, so random numbers are taken"
+    assert dict(found.adaptations)["right"] == (said,)
+
+
+def test_an_output_that_does_not_come_out_is_a_blind_spot() -> None:
+    found = judged("OnlyOutput")
+    assert (found.exit_code, [each.name for each in found.outputs]) == (0, ["y"])
+    spots = {each.name: each.sentence for each in found.blind_spots}
+    assert spots["output not given"] == "h and c are not compared, since a side does not give them"
+    assert judged("OnlyOutput", map=True, grad=True).exit_code == 0
+
+
+def test_a_sequence_is_not_taken_for_a_step(cli: Cli) -> None:
+    answer = cli("compare", "--kind", "lstm", "--right", f"cell:{OWN}:Lstm")
+    assert answer.code == 2
+    assert "its forward does not take one step" in answer.err

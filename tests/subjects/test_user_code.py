@@ -10,7 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from support import Answer, Cli
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.user_code import find_own, guarded
 
 HEAD = """
 import atexit, faulthandler, multiprocessing, os, posix, signal, subprocess, sys, threading, time
@@ -306,15 +310,13 @@ BACKEND = "(lambda graph, given: exec('raise OSError(\"no such\\\\nbackend\")'))
     ],
     ids=["scripted", "traced", "raised-in-script", "compiled", "raised-in-compiled", "backend", "graph-break", "plain"],
 )
-def test_the_line_of_an_error_that_says_something_is_told(
-    made: str, inside: str, reason: str, cli: Cli, tmp_path: Path
-) -> None:
+def test_the_line_of_an_error_that_says_something_is_told(made: str, inside: str, reason: str, tmp_path: Path) -> None:
     file = tmp_path / "own.py"
     file.write_text(SCRIPTED.replace("INSIDE", inside).replace("MADE", made))
-    answer = cli("compare", "--right", f"{file}:Own")
-    told = [each for each in answer.err.splitlines() if each.startswith("rnnscope: ")]
-    assert (answer.code, answer.out, len(told)) == (2, "", 1)
-    assert told[0].startswith(f"rnnscope: {file}:Own raised {reason} (")
+    own = find_own(f"{file}:Own")(10, 20, 2)
+    with pytest.raises(RnnscopeError) as raised, guarded(f"{file}:Own"):
+        own(torch.zeros(3, 5, 10), torch.zeros(2, 5, 20))
+    assert raised.value.message.startswith(f"{file}:Own raised {reason} (")
 
 
 RELATIVE = "from ..base import Base\nclass Own(Base): pass\n"

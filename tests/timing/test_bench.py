@@ -23,9 +23,9 @@ from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.page import Grid, Sentence
 from rnnscope.pages.render import plain, render
 from rnnscope.spec.options import BENCH_SUBJECTS as SUBJECT_FLAG
+from rnnscope.subjects.adapting import prepare
 from rnnscope.subjects.builtin import SUBJECTS, Prepared, tensors_of
 from rnnscope.subjects.devices import running
-from rnnscope.subjects.own import prepare
 from rnnscope.timing import bench as timing
 from rnnscope.timing.bench import EventClock, leaf, peak_bytes, with_backward
 from rnnscope.timing.result import MOST_LENGTHS, Bench, Timing, bar, duration
@@ -389,7 +389,7 @@ def test_a_row_a_measurement_in_tsv(cli: Cli) -> None:
             "--kind lstm --proj-size 3 --subjects cells,compiled,equations",
             {"cells": "nn.LSTMCell knows no projection", "compiled": "nn.LSTMCell knows no projection"},
         ),
-        (f"--kind lstm --layers 1 --subjects {OWN}:OnlyOutput", {f"{OWN}:OnlyOutput": "returned Tensor, but nn.LSTM"}),
+        (f"--kind lstm --layers 1 --subjects {OWN}:OnlyNumbers", {f"{OWN}:OnlyNumbers": "returned (int, int), but"}),
         (
             f"--kind lstm --layers 1 --subjects {OWN}:Transposed",
             {f"{OWN}:Transposed": "returned y of shape (5, 3, 20), and torch's is"},

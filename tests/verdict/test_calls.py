@@ -215,7 +215,7 @@ def test_only_the_first_steps_are_called_again(monkeypatch: pytest.MonkeyPatch) 
     whole = [each for each in networks.seen if each == 50]
     assert len(whole) == 3  # in its own dtype, and twice in float64
     assert set(networks.seen) == {1, 4, 50}
-    assert networks.seen.count(4) <= 17
+    assert networks.seen.count(4) <= 21  # with those by which its form is found out
 
 
 def test_a_side_that_is_not_somebodys_own_is_not_called() -> None:

@@ -327,7 +327,7 @@ def other_shape(run: Run) -> Run:
             "--record run.pt keeps a whole run, and --chunk 5 makes none; give one of the two",
         ),
         (
-            f"--chunk 5 --kind lstm --layers 1 --h0 zeros --right {OWN}:NoState",
+            f"--chunk 5 --h0 zeros --right {OWN}:NoState",
             f"{OWN}:NoState: its forward takes no hx, by which --chunk 5 carries the state on; name an argument hx, "
             "or leave --chunk out",
         ),
