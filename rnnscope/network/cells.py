@@ -149,9 +149,16 @@ class StackedCells(nn.Module):
         return f"{self.kind}, {self.input_size}, {self.hidden_size}, {words}"
 
     def _walk(self, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
+        return walk(self._steps(), x, initial, real, self._between())
+
+    def _steps(self) -> list[list[Step]]:
+        """The steps of each layer, forward and backward."""
         cells = zip(self.cells, self.reverse_cells, strict=True) if self.bidirectional else zip(self.cells, strict=True)
-        between = nn.Dropout(self.dropout).train(self.training) if self.dropout else None
-        return walk([[self._step(cell) for cell in each] for each in cells], x, initial, real, between)
+        return [[self._step(cell) for cell in each] for each in cells]
+
+    def _between(self) -> nn.Module | None:
+        """What acts between layers."""
+        return nn.Dropout(self.dropout).train(self.training) if self.dropout else None
 
     def _step(self, cell: nn.Module) -> Step:
         # nn.LSTMCell takes and returns (h, c); the others one tensor.

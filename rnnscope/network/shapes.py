@@ -24,6 +24,12 @@ GATES = {"rnn": "", "lstm": "ifgo", "gru": "rzn"}
 BLOCK = 256
 """Steps of x that are drawn at a time, so that every length and every chunk sees the same ones."""
 
+
+def outputs_of(kind: str) -> tuple[str, ...]:
+    """The outputs of a kind of network: an LSTM alone has c."""
+    return OUTPUTS if kind == "lstm" else OUTPUTS[:-1]
+
+
 _DIRECTIONS = ("forward", "backward")
 
 

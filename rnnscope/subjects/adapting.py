@@ -4,11 +4,11 @@ What is taken for what is said: it becomes one of the network's adaptations. Whe
 functions, nothing is guessed, and the user is asked.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import OUTPUTS
+from rnnscope.network.shapes import outputs_of
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
 from rnnscope.spec.options import CELL, NOTHING_SAID, Own
 from rnnscope.spec.spec import Spec
@@ -91,9 +91,7 @@ def adapted(
     Raises:
         RnnscopeError: it cannot be called, or it is not known what its parameters stand for.
     """
-    words = Words(
-        role, tuple((own_name, torchs) for own_name, _, torchs in (each.partition("=") for each in own.names))
-    )
+    words = Words(role, tuple(own.torch_names.items()))
     found = _cell(name, maker, spec) if is_cell else _whole_or_step(name, maker, spec, own, words)
     layout = found.layout
     network = _placed(found.maker.make(spec), spec)
@@ -176,9 +174,12 @@ def _probe(maker: Maker, spec: Spec) -> nn.Module:
 
 
 def _layout(
-    network: nn.Module, maker: Maker, spec: Spec, own: Own, role: str, heads: tuple[str, ...]
+    network: nn.Module, maker: Maker, spec: Spec, own: Own, role: str, form_in: Callable[[bool | None], Form | None]
 ) -> tuple[bool | None, tuple[str, ...]]:
-    """Whether its x starts with N, None where it is built as the Spec asks; and what a page says of that."""
+    """Whether its x starts with N, None where it is built as the Spec asks; and what a page says of that.
+
+    form_in: how it is called in a layout.
+    """
     if own.batch_first is not None:
         layout, why = own.batch_first, f"as --{'' if own.batch_first else 'no-'}{role}-batch-first says"
     elif "batch_first" in maker.takes:
@@ -186,7 +187,7 @@ def _layout(
     else:
         says = [(path, each.batch_first) for path, each in network.named_modules() if _is_switch(each, "batch_first")]
         if not says:
-            layout, why = _layout_that_fits(network, spec, heads)
+            layout, why = _layout_that_fits(spec, form_in)
         elif len({layout for _, layout in says}) == 1 or says[0][0] == "":
             path, layout = says[0]
             why = f"as its {path + '.' if path else ''}batch_first says"
@@ -200,13 +201,13 @@ def _layout(
     return layout, (f"x and y are {'(N, L, …)' if layout else '(L, N, …)'} in it, {why}",)
 
 
-def _layout_that_fits(network: nn.Module, spec: Spec, heads: tuple[str, ...]) -> tuple[bool, str]:
+def _layout_that_fits(spec: Spec, form_in: Callable[[bool | None], Form | None]) -> tuple[bool, str]:
     """The Spec's layout, unless calls show that the other one alone fits; and why it is taken."""
     other = not spec.batch_first
 
     def fit(layout: bool) -> int:
         """0: not at all; 1: without the state that it takes; 2: in full."""
-        form = found_form(network, replace(spec, batch_first=layout), heads=heads)
+        form = form_in(layout)
         return 0 if form is None else 1 if form.takes is None and form.arguments else 2
 
     as_asked = fit(spec.batch_first)
@@ -253,18 +254,16 @@ def _whole_or_step(name: str, maker: Maker, spec: Spec, own: Own, words: Words) 
     """How a network is called with a sequence, or else how what takes one step becomes a network."""
     network = _probe(maker, spec)
     heads = _heads(name, network, spec, words)
-    layout, told = _layout(network, maker, spec, own, words.role, heads)
-    found = _called_as_a_whole(maker, network, _laid_out(spec, layout), heads)
-    if not found.form.is_whole(spec) and (looped := _looped(maker, spec, is_said=False)):
+
+    @cache  # which layout fits and how it is called are asked of the same calls
+    def form_in(layout: bool | None) -> Form | None:
+        return found_form(network, _laid_out(spec, layout), heads=heads)
+
+    layout, told = _layout(network, maker, spec, own, words.role, form_in)
+    form = form_in(layout) or Form.unknown(network, spec)  # as torch's modules are where no call shows anything
+    if not form.is_whole(spec) and (looped := _looped(maker, spec, is_said=False)):
         return looped
-    return replace(found, layout=layout, told=told)
-
-
-def _called_as_a_whole(maker: Maker, network: nn.Module, spec: Spec, heads: tuple[str, ...]) -> _Found:
-    """How it is called with a sequence; as torch's modules are where no call shows anything."""
-    form = found_form(network, spec, heads=heads)
-    form = form or Form.unknown(network, spec)
-    return _Found(maker, form, {"num_layers", "input_size"} <= maker.takes, head=form.head)
+    return _Found(maker, form, {"num_layers", "input_size"} <= maker.takes, told, form.head, layout)
 
 
 def _heads(name: str, network: nn.Module, spec: Spec, words: Words) -> tuple[str, ...]:
@@ -279,7 +278,7 @@ def _heads(name: str, network: nn.Module, spec: Spec, words: Words) -> tuple[str
 def _looped(maker: Maker, spec: Spec, is_said: bool) -> _Found | None:
     """A loop over what takes one step: all layers at once, or one cell for each layer and direction."""
     told: tuple[str, ...] = ("its forward takes one step: it is called for each step in turn",)
-    plain = Form(outputs=OUTPUTS if spec.kind == "lstm" else OUTPUTS[:-1])
+    plain = Form(outputs=outputs_of(spec.kind))
     takes_width = "input_size" in maker.takes
     has_all = spec.directions == 1 and (spec.num_layers == 1 or "num_layers" in maker.takes)
     if has_all and (form := _step_form(maker, _time_first(spec), is_said)):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from rnnscope.network.equations import State
-from rnnscope.network.shapes import OUTPUTS, Shape, tensor_shapes
+from rnnscope.network.shapes import OUTPUTS, Shape, outputs_of, tensor_shapes
 from rnnscope.network.weights import time_of
 from rnnscope.spec.spec import Spec
 
@@ -47,7 +47,7 @@ _STEPS = 4
 class _Layout:
     """Where the rows of a state stand: of torch's h: (D·K, N, H) into another layout, and back.
 
-    takes: whether torch's rows and items can stand in it. words: how a page describes it.
+    words: how a page describes it.
     """
 
     into: Callable[[Tensor], Any]
@@ -173,7 +173,7 @@ class Form:
 
     def is_whole(self, spec: Spec) -> bool:
         """Whether y and every state come out."""
-        return self.is_known and len(self.outputs) == (3 if spec.kind == "lstm" else 2)
+        return self.is_known and self.outputs == outputs_of(spec.kind)
 
     @property
     def is_even(self) -> bool:
@@ -313,7 +313,6 @@ def _tried(
             alone.append(replace(without, gives=reading.gives, of_y=reading.of_y, outputs=reading.outputs))
             if reading.gives and reading.gives not in ways[:1] and _may_go_in(reading.gives, arguments):
                 ways = [reading.gives, *ways]
-    whole = len(OUTPUTS) if spec.kind == "lstm" else len(OUTPUTS) - 1
     for takes in ways:  # to which a dict is added, by the names in which it comes out
         form = replace(plain, takes=takes)
         for reading in _readings_of_call(network, spec, form):
@@ -321,7 +320,7 @@ def _tried(
                 found.append(replace(form, gives=reading.gives, of_y=reading.of_y, outputs=reading.outputs))
             if reading.gives and reading.gives.kind == "dict" and reading.gives not in ways and len(arguments) == 1:
                 ways.append(reading.gives)
-        if any(len(each.outputs) == whole and each.is_even for each in found):
+        if any(each.is_whole(spec) and each.is_even for each in found):
             break
     return found or alone
 

@@ -122,7 +122,7 @@ class OwnNetwork:
             mapping = self._load(network, spec, weights)
             _set_mode(network, spec)
             placed = spec
-            layout = self.layout(network, spec)
+            layout = spec.batch_first if self.batch_first is None else self.batch_first
             if not spec.unbatched and layout is (not spec.batch_first):
                 placed, given = replace(spec, batch_first=layout), Input(given.x.transpose(0, 1), given.state)
             takes_state = self._takes_state(network, spec)
@@ -134,10 +134,6 @@ class OwnNetwork:
                 as_torch=partial(self._as_torch, placed),
                 entered=partial(self.entered, spec),
             )
-
-    def layout(self, network: nn.Module, spec: Spec) -> bool:
-        """Whether its x starts with N."""
-        return spec.batch_first if self.batch_first is None else self.batch_first
 
     def folded(self, weights: Weights) -> Weights:
         """Weights by torch's names of the same network with those biases alone that it has."""

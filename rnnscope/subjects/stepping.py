@@ -36,11 +36,8 @@ class LoopedSteps(StackedCells):
         """The walk of StackedCells, in which a step gives y besides, in front of the state."""
         if not self.has_layers:  # all rows are the state of one step
             initial = tuple(each.unsqueeze(0) for each in initial)
-        cells = zip(self.cells, self.reverse_cells, strict=True) if self.bidirectional else zip(self.cells, strict=True)
-        steps = [[self._step(cell) for cell in each] for each in cells]
         y0 = initial[0] if self.has_layers else initial[0][:, -1]
-        between = nn.Dropout(self.dropout).train(self.training) if self.dropout else None
-        y, (_, *last) = walk(steps, x, (y0, *initial), real, between)
+        y, (_, *last) = walk(self._steps(), x, (y0, *initial), real, self._between())
         return y, tuple(last if self.has_layers else (each.squeeze(0) for each in last))
 
     def _step(self, cell: nn.Module) -> Step:

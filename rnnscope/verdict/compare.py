@@ -384,11 +384,11 @@ def _compare_sides(
         gradient_fault=fault,
         reasons=reasons,
         heat_map=drawn,
-        notes=(*told.notes, *(_hints(sides) if cause_of(figures, None) == "shape" else ())),
     )
     found = _with_reach(found, sides, problem)
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
-    return stressed_too or replace(found, notes=(*found.notes, *told.notes[len(found.notes) :]))
+    hints = _hints(sides) if cause_of(figures, None) == "shape" else []
+    return replace(stressed_too or found, notes=(*told.notes, *hints))
 
 
 class _Told:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from rnnscope.network.equations import State, Step
-from rnnscope.network.shapes import GATES, OUTPUTS, ParameterShape, direction_parameters, layer_parameters
+from rnnscope.network.shapes import GATES, ParameterShape, direction_parameters, layer_parameters, outputs_of
 from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
@@ -259,7 +259,8 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
         found.append(BlindSpot("no recorded h0", unused))
     subjects = (comparison.left, comparison.right)
     own = [each for each in subjects if ":" in each and not each.startswith((RECORDED, DEVIATION))]
-    if missing := [each for each in _outputs_of(comparison.spec) if each not in _compared(comparison)]:
+    compared = {each.name for each in comparison.outputs}
+    if missing := [each for each in outputs_of(comparison.spec.kind) if each not in compared]:
         is_, it = ("is", "it") if len(missing) == 1 else ("are", "them")
         left_out = f"{' and '.join(missing)} {is_} not compared, since a side does not give {it}"
         found.append(BlindSpot("output not given", left_out))
@@ -277,14 +278,6 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
             found.append(BlindSpot("rounding inside", f"{small} would not be seen"))
     late = (_late_fault(each) for each in (comparison, comparison.stress) if each is not None)
     return (*found, *filter(None, late), *comparison.unseen, *_beyond(comparison))
-
-
-def _outputs_of(spec: Spec) -> tuple[str, ...]:
-    return OUTPUTS if spec.kind == "lstm" else OUTPUTS[:2]
-
-
-def _compared(comparison: Judged) -> set[str]:
-    return {each.name for each in comparison.outputs}
 
 
 def _late_fault(comparison: Judged) -> BlindSpot | None:
