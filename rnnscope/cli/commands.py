@@ -14,7 +14,7 @@ from rnnscope.cli.parser import COMMANDS, MANNERS, ROOT_FLAGS, Asked, Manners, c
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_memory
 from rnnscope.pages.render import Result
-from rnnscope.spec import options
+from rnnscope.spec import options, sides
 from rnnscope.spec.flags import Listed
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable, check_recordings
 
@@ -65,17 +65,17 @@ def shapes(
 @command("--kind gru --bidirectional --grad", "--kind lstm --right equations --map")
 def compare(
     asked: Annotated[Asked, tuple(options.SOURCE_FLAGS)],
-    left: Annotated[str, options.LEFT],
-    right: Annotated[str, options.RIGHT],
+    left: Annotated[str, sides.LEFT],
+    right: Annotated[str, sides.RIGHT],
     record: Annotated[str | None, options.RECORD],
     force: Annotated[bool, options.FORCE],
     question: Annotated[Question, QUESTION_FLAGS],
-    own: Annotated[options.OwnSides, options.OWN_FLAGS],
+    own: Annotated[sides.OwnSides, sides.OWN_FLAGS],
 ) -> Result:
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     from rnnscope.help.explain import named_deviation
 
-    if files := options.recorded_files(left, right):
+    if files := sides.recorded_files(left, right):
         check_recordings(asked.given, asked.sources, record, question)
         return rnnscope.compare(
             *files,
@@ -85,8 +85,8 @@ def compare(
             memory_check=asked.spec.memory_check,
         )
     check_comparable(asked.spec, left, right, question, own)  # refused, as all above, before torch is imported
-    named_deviation(options.LEFT, left)
-    named_deviation(options.RIGHT, right)
+    named_deviation(sides.LEFT, left)
+    named_deviation(sides.RIGHT, right)
     return rnnscope.compare(
         asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question, own=own
     )

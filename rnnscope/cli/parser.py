@@ -32,7 +32,8 @@ from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Repeated, Switch, Words
-from rnnscope.spec.options import FORCE, NO_FILES, RECORDED, SOURCE_FLAGS, Sources, recorded_files
+from rnnscope.spec.options import FORCE, NO_FILES, SOURCE_FLAGS, Sources
+from rnnscope.spec.sides import RECORDED, recorded_files
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:  # its module imports torch

@@ -29,7 +29,8 @@ from rnnscope.files.tensors import read_file, writing
 from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, nonfinite_index, sizes_of
 from rnnscope.spec.flags import Switch
-from rnnscope.spec.options import NO_FILES, RECORDED, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import NO_FILES, SOURCE_FLAGS, Sources
+from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import Run
 
@@ -179,7 +180,7 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
         RnnscopeError: a file cannot be used, contradicts a flag or another file, or lacks what only a file can give.
 
     >>> from tempfile import TemporaryDirectory
-    >>> from rnnscope.spec.options import Sources
+    >>> from rnnscope.spec.options import (Sources)
     >>> with TemporaryDirectory() as folder:
     ...     torch.save(torch.nn.GRU(3, 4).state_dict(), f"{folder}/gru.pt")
     ...     load(Sources(weights=f"{folder}/gru.pt"), {"batch_first": True}).spec.hidden_size

@@ -9,7 +9,7 @@ from itertools import permutations
 
 from rnnscope.help.entries import Entry, slug
 from rnnscope.network.shapes import GATES
-from rnnscope.spec.options import DEVIATION
+from rnnscope.spec.sides import DEVIATION
 
 
 def _deviation(name: str, does: str, flags: str, **facts: str) -> Entry:

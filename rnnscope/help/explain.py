@@ -11,7 +11,7 @@ from rnnscope.help.findings import BLIND_SPOTS, CAUSES, RELATIONS, VERDICTS
 from rnnscope.help.topics import Manual
 from rnnscope.pages.page import Column, Grid, Listing, Markdown, Page, Sentence, ended
 from rnnscope.spec.flags import Flag, nearest, quoted
-from rnnscope.spec.options import DEVIATION
+from rnnscope.spec.sides import DEVIATION
 
 ENTRIES: tuple[Entry, ...] = (*DEVIATIONS, *CAUSES, *VERDICTS, *RELATIONS, *BLIND_SPOTS)
 """Every entry, in the order of SORTS."""

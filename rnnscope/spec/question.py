@@ -10,17 +10,8 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
-from rnnscope.spec.options import (
-    LEFT,
-    NOTHING_SAID_OF_SIDES,
-    RECORD,
-    RECORDED,
-    RIGHT,
-    SOURCE_FLAGS,
-    OwnSides,
-    Sources,
-    side_spec,
-)
+from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
+from rnnscope.spec.sides import LEFT, NOTHING_SAID_OF_SIDES, RECORDED, RIGHT, OwnSides, side_spec
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)

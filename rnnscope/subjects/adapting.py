@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import outputs_of
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
-from rnnscope.spec.options import CELL, NOTHING_SAID, Own
+from rnnscope.spec.sides import CELL, NOTHING_SAID, Own
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.building import Maker, maker_of
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared

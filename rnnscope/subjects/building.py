@@ -18,7 +18,7 @@ from torch import nn
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import nearest
-from rnnscope.spec.options import NOTHING_SAID, Own
+from rnnscope.spec.sides import NOTHING_SAID, Own
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.arguments import (
     ARGUMENTS,

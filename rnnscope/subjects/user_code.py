@@ -24,7 +24,7 @@ import torch
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import Collected
 from rnnscope.spec.flags import nearest
-from rnnscope.spec.options import CELL
+from rnnscope.spec.sides import CELL
 from rnnscope.subjects.devices import is_out_of_memory
 
 _homes: dict[str, "_Home"] = {}

@@ -17,8 +17,9 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import named_deviation
 from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
-from rnnscope.spec.options import CONFIGS, LEFT, MOST_CONFIGURATIONS, OWN_FLAGS, RANDOM, RECORDED, RIGHT, SOURCE_FLAGS
+from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
+from rnnscope.spec.sides import LEFT, OWN_FLAGS, RECORDED, RIGHT
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
 FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": RIGHT, **OWN_FLAGS, **QUESTION_FLAGS}

@@ -22,18 +22,9 @@ from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_bytes
 from rnnscope.pages.progress import progress
-from rnnscope.spec.options import (
-    CONFIGS,
-    LEFT,
-    MOST_CONFIGURATIONS,
-    OWN_FLAGS,
-    RIGHT,
-    ROWS,
-    SOURCE_FLAGS,
-    OwnSides,
-    Sources,
-)
+from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
+from rnnscope.spec.sides import LEFT, OWN_FLAGS, RIGHT, OwnSides
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line

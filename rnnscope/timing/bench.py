@@ -27,7 +27,8 @@ from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
 from rnnscope.network.weights import draw_input, draw_weights
 from rnnscope.pages.progress import progress, stage
-from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, SUBJECT, TIME_GRAD, baseline_of, bench_specs, side_spec
+from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, TIME_GRAD, baseline_of, bench_specs
+from rnnscope.spec.sides import SUBJECT, side_spec
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import prepare
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of

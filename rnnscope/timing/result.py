@@ -13,14 +13,7 @@ from rnnscope.network.shapes import network_in_words, sizes_in_words
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import (
-    BENCH_SUBJECTS,
-    MIN_TIME,
-    NO_FILES,
-    SEQ_LENS,
-    TIME_GRAD,
-    Sources,
-)
+from rnnscope.spec.options import BENCH_SUBJECTS, MIN_TIME, NO_FILES, SEQ_LENS, TIME_GRAD, Sources
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 NOISY = 0.1

@@ -23,21 +23,7 @@ from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import (
-    LEFT,
-    NO_FILES,
-    NOTHING_SAID,
-    NOTHING_SAID_OF_SIDES,
-    OWN_FLAGS,
-    RECORD,
-    RECORDED,
-    RIGHT,
-    SUBJECT_NAMES,
-    Own,
-    OwnSides,
-    Sources,
-    side_spec,
-)
+from rnnscope.spec.options import NO_FILES, RECORD, Sources
 from rnnscope.spec.question import (
     CHUNK,
     DEFAULT_QUESTION,
@@ -48,6 +34,18 @@ from rnnscope.spec.question import (
     check_recordings,
     stressed,
     stressed_question,
+)
+from rnnscope.spec.sides import (
+    LEFT,
+    NOTHING_SAID,
+    NOTHING_SAID_OF_SIDES,
+    OWN_FLAGS,
+    RECORDED,
+    RIGHT,
+    SUBJECT_NAMES,
+    Own,
+    OwnSides,
+    side_spec,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network

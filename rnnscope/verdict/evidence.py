@@ -15,7 +15,7 @@ from rnnscope.network.costs import check_steps
 from rnnscope.network.weights import Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
-from rnnscope.spec.options import RECORDED
+from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running

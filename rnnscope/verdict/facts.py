@@ -8,8 +8,9 @@ from math import isfinite
 
 from rnnscope.network.shapes import OUTPUTS, Place
 from rnnscope.pages.render import SpecResult
-from rnnscope.spec.options import NO_FILES, NOTHING_SAID_OF_SIDES, OwnSides, Sources
+from rnnscope.spec.options import NO_FILES, Sources
 from rnnscope.spec.question import BlindSpot, Question, Tolerance
+from rnnscope.spec.sides import NOTHING_SAID_OF_SIDES, OwnSides
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power

@@ -16,7 +16,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.network.cells import Hidden
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
-from rnnscope.spec.options import NOTHING_SAID
+from rnnscope.spec.sides import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.adapting import adapted
 from rnnscope.subjects.building import Maker

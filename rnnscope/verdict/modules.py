@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, where_it_ran
 from rnnscope.pages.render import Result
-from rnnscope.spec.options import LEFT, RECORDED, RIGHT, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import SOURCE_FLAGS, Sources
 from rnnscope.spec.question import nan_last
+from rnnscope.spec.sides import LEFT, RECORDED, RIGHT
 from rnnscope.spec.spec import Spec, rerun
 from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.result import Comparison

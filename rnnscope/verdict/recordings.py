@@ -20,8 +20,9 @@ from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import time_of
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import progress, stage
-from rnnscope.spec.options import RECORDED, SOURCE_FLAGS, Sources
+from rnnscope.spec.options import SOURCE_FLAGS, Sources
 from rnnscope.spec.question import DEFAULT_QUESTION
+from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.devices import running
 from rnnscope.verdict.bounds import TOO_WIDE, UNITS

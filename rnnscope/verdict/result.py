@@ -5,8 +5,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from rnnscope.pages.page import Page
-from rnnscope.spec.options import LEFT, OWN_FLAGS, RIGHT
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot
+from rnnscope.spec.sides import LEFT, OWN_FLAGS, RIGHT
 from rnnscope.verdict.facts import Judged, Reference
 from rnnscope.verdict.page import named, page_of
 from rnnscope.verdict.unseen import blind_spots

@@ -18,9 +18,9 @@ from rnnscope.network.shapes import GATES, ParameterShape, direction_parameters,
 from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
-from rnnscope.spec.options import DEVIATION, RECORDED
 from rnnscope.spec.question import BlindSpot
 from rnnscope.spec.question import blind_spots as of_any_weights
+from rnnscope.spec.sides import DEVIATION, RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations, valid_steps
 from rnnscope.verdict.facts import Judged, Reach, side_in_words

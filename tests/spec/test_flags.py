@@ -6,8 +6,8 @@ import pytest
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, listed, nearest
-from rnnscope.spec.options import RIGHT
 from rnnscope.spec.question import RTOL
+from rnnscope.spec.sides import RIGHT
 from rnnscope.spec.spec import SPEC_FLAGS
 
 FLAGS: dict[str, Flag] = {"right": RIGHT, "rtol": RTOL, **SPEC_FLAGS}

@@ -8,7 +8,7 @@ from support import OWN, Cli
 
 from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.spec.flags import Flag
-from rnnscope.spec.options import LEFT, OWN_FLAGS, SUBJECT, Own, OwnSides, is_own
+from rnnscope.spec.sides import LEFT, OWN_FLAGS, SUBJECT, Own, OwnSides, is_own
 from rnnscope.sweeps.plan import AXES, Configuration, read_rerun
 
 CLASS = f"{OWN}:Lstm"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rnnscope import RnnscopeError, Spec
 from rnnscope.spec.flags import Switch
-from rnnscope.spec.options import NOTHING_SAID, Own
+from rnnscope.spec.sides import NOTHING_SAID, Own
 from rnnscope.spec.spec import SPEC_FLAGS
 from rnnscope.subjects.building import Maker, maker_of
 

@@ -12,8 +12,8 @@ from torch.testing._comparison import default_tolerances
 
 from rnnscope import Comparison, Difference, Spec, Tolerance, compare
 from rnnscope.network.weights import Input, Weights
-from rnnscope.spec.options import SUBJECT_NAMES
 from rnnscope.spec.question import TOLERANCES
+from rnnscope.spec.sides import SUBJECT_NAMES
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run
 from rnnscope.verdict import figures as differences

@@ -1,0 +1,236 @@
+"""How a side of a comparison is named, and what can be said of one: flags, and what each of them means.
+
+A name is read from the text alone: whether a file or a class is there is found out when it is loaded.
+"""
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from rnnscope.errors import RnnscopeError
+from rnnscope.spec.flags import Flag, Repeated, Switch, nearest
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec
+
+SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
+
+RECORDED = "recorded:"
+"""Stands before the name of a file with recorded outputs."""
+
+DEVIATION = "deviation:"
+"""Stands before the name of a deviation; `rnnscope explain` lists them."""
+
+CELL = "cell:"
+"""Stands before the name of a class whose forward takes one step."""
+
+_PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
+_OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
+
+
+class SideFlag(Flag):
+    """A subject, and behind it the device and the dtype where they are not those of the Spec.
+
+    `allowed` says which subjects there are, and whether a recorded run and a deviation are among them. Which deviations
+    there are is not known here.
+    """
+
+    def complaint(self, value: object) -> str | None:
+        text = str(value)
+        if text.startswith(RECORDED) and RECORDED in self.allowed:
+            return None if text != RECORDED else f"{RECORDED}FILE"
+        subject, at, place = text.partition("@")
+        if self._is_known(subject):
+            device, slash, dtype = place.partition("/")
+            if at and not re.fullmatch(DEVICES, device):
+                return f"{subject}@DEVICE with one of {DEVICE_FORMS}"
+            odd = slash and dtype not in DTYPES
+            return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if odd else None
+        if text.startswith(CELL) and not is_own(text):
+            return f"{CELL}FILE.py:Class or {CELL}package.module:Class"
+        return None if is_own(text) else f"one of {self.allowed}"
+
+    def completions(self, typed: str) -> list[str]:
+        subject, at, place = typed.partition("@")
+        device, slash, _ = place.partition("/")
+        if slash:
+            offered: Iterable[str] = (f"{subject}@{device}/{dtype}" for dtype in DTYPES)
+        elif at:
+            offered = (f"{subject}@{each}" for each in DEVICE_WORDS)
+        else:
+            offered = (*SUBJECT_NAMES, *(each for each in (CELL, DEVIATION, RECORDED) if each in self.allowed))
+        return [each for each in offered if each.startswith(typed)]
+
+    def hint(self, value: object) -> str | None:
+        text = str(value)
+        subject = text.partition("@")[0]
+        if self._is_known(subject):
+            return f"try {self.name} {subject}@cpu/float32"
+        if text.endswith(".py"):
+            return f"name the class in it, such as {text}:MyLSTM"
+        if text.startswith(CELL):
+            return f"try {self.name} {CELL}mine.py:MyCell"
+        near = nearest(subject, SUBJECT_NAMES)
+        return f"did you mean {self.name} {near}?" if near else super().hint(value)
+
+    def _is_known(self, subject: str) -> bool:
+        return subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed)
+
+
+def is_own(typed: str) -> bool:
+    """Whether a side, as it was typed, is a class or function of the user's."""
+    name = _parted(typed)[0].removeprefix(CELL)
+    return not name.startswith((RECORDED, DEVIATION, CELL)) and _OWN.fullmatch(name) is not None
+
+
+def _parted(text: str) -> tuple[str, str, str]:
+    """Subject, device and dtype of a class, whose file may have an @ in its name."""
+    found = _PLACE.fullmatch(text)
+    return (found[1], found[2], found[5] or "") if found else (text, "", "")
+
+
+_RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"
+_WHERE = "where @DEVICE or @DEVICE/DTYPE may follow"
+
+LEFT = SideFlag(
+    ("--left",),
+    f"What is expected, {_WHERE}: {_RUN}, {DEVIATION}NAME or {RECORDED}FILE.",
+    "Sides",
+    "module",
+    allowed=f"{_RUN}, {DEVIATION}NAME, {RECORDED}FILE",
+    placeholder="SIDE",
+)
+RIGHT = replace(LEFT, names=("--right",), help="What is judged, likewise.", default="cells")
+SUBJECT = SideFlag(
+    ("--subjects",), f"What is timed, {_WHERE}: {_RUN}.", "Benchmark", "cells", allowed=_RUN, placeholder="SUBJECT"
+)
+
+
+def recorded_files(left: str, right: str) -> tuple[str, str] | None:
+    """The files of two sides that are both recorded; None where one of them is run."""
+    if not (left.startswith(RECORDED) and right.startswith(RECORDED)):
+        return None
+    return left.removeprefix(RECORDED), right.removeprefix(RECORDED)
+
+
+def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
+    """The subject of a side, and the Spec with the side's own device and dtype.
+
+    Raises:
+        RnnscopeError: no such subject, device or dtype.
+    """
+    flag.check(typed)
+    subject, device, dtype = (typed, "", "") if typed.startswith(RECORDED) else _parted(typed)
+    return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
+
+
+@dataclass(frozen=True)
+class Own:
+    """How a class of the user's is made, named and called, as far as its user says it. The rest is found out.
+
+    Args:
+        args: arguments of its constructor: NAME=VALUE.
+        names: torch's names of its parameters: OWN=TORCH.
+        batch_first: whether its x and y start with N.
+    """
+
+    args: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    batch_first: bool | None = None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments by their names: literals of Python, and texts where they are none."""
+        return {name: _literal(value) for name, value in (each.split("=", 1) for each in self.args)}
+
+    @property
+    def torch_names(self) -> dict[str, str]:
+        """What stands for torch's name, by the class's own name, as it was typed."""
+        return dict(each.split("=", 1) for each in self.names)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+ARG = Repeated(
+    ("--left-arg",),
+    "An argument of the left class; give it again for more.",
+    "Sides",
+    (),
+    example="vocabulary=100",
+    allowed="NAME=VALUE, with a name as in Python",
+    pattern=r"(?s:[^\W\d]\w*=.*)",
+    placeholder="NAME=VALUE",
+    rare=True,
+)
+NAME_OF = replace(
+    ARG,
+    names=("--left-name",),
+    help="Torch's name of one of its parameters; likewise.",
+    example="W_hh=weight_hh_l0",
+    allowed="OWN=TORCH, the parameter's own name and torch's",
+    pattern=r"[^=\s]+=[^=\s]+",
+    placeholder="OWN=TORCH",
+)
+LAYOUT = Switch(
+    ("--left-batch-first/--no-left-batch-first",), "Whether its x and y start with N.", "Sides", None, rare=True
+)
+
+
+def _own(flag: Flag, side: str) -> Any:
+    """A field with the flag of a side."""
+    names = tuple(each.replace("left", side) for each in flag.names)
+    flag = replace(flag, names=names, help=flag.help.replace("left", side))
+    return field(default=flag.default, metadata={"flag": flag})
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnSides:
+    """What the user says of each side that is a class of their own: Own, with the side in front of each name.
+
+    Raises:
+        RnnscopeError: a text of another form, or a name that is given twice.
+    """
+
+    left_args: tuple[str, ...] = _own(ARG, "left")
+    left_names: tuple[str, ...] = _own(NAME_OF, "left")
+    left_batch_first: bool | None = _own(LAYOUT, "left")
+    right_args: tuple[str, ...] = _own(ARG, "right")
+    right_names: tuple[str, ...] = _own(NAME_OF, "right")
+    right_batch_first: bool | None = _own(LAYOUT, "right")
+
+    def __post_init__(self) -> None:
+        for name, flag in self._given():
+            flag.check(getattr(self, name))
+
+    @property
+    def left(self) -> Own:
+        return Own(self.left_args, self.left_names, self.left_batch_first)
+
+    @property
+    def right(self) -> Own:
+        return Own(self.right_args, self.right_names, self.right_batch_first)
+
+    def check(self, left: str, right: str) -> None:
+        """Raise where a side of which something is said is no class of the user's."""
+        for name, flag in self._given():
+            side, typed = (LEFT, left) if name.startswith("left") else (RIGHT, right)
+            if not is_own(typed):
+                words = " ".join(flag.as_typed(getattr(self, name))[:2])
+                raise RnnscopeError(
+                    f"{words} is said of a class of your own, and {side.name} is {typed}",
+                    f"name the class, such as {side.name} mine.py:MyLSTM, or leave {words.split()[0]} out",
+                )
+
+    def _given(self) -> Iterator[tuple[str, Flag]]:
+        return ((name, flag) for name, flag in OWN_FLAGS.items() if getattr(self, name) != flag.default)
+
+
+OWN_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(OwnSides)}
+"""The flag of each field."""
+
+NOTHING_SAID, NOTHING_SAID_OF_SIDES = Own(), OwnSides()
