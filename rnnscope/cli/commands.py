@@ -71,6 +71,7 @@ def compare(
     force: Annotated[bool, options.FORCE],
     question: Annotated[Question, QUESTION_FLAGS],
     own: Annotated[sides.OwnSides, sides.OWN_FLAGS],
+    how: Annotated[sides.How, sides.HOW_FLAGS],
 ) -> Result:
     """Are the two the same network? Runs both with the same weights and input; exit code 0 if so, 1 if not."""
     from rnnscope.help.explain import named_deviation
@@ -84,11 +85,11 @@ def compare(
             threads=asked.spec.threads,
             memory_check=asked.spec.memory_check,
         )
-    check_comparable(asked.spec, left, right, question, own)  # refused, as all above, before torch is imported
+    check_comparable(asked.spec, left, right, question, own, how)  # refused, as all above, before torch is imported
     named_deviation(sides.LEFT, left)
     named_deviation(sides.RIGHT, right)
     return rnnscope.compare(
-        asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question, own=own
+        asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question, own=own, how=how
     )
 
 

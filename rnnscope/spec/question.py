@@ -11,7 +11,19 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Flag, Number, Switch, Whole
 from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
-from rnnscope.spec.sides import LEFT, NOTHING_SAID_OF_SIDES, RECORDED, RIGHT, OwnSides, side_spec
+from rnnscope.spec.sides import (
+    AS_IT_IS,
+    COMMAND,
+    EXPORTS,
+    LEFT,
+    NOTHING_SAID_OF_SIDES,
+    RECORDED,
+    RIGHT,
+    How,
+    OwnSides,
+    is_model,
+    side_spec,
+)
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
@@ -186,9 +198,11 @@ def check_comparable(
     right: str,
     question: Question = DEFAULT_QUESTION,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
+    how: How = AS_IT_IS,
 ) -> None:
     """Raise RnnscopeError unless both subjects can do what the Spec asks and there is something to compare."""
     own.check(left, right)
+    how.check(left, right)
     subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
     recorded = [each for each in subjects if each.startswith(RECORDED)]
     if len(recorded) == 2:
@@ -200,6 +214,7 @@ def check_comparable(
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
     question.check_chunk(spec)
+    _check_elsewhere(spec, subjects, question)
     for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
@@ -215,6 +230,19 @@ def check_comparable(
         raise RnnscopeError(
             "--batch is 0, so y and h have no elements and there is nothing to see", "try --batch 1 or more"
         )
+
+
+def _check_elsewhere(spec: Spec, subjects: list[str], question: Question) -> None:
+    """Raise unless sides that run outside of torch can do what is asked."""
+    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
+        is_outside = subject.startswith((COMMAND, "onnx")) or is_model(subject)
+        if is_outside and question.grad:
+            raise RnnscopeError(f"{flag.name} {subject} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
+        if (is_outside or subject in EXPORTS) and spec.train and spec.dropout:
+            raise RnnscopeError(
+                f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
+                "leave --train out",
+            )
 
 
 def check_recordings(given: Iterable[str], sources: Sources, record: str | None, question: Question) -> None:

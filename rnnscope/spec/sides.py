@@ -10,10 +10,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, Repeated, Switch, nearest
+from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec
 
-SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "items")
+SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
+
+EXPORTS = ("exported", "exported@decomposed", "scripted", "onnx", "onnx@legacy")
+"""What torch itself makes of its module for other programs; each is made in a process of its own, and run."""
+
+COMMAND = "command:"
+"""Stands before the words of a program that computes the network."""
+
+MODEL_ENDINGS = (".onnx", ".pt2")
+"""Of files that hold a network which can be run."""
 
 RECORDED = "recorded:"
 """Stands before the name of a file with recorded outputs."""
@@ -37,15 +46,17 @@ class SideFlag(Flag):
 
     def complaint(self, value: object) -> str | None:
         text = str(value)
-        if text.startswith(RECORDED) and RECORDED in self.allowed:
-            return None if text != RECORDED else f"{RECORDED}FILE"
-        subject, at, place = text.partition("@")
+        for prefix, form in ((RECORDED, f"{RECORDED}FILE"), (COMMAND, f"{COMMAND}WORDS")):
+            if text.startswith(prefix) and prefix in self.allowed:
+                return None if text[len(prefix) :].strip() else form
+        if self._is_known(_parted(text)[0]):
+            return None
+        subject, _, place = text.partition("@")
         if self._is_known(subject):
-            device, slash, dtype = place.partition("/")
-            if at and not re.fullmatch(DEVICES, device):
+            device = place.partition("/")[0]
+            if not re.fullmatch(DEVICES, device):
                 return f"{subject}@DEVICE with one of {DEVICE_FORMS}"
-            odd = slash and dtype not in DTYPES
-            return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}" if odd else None
+            return f"{subject}@{device}/DTYPE with one of {', '.join(DTYPES)}"
         if text.startswith(CELL) and not is_own(text):
             return f"{CELL}FILE.py:Class or {CELL}package.module:Class"
         return None if is_own(text) else f"one of {self.allowed}"
@@ -58,7 +69,8 @@ class SideFlag(Flag):
         elif at:
             offered = (f"{subject}@{each}" for each in DEVICE_WORDS)
         else:
-            offered = (*SUBJECT_NAMES, *(each for each in (CELL, DEVIATION, RECORDED) if each in self.allowed))
+            words = (*EXPORTS, CELL, DEVIATION, RECORDED, COMMAND)
+            offered = (*SUBJECT_NAMES, *(each for each in words if each in self.allowed))
         return [each for each in offered if each.startswith(typed)]
 
     def hint(self, value: object) -> str | None:
@@ -70,39 +82,48 @@ class SideFlag(Flag):
             return f"name the class in it, such as {text}:MyLSTM"
         if text.startswith(CELL):
             return f"try {self.name} {CELL}mine.py:MyCell"
-        near = nearest(subject, SUBJECT_NAMES)
+        near = nearest(subject, (*SUBJECT_NAMES, *(each for each in EXPORTS if each in self.allowed)))
         return f"did you mean {self.name} {near}?" if near else super().hint(value)
 
     def _is_known(self, subject: str) -> bool:
-        return subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed)
+        if subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed):
+            return True
+        return (subject in EXPORTS and subject in self.allowed) or (is_model(subject) and "FILE.onnx" in self.allowed)
 
 
 def is_own(typed: str) -> bool:
     """Whether a side, as it was typed, is a class or function of the user's."""
     name = _parted(typed)[0].removeprefix(CELL)
-    return not name.startswith((RECORDED, DEVIATION, CELL)) and _OWN.fullmatch(name) is not None
+    return not name.startswith((RECORDED, DEVIATION, CELL, COMMAND)) and _OWN.fullmatch(name) is not None
+
+
+def is_model(subject: str) -> bool:
+    """Whether a subject is a file that holds a network which can be run."""
+    return subject.endswith(MODEL_ENDINGS) and not subject.startswith((RECORDED, DEVIATION, CELL, COMMAND))
 
 
 def _parted(text: str) -> tuple[str, str, str]:
-    """Subject, device and dtype of a class, whose file may have an @ in its name."""
-    found = _PLACE.fullmatch(text)
+    """Subject, device and dtype; a file may have an @ in its name, and words of a program are left as they are."""
+    found = None if text.startswith((RECORDED, COMMAND)) else _PLACE.fullmatch(text)
     return (found[1], found[2], found[5] or "") if found else (text, "", "")
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"
-_WHERE = "where @DEVICE or @DEVICE/DTYPE may follow"
+_ELSEWHERE = f"{', '.join(EXPORTS)}, FILE.onnx, FILE.pt2, {COMMAND}WORDS, {RECORDED}FILE, {DEVIATION}NAME"
+_IN_SHORT = "exported[@decomposed], scripted, onnx[@legacy], FILE.onnx, FILE.pt2"
+_WHERE = "@DEVICE or @DEVICE/DTYPE may follow"
 
 LEFT = SideFlag(
     ("--left",),
-    f"What is expected, {_WHERE}: {_RUN}, {DEVIATION}NAME or {RECORDED}FILE.",
+    f"What is expected ({_WHERE}): {_RUN}, {_IN_SHORT}, {COMMAND}WORDS, {RECORDED}FILE, {DEVIATION}NAME.",
     "Sides",
     "module",
-    allowed=f"{_RUN}, {DEVIATION}NAME, {RECORDED}FILE",
+    allowed=f"{_RUN}, {_ELSEWHERE}",
     placeholder="SIDE",
 )
 RIGHT = replace(LEFT, names=("--right",), help="What is judged, likewise.", default="cells")
 SUBJECT = SideFlag(
-    ("--subjects",), f"What is timed, {_WHERE}: {_RUN}.", "Benchmark", "cells", allowed=_RUN, placeholder="SUBJECT"
+    ("--subjects",), f"What is timed ({_WHERE}): {_RUN}.", "Benchmark", "cells", allowed=_RUN, placeholder="SUBJECT"
 )
 
 
@@ -120,7 +141,7 @@ def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
         RnnscopeError: no such subject, device or dtype.
     """
     flag.check(typed)
-    subject, device, dtype = (typed, "", "") if typed.startswith(RECORDED) else _parted(typed)
+    subject, device, dtype = _parted(typed)
     return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
 
 
@@ -234,3 +255,83 @@ OWN_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in field
 """The flag of each field."""
 
 NOTHING_SAID, NOTHING_SAID_OF_SIDES = Own(), OwnSides()
+
+
+class _Sizes(Wholes):
+    """L and N."""
+
+    def complaint(self, value: object) -> str | None:
+        are_two = isinstance(value, tuple) and len(value) == 2 and super().complaint(value) is None
+        return None if are_two else "L,N: two whole numbers of at least 1"
+
+
+TRACED_AT = _Sizes(
+    ("--traced-at",),
+    "L,N at which exports are made; others than the run's.",
+    "Sides",
+    example=(7, 3),
+    maximum=2**31,
+    placeholder="L,N",
+    rare=True,
+)
+TIMEOUT = Number(("--timeout",), "Seconds that a program may take for a call.", "Sides", 60.0, maximum=86400, rare=True)
+AUTOCAST = Choice(
+    ("--autocast",),
+    "Run the right side under torch.autocast in:",
+    "Sides",
+    None,
+    example="bfloat16",
+    choices=("bfloat16", "float16"),
+    rare=True,
+)
+
+
+def _how(flag: Flag) -> Any:
+    return field(default=flag.default, metadata={"flag": flag})
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How sides are made and run that are more than a call of a module in its own dtype.
+
+    Args:
+        traced_at: L and N at which exports are made; None chooses some that differ from the run's. Of a file of a model
+            it says at which it was made.
+        timeout: seconds that a program may take for each call.
+        autocast: the dtype of torch.autocast, under which the right side is run; None runs it as it is.
+
+    Raises:
+        RnnscopeError: a value that is not allowed.
+    """
+
+    traced_at: tuple[int, int] | None = _how(TRACED_AT)
+    timeout: float = _how(TIMEOUT)
+    autocast: str | None = _how(AUTOCAST)
+
+    def __post_init__(self) -> None:
+        for name, flag in self._given():
+            flag.check(getattr(self, name))
+
+    def check(self, left: str, right: str) -> None:
+        """Raise where something is said of sides that are not there."""
+        subjects = [_parted(each)[0] for each in (left, right)]
+        needed = {
+            "traced_at": (any(each in EXPORTS or is_model(each) for each in subjects), "an export or a model's file"),
+            "timeout": (any(each.startswith(COMMAND) for each in subjects), "a program"),
+            "autocast": (subjects[1] in SUBJECT_NAMES or is_own(right), "a module that runs in torch"),
+        }
+        for name, flag in self._given():
+            is_there, what = needed[name]
+            if not is_there:
+                side = "the right side" if name == "autocast" else "a side"
+                words = " ".join(flag.as_typed(getattr(self, name)))
+                raise RnnscopeError(f"{words} is said of {side} that is {what}, and there is none", "leave it out")
+
+    def _given(self) -> Iterator[tuple[str, Flag]]:
+        return ((name, flag) for name, flag in HOW_FLAGS.items() if getattr(self, name) != flag.default)
+
+
+HOW_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(How)}
+"""The flag of each field."""
+
+AS_IT_IS = How()

@@ -69,7 +69,9 @@ class Spec:
     input_size: int = _network(Whole, 10, "--input-size", help="H_in: features of x.", **_SIZE)
     hidden_size: int = _network(Whole, 20, "--hidden-size", help="H: features of h.", **_SIZE)
     num_layers: int = _network(Whole, 2, "--layers", "--num-layers", help="K: stacked layers.", **_SIZE)
-    nonlinearity: str = _network(Choice, "tanh", "--nonlinearity", help="Of an RNN:", choices=("tanh", "relu"))
+    nonlinearity: str = _network(
+        Choice, "tanh", "--nonlinearity", help="Of an RNN:", choices=("tanh", "relu"), placeholder="NAME"
+    )
     bias: bool = _network(Switch, True, "--bias/--no-bias", help="Whether layers have biases.")
     batch_first: bool = _network(Switch, False, "--batch-first", help="x and y start with N, not L.")
     bidirectional: bool = _network(Switch, False, "--bidirectional", help="Walk backward too: D = 2.")

@@ -192,6 +192,17 @@ def prepare_compiled(spec: Spec, weights: Weights, given: Input) -> Prepared:
     return replace(prepare_cells(spec, weights, given, CompiledCells), entered=_with_compiler)
 
 
+def prepare_compiled_module(spec: Spec, weights: Weights, given: Input) -> Prepared:
+    """torch's module under torch.compile, as a whole."""
+    whole = prepare_module(spec, weights, given)
+    return replace(whole, network=torch.compile(whole.network), entered=_with_compiler)
+
+
+def prepare_quantized(spec: Spec, weights: Weights, given: Input) -> Prepared:
+    """torch's module with its weights in int8, quantized dynamically."""
+    raise RnnscopeError("quantized cannot be made yet")
+
+
 @contextmanager
 def _with_compiler() -> Iterator[None]:
     """Raise an RnnscopeError where torch.compile finds no compiler."""
@@ -252,7 +263,9 @@ PREPARATIONS: dict[str, Callable[[Spec, Weights, Input], Prepared]] = {
     "cells": prepare_cells,
     "equations": prepare_equations,
     "compiled": prepare_compiled,
+    "compiled-module": prepare_compiled_module,
     "items": prepare_items,
+    "quantized": prepare_quantized,
 }
 """How each subject is prepared, by the name under which --left, --right and --subjects take it."""
 

@@ -19,10 +19,18 @@ from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
 from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
-from rnnscope.spec.sides import LEFT, OWN_FLAGS, RECORDED, RIGHT
+from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
-FIELDS: dict[str, Flag] = {**SPEC_FLAGS, **SOURCE_FLAGS, "left": LEFT, "right": RIGHT, **OWN_FLAGS, **QUESTION_FLAGS}
+FIELDS: dict[str, Flag] = {
+    **SPEC_FLAGS,
+    **SOURCE_FLAGS,
+    "left": LEFT,
+    "right": RIGHT,
+    **OWN_FLAGS,
+    **HOW_FLAGS,
+    **QUESTION_FLAGS,
+}
 """What a comparison can be asked for, by the names that JSON has."""
 
 AXES = {name: listed(flag) for name, flag in FIELDS.items()}

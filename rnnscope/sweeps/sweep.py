@@ -24,7 +24,7 @@ from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_byte
 from rnnscope.pages.progress import progress
 from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
-from rnnscope.spec.sides import LEFT, OWN_FLAGS, RIGHT, OwnSides
+from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT, How, OwnSides
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
@@ -186,18 +186,18 @@ def row_of(asked: Configuration) -> Row:
     row |= {"spec": spec, "left": left, "right": right}
     try:
         question, sources = Question(**asked.of(QUESTION_FLAGS)), Sources(**asked.of(SOURCE_FLAGS))
-        own = OwnSides(**asked.of(OWN_FLAGS))
+        own, how = OwnSides(**asked.of(OWN_FLAGS)), How(**asked.of(HOW_FLAGS))
         loaded = None
         if not asked.has_files:  # flags alone tell whether it makes sense
             loaded = Loaded(sources, Spec(**asked.of(SPEC_FLAGS)))
-            check_comparable(loaded.spec, left, right, question, own)
+            check_comparable(loaded.spec, left, right, question, own, how)
             for flag, typed in ((LEFT, left), (RIGHT, right)):
                 deviation_of(flag, typed, loaded.spec)
         row["status"] = "failed"
         loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
         row["spec"] = loaded.spec.facts
         _check_memory(loaded.spec, Work.of("compare", vars(question) | {"left": left, "right": right}))
-        found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question, own=own)
+        found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question, own=own, how=how)
         facts = {"sources": asdict(found.sources)} | found.facts()
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}

@@ -36,6 +36,10 @@ from rnnscope.spec.question import (
     stressed_question,
 )
 from rnnscope.spec.sides import (
+    AS_IT_IS,
+    COMMAND,
+    EXPORTS,
+    HOW_FLAGS,
     LEFT,
     NOTHING_SAID,
     NOTHING_SAID_OF_SIDES,
@@ -43,20 +47,24 @@ from rnnscope.spec.sides import (
     RECORDED,
     RIGHT,
     SUBJECT_NAMES,
+    How,
     Own,
     OwnSides,
+    is_model,
     side_spec,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
 from rnnscope.subjects.builtin import SUBJECTS
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
+from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import Evidence, Side, own_side, recorded_side
+from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
+from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
@@ -147,6 +155,8 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         question = replace(question, **fields)
     if said := {name: options.pop(name) for name in OWN_FLAGS if name in options}:
         options["own"] = replace(options.get("own", NOTHING_SAID_OF_SIDES), **said)
+    if said := {name: options.pop(name) for name in HOW_FLAGS if name in options}:
+        options["how"] = replace(options.get("how", AS_IT_IS), **said)
     if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
@@ -209,19 +219,22 @@ def _compare_subjects(
     record: str | None = None,
     force: bool = False,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
+    how: How = AS_IT_IS,
 ) -> Comparison:
-    check_comparable(spec, left, right, question, own)
+    check_comparable(spec, left, right, question, own, how)
     loaded = loaded or Loaded(NO_FILES, spec)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left)
+    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right)
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how)
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
         for_weights = (one.spec.dtype,)
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
+    if how.autocast is not None:
+        other = replace(other, autocast=how.autocast, arithmetic=how.autocast)
     one, other = _chunked(one, question), _chunked(other, question)
     spec = _with_zeros(spec, one, other, loaded)
     with running(spec, question.grad) as placed:
@@ -233,7 +246,7 @@ def _compare_subjects(
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
         problem, one, other = _alike(problem, one, other)
-        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own)
+        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
@@ -244,7 +257,7 @@ def _compare_subjects(
 
 def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
     """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
-    stateless = any(side.network and not side.has_steps for side in (left, right))
+    stateless = any(not side.has_steps and not side.is_recorded for side in (left, right))
     return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
 
 
@@ -260,7 +273,7 @@ def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Si
             else side
             for side in (left, right)
         )
-    compared = tuple(name for name in OUTPUTS if all(name in each.form.outputs for each in networks))
+    compared = tuple(name for name in OUTPUTS if all(name in side.outputs for side in (left, right)))
     return replace(problem, compared=compared), left, right
 
 
@@ -286,7 +299,7 @@ def _chunked(side: Side, question: Question) -> Side:
             f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {question.chunk} carries the state on",
             f"name an argument hx, or leave {CHUNK.name} out",
         )
-    if side.network and side.network.form.gives is None:
+    if not {"h", "c"} & set(side.outputs):
         raise RnnscopeError(
             f"{side.subject} gives no state, by which {CHUNK.name} {question.chunk} carries on",
             f"leave {CHUNK.name} out",
@@ -297,7 +310,32 @@ def _chunked(side: Side, question: Question) -> Side:
     return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
-def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | None, said: Own = NOTHING_SAID) -> Side:
+def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
+    """What runs an export, a model's file or a program; None where a subject is none of them."""
+    if subject in EXPORTS:
+        from rnnscope.subjects.exports import export_of
+
+        return export_of(subject, spec, how.traced_at)
+    if is_model(subject):
+        from rnnscope.subjects.models import opened
+
+        return opened(subject, spec, how.traced_at)
+    if subject.startswith(COMMAND):
+        from rnnscope.subjects.programs import program_of
+
+        return program_of(subject.removeprefix(COMMAND), how.timeout)
+    return None
+
+
+def _side(
+    role: str,
+    flag: Flag,
+    typed: str,
+    spec: Spec,
+    recorded: Recording | None,
+    said: Own = NOTHING_SAID,
+    how: How = AS_IT_IS,
+) -> Side:
     """The side that a name stands for. said: of a class of the user's."""
     subject, own = side_spec(flag, typed, spec)
     if subject.startswith(RECORDED) and recorded is None:
@@ -307,6 +345,8 @@ def _side(role: str, flag: Flag, typed: str, spec: Spec, recorded: Recording | N
     deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:
+            if foreign := _foreign_of(subject, placed, how):
+                return foreign_side(role, subject, foreign, placed)
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed, said, role), placed)
@@ -329,6 +369,7 @@ def _compare_sides(
     written: tuple[str, str] | None = None,
     sources: Sources = NO_FILES,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
+    how: How = AS_IT_IS,
     is_stressed: bool = False,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
@@ -338,12 +379,12 @@ def _compare_sides(
     recorded = next((side.role for side in sides if side.is_recorded), None)
     weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
     comparison_with = partial(
-        Comparison,
+        _comparison,
+        sides,
         spec,
-        Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written, own),
+        Sides(left.subject, right.subject, problem.dtypes, weights, recorded, written, own, how),
         question,
         calls=calls,
-        adaptations=tuple((side.role, side.network.adaptations) for side in sides if side.network),
         device_name=", ".join(dict.fromkeys(device_name(side.spec) for side in sides)),
         torch_version=str(torch.__version__),
         back_ends=tuple({key: on for side in sides for key, on in back_ends(side.spec).items()}.items()),
@@ -351,12 +392,14 @@ def _compare_sides(
         unseen=unseen([side.own_problem(problem) for side in sides], [name for side in sides for name in side.folded]),
         is_stressed=is_stressed,
     )
+    evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
+    if frozen := next(filter(None, (frozen_of(evidence, side) for side in sides)), None):
+        return comparison_with(figures=Figures(()), frozen=_judged_there(frozen, left, right, problem))
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
         return comparison_with(figures=figures, first_divergence=place)
-    evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
     figures, reference, reasons = _figures_of_whole_runs(evidence, question), None, NO_REASONS
-    told = _Told(any(side.is_own for side in sides))
+    told = _Told(any(side.may_refuse for side in sides))
     if cause_of(figures, None) is None:
         if question.reference:
             evidence = with_arithmetics(evidence)
@@ -387,6 +430,19 @@ def _compare_sides(
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
     hints = _hints(sides) if cause_of(figures, None) == "shape" else []
     return replace(stressed_too or found, notes=(*told.notes, *hints))
+
+
+def _comparison(sides: tuple[Side, Side], *facts: Any, **found: Any) -> Comparison:
+    """What was found, with what was done to make and to call the sides, which is known once they have run."""
+    told = tuple((side.role, side.adaptations) for side in sides if side.adaptations)
+    return Comparison(*facts, **found | {"adaptations": told})
+
+
+def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> Frozen:
+    """What is frozen, with the verdict at the sizes at which it was made."""
+    at = problem_at(problem, frozen.made_at)
+    with stage("where it was made"):
+        return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
 
 
 class _Told:

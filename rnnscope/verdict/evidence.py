@@ -4,14 +4,17 @@ No verdict is given here.
 """
 
 from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
+import torch
+
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Recording
 from rnnscope.network.costs import check_steps
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
@@ -19,6 +22,7 @@ from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
 from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
+from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.bounds import UNITS, Bounds
@@ -51,6 +55,8 @@ class Side:
         has_layers: whether each layer can be run by itself.
         has_steps: whether each step can be run by itself, from a state that is given.
         network: somebody's own network, which can be called again.
+        foreign: what runs it, where that is an export, a model's file or a program.
+        autocast: the dtype of torch.autocast under which it is run in its own dtype; None without.
     """
 
     role: str
@@ -68,6 +74,27 @@ class Side:
     has_layers: bool = True
     has_steps: bool = True
     network: OwnNetwork | None = None
+    foreign: Foreign | None = None
+    autocast: str | None = None
+
+    @property
+    def may_refuse(self) -> bool:
+        """Whether it may not take an input that nobody typed: one layer, fewer steps, another batch."""
+        return self.is_own or self.foreign is not None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Those of y, h and c that it gives."""
+        if self.foreign:
+            return self.foreign.outputs
+        return tuple(self.network.form.outputs) if self.network else OUTPUTS
+
+    @property
+    def adaptations(self) -> tuple[str, ...]:
+        """What was done to make it and to call it, in sentences without a full stop."""
+        if self.foreign:
+            return self.foreign.told()
+        return self.network.adaptations if self.network else ()
 
     @property
     def folded(self) -> Collection[str]:
@@ -92,8 +119,16 @@ class Side:
         """What it gives on its device in a dtype."""
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
         name = f"{self.role}: {self.subject}" if dtype == self.spec.dtype else f"{self.role} in {dtype}"
-        with stage(name), guard, running(replace(self.spec, dtype=dtype), problem.cotangents is not None) as placed:
+        where = running(replace(self.spec, dtype=dtype), problem.cotangents is not None)
+        with stage(name), guard, where as placed, _autocast(self, placed):
             return solver(self.run, placed, self.own_problem(problem))
+
+
+def _autocast(side: Side, placed: Spec) -> AbstractContextManager[object]:
+    """torch.autocast, which leaves float64 as it is."""
+    if side.autocast is None or placed.dtype == "float64":
+        return nullcontext()
+    return torch.autocast(placed.device.partition(":")[0], getattr(torch, side.autocast))
 
 
 def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
@@ -101,6 +136,18 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
     return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+
+
+def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:
+    """The side of an export, a model's file or a program."""
+    side = Side(role, subject, placed, foreign.run, foreign.arithmetic or placed.dtype, foreign=foreign)
+    return replace(
+        side,
+        has_float64=foreign.has_float64 is not False,
+        gets_weights=foreign.gets_weights,
+        has_layers=False,
+        has_steps=foreign.has_steps,
+    )
 
 
 def recorded_side(role: str, recorded: Recording, spec: Spec) -> Side:
@@ -267,8 +314,8 @@ class Evidence:
         return replace(found if tamed.within else tamed, sharp_steps=whole.sharp_steps, tamed_by=times)
 
     def _unless_refused(self, ask: Callable[[], Check]) -> Check | None:
-        """The answer; None where a class of the user's takes no such input. What is known by then is not lost."""
-        return unless_refused(ask) if self.left.is_own or self.right.is_own else ask()
+        """The answer; None where a side takes no such input. What is known by then is not lost."""
+        return unless_refused(ask) if self.left.may_refuse or self.right.may_refuse else ask()
 
     def _in_parts(self, ask: Callable[["Evidence"], Check], whole: Check, loop: bool) -> Check:
         """The answer of the first steps in which rounding does not yet decide, and of every step by itself."""

@@ -10,11 +10,12 @@ from rnnscope.network.shapes import OUTPUTS, Place
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import NO_FILES, Sources
 from rnnscope.spec.question import BlindSpot, Question, Tolerance
-from rnnscope.spec.sides import NOTHING_SAID_OF_SIDES, OwnSides
+from rnnscope.spec.sides import AS_IT_IS, NOTHING_SAID_OF_SIDES, How, OwnSides
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
 from rnnscope.verdict.figures import PADDING, Check, Difference
+from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.places import HeatMap
 
@@ -25,7 +26,8 @@ class Sides:
 
     left, right: the subjects. dtypes: the dtype of each. weights: the weights in which the right side differs from the
     left one. recorded: the side that is a recorded run. written: both as on a command line, with device and dtype; None
-    for two modules, which no command line can name. own: what was said of sides that are classes of the user's.
+    for two modules, which no command line can name. own: what was said of sides that are classes of the user's. how:
+    how sides are made and run.
     """
 
     left: str
@@ -35,6 +37,7 @@ class Sides:
     recorded: str | None = None
     written: tuple[str, str] | None = None
     own: OwnSides = NOTHING_SAID_OF_SIDES
+    how: How = AS_IT_IS
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,8 @@ class Judged(SpecResult):
     from. calls: what a side gives otherwise when it is called again. adaptations: what was done to build and to call a
     class of the user's, by its side. notes: what could not be told. unseen: what the numbers themselves leave unseen.
     reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
-    under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that.
+    under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that. frozen: what
+    does not run at these sizes; then nothing else was found.
     """
 
     spec: Spec
@@ -213,6 +217,7 @@ class Judged(SpecResult):
     reached: Reach | None = None
     stress: "Judged | None" = None
     is_stressed: bool = False
+    frozen: Frozen | None = None
 
     @property
     def left(self) -> str:
@@ -249,13 +254,15 @@ class Judged(SpecResult):
 
     @property
     def cause(self) -> str | None:
-        """Why both sides are not identical: shape, nonfinite, function, precision, rounding, or None.
+        """Why both sides are not identical: frozen, shape, nonfinite, function, precision, rounding, or None.
 
         A side that gives something else when it is called again is no function of its input. Where they differ under
         stress alone, it is the cause there, and so is the side.
         """
         if self.stress and self.parts_under_stress:
             return self.stress.cause
+        if self.frozen:
+            return "frozen"
         found = cause_of(self.figures, self.reference)
         return "function" if self.calls and found not in ("shape", "nonfinite") else found
 
@@ -264,6 +271,8 @@ class Judged(SpecResult):
         """The side that is off: left, right, or None."""
         if self.stress and self.parts_under_stress:
             return self.stress.side
+        if self.frozen:
+            return self.frozen.side
         found = side_of(self.figures, self.reference)
         if not self.calls or self.cause != "function":
             return found
@@ -285,9 +294,10 @@ class Judged(SpecResult):
     def verdict(self) -> str:
         """What was found.
 
-        different: other shapes, NaN or infinity, another function, also in another call, a side that computes worse
-        than its arithmetic allows, or an element over a tolerance that binds. undecided: none of these, but the bounds
-        are too wide to say so. identical: none of these, and every bit agrees. equivalent: none of these.
+        different: an export that does not run at these sizes, other shapes, NaN or infinity, another function, also in
+        another call, a side that computes worse than its arithmetic allows, or an element over a tolerance that binds.
+        undecided: none of these, but the bounds are too wide to say so. identical: none of these, and every bit agrees.
+        equivalent: none of these.
 
         What is different under stress is different. What is undecided there does not count, since that input is not the
         user's; nor does it where the input itself drives a side beyond what its dtype can say.
@@ -295,7 +305,7 @@ class Judged(SpecResult):
         if self.is_stressed and self.cause == "nonfinite" and self.reached and self.reached.overflows:
             return "undecided"
         over = self.question.binds and not self.figures.within_tolerance
-        if over or self.cause in ("shape", "nonfinite", "function", "precision"):
+        if over or self.cause in ("frozen", "shape", "nonfinite", "function", "precision"):
             return "different"
         if self.reference and not self.reference.decided:
             return "undecided"

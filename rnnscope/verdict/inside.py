@@ -66,7 +66,8 @@ def with_arithmetics(evidence: Evidence) -> Evidence:
 
 
 def _where_it_runs(side: Side, problem: Problem) -> Side:
-    if not side.is_own or side.spec.dtype == "float64":
+    asked = side.is_own or (side.foreign and side.foreign.has_float64 is None)
+    if not asked or side.spec.dtype == "float64":
         return side
     runs = unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
     runs = runs or unless_refused(lambda: side.solve(problem, "float64"))  # it may be built for its number of steps

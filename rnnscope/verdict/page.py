@@ -16,6 +16,7 @@ from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
 from rnnscope.verdict.facts import Inside, Judged, Reference, side_in_words
 from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
 from rnnscope.verdict.unseen import OF_WEIGHTS, blind_spots, reach_in_words, tamed_in_words
@@ -44,6 +45,8 @@ def page_of(comparison: Judged) -> Page:
     left, right, tolerance = comparison.left, comparison.right, comparison.tolerance
     title = f"{right} against {left}, {network_in_words(comparison.spec)}"
     page: Page = [_differences_grid(title, "output", comparison.outputs, comparison)]
+    if comparison.frozen is not None:
+        page = [_frozen_grid(title, comparison, comparison.frozen)]
     if comparison.gradients is not None:
         page.append(_differences_grid("Gradients", "gradient of", comparison.gradients, comparison))
     if comparison.weights:
@@ -350,6 +353,8 @@ def _tensor_in_words(name: str) -> str:
 
 def _because(comparison: Judged) -> str:
     reference = comparison.reference
+    if comparison.frozen is not None:
+        return _is_frozen(comparison, comparison.frozen)
     if comparison.cause == "shape":
         rows = [each for each in comparison.figures.rows if each.shape != each.right_shape]
         told = [words for each in rows for words in _axes_in_words(comparison, each)]
@@ -379,6 +384,30 @@ def _because(comparison: Judged) -> str:
     if comparison.verdict == "identical":
         return f"{same}, and every bit agrees"
     return f"{same}; {_rounding(comparison, reference)}"
+
+
+def _frozen_grid(title: str, comparison: Judged, frozen: Frozen) -> Grid:
+    """What an export does at the sizes of the run, and where it was made."""
+    columns = (Column("sizes", name=True), Column("what"), Column("found", prose=True))
+    here = frozen.reason or f"{frozen.output} has shape {frozen.shape}, torch has {frozen.expected}"
+    asked, made_at = _sizes_asked(comparison), _sizes_in_words(comparison, frozen.made_at)
+    return Grid(title, columns, ((asked, "asked for", here), (made_at, "made at", frozen.there)))
+
+
+def _sizes_asked(comparison: Judged) -> str:
+    return _sizes_in_words(comparison, (comparison.spec.seq_len, comparison.spec.batch_size))
+
+
+def _sizes_in_words(comparison: Judged, sizes: tuple[int, int]) -> str:
+    """L and N: "L = 7, N = 4"."""
+    steps, items = sizes
+    return f"L = {steps}" if comparison.spec.unbatched else f"L = {steps}, N = {items}"
+
+
+def _is_frozen(comparison: Judged, frozen: Frozen) -> str:
+    does = "gives another shape" if frozen.output else "fails"
+    made, asked = _sizes_in_words(comparison, frozen.made_at), _sizes_asked(comparison)
+    return f"{side_in_words(comparison, frozen.side)} is frozen: it was made at {made}, and at {asked} it {does}"
 
 
 def _axes_in_words(comparison: Judged, row: Difference) -> list[str]:

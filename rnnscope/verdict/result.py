@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from rnnscope.pages.page import Page
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot
-from rnnscope.spec.sides import LEFT, OWN_FLAGS, RIGHT
+from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT
 from rnnscope.verdict.facts import Judged, Reference
 from rnnscope.verdict.page import named, page_of
 from rnnscope.verdict.unseen import blind_spots
@@ -48,7 +48,8 @@ class Comparison(Judged):
         sides = zip((LEFT, RIGHT), self.sides.written, strict=True)
         flags = ((QUESTION_FLAGS[name], value) for name, value in asked.items())
         of_classes = ((flag, getattr(self.sides.own, name)) for name, flag in OWN_FLAGS.items())
-        return self.line(*sides, *of_classes, *flags, recorded=self.sides.recorded is not None)
+        of_runs = ((flag, getattr(self.sides.how, name)) for name, flag in HOW_FLAGS.items())
+        return self.line(*sides, *of_classes, *of_runs, *flags, recorded=self.sides.recorded is not None)
 
     def page(self) -> Page:
         """The tables and sentences of `rnnscope compare`."""
@@ -67,6 +68,7 @@ class Comparison(Judged):
             "reference": reference and _reference_document(reference),
             "verdict": self.verdict,
             "cause": self.cause,
+            "frozen": self.frozen and asdict(self.frozen),
             "side": self.side,
             "first_divergence": place and asdict(place) | {"gate": self.gate},
             "gradient_fault": self.gradient_fault and asdict(self.gradient_fault),
