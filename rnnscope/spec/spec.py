@@ -98,7 +98,7 @@ class Spec:
         allowed=f"one of {DEVICE_FORMS}",
         offers=lambda: DEVICE_WORDS,
     )
-    dtype: str = _place(Choice, "float32", "--dtype", help="Of all tensors:", choices=tuple(DTYPES))
+    dtype: str = _place(Choice, "float32", "--dtype", help="Of tensors:", choices=tuple(DTYPES))
     tf32: bool | None = _place(
         Switch, None, "--tf32/--no-tf32", help="Whether CUDA may compute float32 in TF32.", rare=True
     )
