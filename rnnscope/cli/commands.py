@@ -103,7 +103,7 @@ def sweep(
     force: Annotated[bool, options.FORCE],
     report: Annotated[str | None, options.REPORT],
 ) -> Result:
-    """Do many configurations agree, and which do not? Each flag takes a list; every combination is compared."""
+    """Do many configurations agree, and which do not? Each flag takes a list."""
     from rnnscope.sweeps.plan import check_flags
 
     check_flags(axes, random, configs, out, resume, report)

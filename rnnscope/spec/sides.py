@@ -111,7 +111,7 @@ def _parted(text: str) -> tuple[str, str, str]:
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"
 _ELSEWHERE = f"{', '.join(EXPORTS)}, FILE.onnx, FILE.pt2, {COMMAND}WORDS, {RECORDED}FILE, {DEVIATION}NAME"
 _IN_SHORT = "exported[@decomposed], scripted, onnx[@legacy], FILE.onnx, FILE.pt2"
-_WHERE = "@DEVICE or @DEVICE/DTYPE may follow"
+_WHERE = "@DEVICE/DTYPE may follow"
 
 LEFT = SideFlag(
     ("--left",),
