@@ -3,6 +3,7 @@
 A comparison runs it once. A benchmark calls it again and again.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,7 @@ from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, without
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
 from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
 from rnnscope.network.weights import Input, Weights, time_first, time_of
+from rnnscope.spec.sides import check_quantized
 from rnnscope.spec.spec import Spec
 
 Renamed = Callable[[Weights], Weights]
@@ -199,8 +201,24 @@ def prepare_compiled_module(spec: Spec, weights: Weights, given: Input) -> Prepa
 
 
 def prepare_quantized(spec: Spec, weights: Weights, given: Input) -> Prepared:
-    """torch's module with its weights in int8, quantized dynamically."""
-    raise RnnscopeError("quantized cannot be made yet")
+    """torch's module in dynamic int8: weights of qint8, and what goes into each product quantized when it is there.
+
+    Raises:
+        RnnscopeError: torch has no such module, or gradients are taken, which do not come through it.
+    """
+    check_quantized(spec, "quantized")
+    if torch.is_grad_enabled():
+        raise RnnscopeError("quantized gives no gradients", "leave --grad out")
+    if torch.backends.quantized.engine in (None, "none"):
+        raise RnnscopeError("quantized needs an engine for int8, and this build of torch has none", "leave it out")
+    module = build_module(spec)
+    module.load_state_dict(weights)
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that its successor is another package
+        # What is given is left as it is; its children alone are quantized.
+        found = quantize(nn.ModuleDict({"rnn": module}), {type(module)}, dtype=torch.qint8)["rnn"]
+    return as_module(found, spec, given, {})
 
 
 @contextmanager

@@ -61,7 +61,7 @@ from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
+from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, quantized_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
@@ -350,6 +350,8 @@ def _side(
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed, said, role), placed)
+            if subject == "quantized":
+                return quantized_side(role, subject, SUBJECTS[subject], placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
             return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
     except RnnscopeError as error:

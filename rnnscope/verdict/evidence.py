@@ -25,14 +25,18 @@ from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.bounds import UNITS, Bounds
-from rnnscope.verdict.figures import Check, distances, margin, settled
+from rnnscope.verdict.bounds import INT8, UNITS, Bounds, means
+from rnnscope.verdict.figures import Check, Margin, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
 
 T = TypeVar("T")
 
 TAMED = (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8)
 """By what all weights are multiplied, one after the other, until rounding no longer grows: each loses no bit by it."""
+
+
+AMID_CHAOS = 3.0
+"""So many times over its bound is a fault in int8, even where other bounds are too wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +61,7 @@ class Side:
         network: somebody's own network, which can be called again.
         foreign: what runs it, where that is an export, a model's file or a program.
         autocast: the dtype of torch.autocast under which it is run in its own dtype; None without.
+        told: what was done to run it, besides what its network or what runs it tells.
     """
 
     role: str
@@ -76,6 +81,7 @@ class Side:
     network: OwnNetwork | None = None
     foreign: Foreign | None = None
     autocast: str | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def may_refuse(self) -> bool:
@@ -92,9 +98,8 @@ class Side:
     @property
     def adaptations(self) -> tuple[str, ...]:
         """What was done to make it and to call it, in sentences without a full stop."""
-        if self.foreign:
-            return self.foreign.told()
-        return self.network.adaptations if self.network else ()
+        found = self.foreign.told() if self.foreign else self.network.adaptations if self.network else ()
+        return (*found, *self.told)
 
     @property
     def folded(self) -> Collection[str]:
@@ -136,6 +141,12 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
     return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+
+
+def quantized_side(role: str, subject: str, run: Subject, placed: Spec) -> Side:
+    """The side of torch's module in int8, which takes float32 and gives it."""
+    told = f"quantized by torch.ao.quantization.quantize_dynamic, engine {torch.backends.quantized.engine}"
+    return Side(role, subject, placed, run, INT8, has_float64=False, told=(told,))
 
 
 def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:
@@ -340,12 +351,20 @@ class Evidence:
         problem, margins = self.problem, []
         absolute = not (self.left.is_recorded or self.right.is_recorded)
         errors = distances(problem.spec, actual, bounds.reference if by is None else self.exact(by))
+        errors |= means(errors) if used == INT8 else {}
         bound_of = settled(problem.spec, errors, bounds.precision(used, absolute))
         for name, bound in bound_of.items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
+        if used == INT8 and not all(each.decided for each in margins):
+            # Noise comes to a place of chaos sooner or later: what is a little over elsewhere says nothing then.
+            margins = [each if each.nearness > (False, AMID_CHAOS) else _undecided(each) for each in margins]
         sharp = bounds.sharp_steps(used, bound_of["y"]) if "y" in bound_of else None
         return Check(used, tuple(margins), single_steps=problem.origins is not None, sharp_steps=sharp)
+
+
+def _undecided(margin: Margin) -> Margin:
+    return margin if margin.within else replace(margin, within=True, decided=False)
 
 
 def _times(weights: Weights, times: float) -> Weights:
