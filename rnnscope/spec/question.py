@@ -224,6 +224,10 @@ def check_comparable(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
                 f"use {flag.name} equations",
             )
+    if how.autocast is not None and side_spec(RIGHT, right, spec)[1].dtype == "float64":
+        raise RnnscopeError(
+            f"--autocast {how.autocast} does nothing in float64, in which the right side runs", "use --dtype float32"
+        )
     if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
         raise RnnscopeError(
             f"--train with --dropout {spec.dropout:g} draws random masks, so that no two runs are alike",

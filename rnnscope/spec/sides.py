@@ -345,16 +345,19 @@ class How:
         """Raise where something is said of sides that are not there."""
         subjects = [_parted(each)[0] for each in (left, right)]
         needed = {
-            "traced_at": (any(each in EXPORTS or is_model(each) for each in subjects), "an export or a model's file"),
-            "timeout": (any(each.startswith(COMMAND) for each in subjects), "a program"),
-            "autocast": (subjects[1] in SUBJECT_NAMES or is_own(right), "a module that runs in torch"),
+            "traced_at": (any(each in EXPORTS or is_model(each) for each in subjects), "is an export or a model's file"),
+            "timeout": (any(each.startswith(COMMAND) for each in subjects), "is a program"),
+            "autocast": (
+                subjects[1] in SUBJECT_NAMES or subjects[1].startswith(DEVIATION) or is_own(right),
+                "runs in torch here",
+            ),
         }
         for name, flag in self._given():
             is_there, what = needed[name]
             if not is_there:
-                side = "the right side" if name == "autocast" else "a side"
+                side = "a right side" if name == "autocast" else "a side"
                 words = " ".join(flag.as_typed(getattr(self, name)))
-                raise RnnscopeError(f"{words} is said of {side} that is {what}, and there is none", "leave it out")
+                raise RnnscopeError(f"{words} is said of {side} that {what}, and there is none", "leave it out")
 
     def _given(self) -> Iterator[tuple[str, Flag]]:
         return ((name, flag) for name, flag in HOW_FLAGS.items() if getattr(self, name) != flag.default)

@@ -221,6 +221,15 @@ def prepare_quantized(spec: Spec, weights: Weights, given: Input) -> Prepared:
     return as_module(found, spec, given, {})
 
 
+def in_int8(module: nn.Module) -> bool:
+    """Whether a module is torch's dynamic int8 of nn.LSTM, nn.GRU, a cell or nn.Linear; its weights may be float16."""
+    dynamic: Any = torch.ao.nn.quantized.dynamic
+    if isinstance(module, (dynamic.modules.rnn.RNNBase, dynamic.modules.rnn.RNNCellBase, dynamic.Linear)):
+        own: Any = module
+        return bool(getattr(own, "dtype", getattr(own, "weight_dtype", None) or torch.qint8) == torch.qint8)
+    return False
+
+
 @contextmanager
 def _with_compiler() -> Iterator[None]:
     """Raise an RnnscopeError where torch.compile finds no compiler."""

@@ -51,10 +51,11 @@ from rnnscope.network.equations import State, Step
 from rnnscope.network.shapes import OUTPUTS, Shape
 from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.pages.progress import stage
+from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, run_equations
 from rnnscope.subjects.devices import running
-from rnnscope.verdict.int8 import Rounding, at_random, quantized, to_steps
+from rnnscope.verdict.int8 import SCHEMES, Rounding, at_random, quantized, to_steps
 from rnnscope.verdict.problem import Problem, Solver, Tensors, solve
 
 Equations = Callable[..., Run]
@@ -162,14 +163,30 @@ class Bounds:
             yield bound(found, measured=True)
 
     def _of_int8(self) -> Iterator[Bound]:
-        """Those of int8: quantized as torch does it, then with more and more noise; the rest of it is float32."""
-        unit = UNITS["float32"]
-        floats = {name: PRECISION_FACTOR / INT8_FACTOR * each for name, each in self._floor(unit, 2.0).items()}
+        """Those of int8: quantized as torch does it, then with more and more noise. All else in it is float32."""
+        unit, share = UNITS["float32"], PRECISION_FACTOR / INT8_FACTOR
         bound = partial(_bound, factor=INT8_FACTOR, plus=0.0, least=INT8_FACTOR * unit, by_range=True)
-        for draws in (0, *INT8_DRAWS):
-            found = _elementwise_maximum(*self._in_int8(draws))
-            found |= {name: torch.maximum(found[name], each) for name, each in floats.items()}
-            yield bound(found, measured=draws > 0)
+        of_floats = self._floor(unit, 2.0)
+        few, many = INT8_DRAWS
+        yield bound(self._with_floats(0, of_floats, share))
+        of_floats = _elementwise_maximum(of_floats, self._error("float32"))
+        yield bound(self._with_floats(few, of_floats, share), measured=True)
+        of_floats = _elementwise_maximum(of_floats, *self._spread(unit, ABSOLUTE, DRAWS[0]))
+        yield bound(self._with_floats(many, of_floats, share), measured=True)
+
+    def left_by_int8(self, actual: Tensors) -> float:
+        """The share of the errors of a run that is left beside the equations in int8, in the scheme that fits best."""
+        left_over = []
+        for scheme in SCHEMES:
+            run = self._solve(partial(quantized, self._equations, to_steps, scheme=scheme), "the equations in int8")
+            both = means({name: actual[name].cpu().double() - each for name, each in run.items() if name in actual})
+            whole = means({name: actual[name].cpu().double() - self.reference[name] for name in run if name in actual})
+            left_over.append(max((each / whole[name]).max().item() for name, each in both.items()))
+        return min(left_over, key=nan_last)
+
+    def _with_floats(self, draws: int, of_floats: Tensors, share: float) -> Tensors:
+        found = _elementwise_maximum(*self._in_int8(draws))
+        return found | {name: torch.maximum(found[name], share * each) for name, each in of_floats.items()}
 
     def too_wide(self, name: str, bound: Bound) -> Tensor:
         """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""

@@ -4,9 +4,9 @@ No verdict is given here.
 """
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import torch
@@ -15,12 +15,12 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Recording
 from rnnscope.network.costs import check_steps
 from rnnscope.network.shapes import OUTPUTS
-from rnnscope.network.weights import Weights
+from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Subject
+from rnnscope.subjects.builtin import Run, Subject
 from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
@@ -34,6 +34,9 @@ T = TypeVar("T")
 TAMED = (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8)
 """By what all weights are multiplied, one after the other, until rounding no longer grows: each loses no bit by it."""
 
+
+FITS_INT8 = 0.7
+"""A run whose errors are mostly those of the equations in int8 was computed in it: less than that share is left."""
 
 AMID_CHAOS = 3.0
 """So many times over its bound is a fault in int8, even where other bounds are too wide."""
@@ -125,20 +128,42 @@ class Side:
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
         name = f"{self.role}: {self.subject}" if dtype == self.spec.dtype else f"{self.role} in {dtype}"
         where = running(replace(self.spec, dtype=dtype), problem.cotangents is not None)
-        with stage(name), guard, where as placed, _autocast(self, placed):
-            return solver(self.run, placed, self.own_problem(problem))
+        run = self.run if self.autocast is None else partial(_under_autocast, self.autocast, self.run)
+        with stage(name), guard, where as placed:
+            return solver(run, placed, self.own_problem(problem))
 
 
-def _autocast(side: Side, placed: Spec) -> AbstractContextManager[object]:
-    """torch.autocast, which leaves float64 as it is."""
-    if side.autocast is None or placed.dtype == "float64":
-        return nullcontext()
-    return torch.autocast(placed.device.partition(":")[0], getattr(torch, side.autocast))
+def _under_autocast(dtype: str, run: Subject, spec: Spec, weights: Weights, given: Input) -> Run:
+    """A run under torch.autocast, which leaves float64 as it is. Gradients are taken behind it, as torch advises."""
+    if spec.dtype == "float64":
+        return run(spec, weights, given)
+    try:
+        with torch.autocast(spec.device.partition(":")[0], getattr(torch, dtype)):
+            return run(spec, weights, given)
+    except RuntimeError as error:
+        if "could not create a primitive" not in str(error):
+            raise
+        cannot = f"--autocast {dtype}: oneDNN cannot compute {spec.module_name} in {dtype} on this CPU"
+        raise RnnscopeError(cannot, "add --no-onednn") from error
+
+
+def under_autocast(side: Side, dtype: str) -> Side:
+    """The side under torch.autocast in a dtype. Raises where it runs in float64, which autocast leaves as it is.
+
+    Where its own dtype is the coarser one, that is what its products are rounded to at least.
+    """
+    if side.spec.dtype == "float64":
+        raise RnnscopeError(
+            f"--autocast {dtype} does nothing in float64, in which the {side.role} side runs", "use --dtype float32"
+        )
+    coarser = max(dtype, side.arithmetic, key=UNITS.__getitem__)
+    told = f"runs under torch.autocast in {dtype}"
+    return replace(side, autocast=dtype, arithmetic=coarser, told=(*side.told, told))
 
 
 def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
     """The side of somebody's own network, on the device where its Spec runs."""
-    used = arithmetic(placed, network.is_fused)
+    used = INT8 if network.is_int8 else arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
     return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
 
@@ -302,6 +327,19 @@ class Evidence:
         """Is what a side gives as near the reference as another arithmetic would be, and is that near?"""
         check = self.check(arithmetic, self.exact(side), self.bounds_of(side))
         return check.within and check.decided
+
+    def about_coarser(self, side: Side) -> str | None:
+        """The coarser arithmetic that would explain what a recorded side gives.
+
+        int8 is told by what quantizing makes of these very weights, to which no other rounding comes near. Where its
+        scheme is not known, it is named only if it is sure that nothing finer would do.
+        """
+        if self.bounds_of(side).left_by_int8(self.exact(side)) < FITS_INT8:
+            return INT8
+        finer = [self.check(used, self.exact(side), self.bounds_of(side)) for used in ("tf32", "bfloat16")]
+        near = next((each.arithmetic for each in finer if each.within and each.decided), None)
+        is_over = not any(each.within for each in finer)
+        return INT8 if is_over and self.about(INT8, side) else near
 
     def _answer(self, ask: Callable[["Evidence"], Check], loop: bool = True) -> Check:
         """Whole runs answer; where rounding decides them, the first steps and every step by itself.

@@ -15,7 +15,8 @@ from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
 from rnnscope.verdict.facts import Inside, Judged, Reference, side_in_words
-from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.bounds import MEAN
+from rnnscope.verdict.figures import Check, Difference, Margin, is_of_outputs
 from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
@@ -129,8 +130,9 @@ def _reference_grid(comparison: Judged, reference: Reference) -> Grid:
 
 def _reference_row(what: str, check: Check) -> tuple[str, ...]:
     worst, index = check.worst, check.worst.index
-    name = worst.name if worst.name in _INDEXED else f"grad of {worst.name}"
+    name = worst.name if is_of_outputs(worst.name) else f"grad of {worst.name}"
     at = f"{name}[{', '.join(map(str, index))}]"
+    at = worst.name if worst.name == f"{MEAN}y" else at
     if check.single_steps and len(index) == 3:
         at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
     elif check.single_steps and len(index) == 4:
@@ -155,7 +157,7 @@ def _why(comparison: Judged) -> Page:
     if not found:
         if reference.about_coarser or reasons.dependences or reasons.refused or comparison.weights:
             return []
-        outputs = [each for each in reference.function.margins if each.name in _INDEXED]
+        outputs = [each for each in reference.function.margins if is_of_outputs(each.name)]
         only = "only gradients differ, so no convention of the outputs explains it"
         none, recorded = "no known convention explains it", comparison.sides.recorded
         if not all(pairs_are_tried(comparison.spec, role == recorded) for role in reference.deviating):
@@ -211,7 +213,8 @@ def _own(comparison: Judged) -> Page:
     for role, dtype in comparison.figures.wrong_dtypes:
         asked = comparison.sides.dtypes[0 if role == "left" else 1]
         side = side_in_words(comparison, role, "The")
-        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
+        why = ", as autocast does" if role == "right" and dtype == comparison.sides.how.autocast else ""
+        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for{why}."))
     return page
 
 
@@ -447,7 +450,7 @@ def _on_these_weights(comparison: Judged) -> str:
 def _other_function(comparison: Judged, reference: Reference) -> str:
     used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
     tamed = f" with {tamed_in_words(reference.function)}" if reference.function.tamed_by else ""
-    apart = f"in {used}{tamed} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
+    apart = f"in {used}{tamed} {_is_off(worst, 'apart')}"
     apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 
@@ -460,8 +463,14 @@ def _worse(comparison: Judged, reference: Reference) -> str:
     if inside := next((each for each in reference.inside if each.side == comparison.side), None):
         how = _computes_inside(inside)
     worst = check.worst
-    off = f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding in {used} explains {worst.bound:.2g}"
+    off = f"{_is_off(worst, 'off')}, and rounding in {used} explains {worst.bound:.2g}"
     return f"same function, but {name} {how}: {off}"
+
+
+def _is_off(worst: Margin, off: str) -> str:
+    """How far a tensor is off: "y is 0.25 apart"."""
+    name, on_average = worst.name.removeprefix(MEAN), " on average" if worst.name.startswith(MEAN) else ""
+    return f"{_tensor_in_words(name)} is {worst.error:.2g} {off}{on_average}"
 
 
 def _who(comparison: Judged, reference: Reference) -> str:

@@ -104,7 +104,84 @@ def faults(number: int) -> list[Outcome]:
     return found
 
 
-QUESTIONS: dict[str, Callable[[int], list[Outcome]]] = {"right": right, "faults": faults}
+def recorded(number: int) -> list[Outcome]:
+    """Recorded runs in one arithmetic or another, without a word of which one: what is it called?"""
+    import torch
+
+    from rnnscope.subjects.builtin import SUBJECTS, Run
+    from rnnscope.verdict.evidence import Evidence, Side
+    from rnnscope.verdict.problem import solve
+
+    draw, spec, scale, problem = random_case(number)
+    left = Side("left", "module", spec, SUBJECTS["module"], "float32")
+    others = draw.sample([*SCHEMES], 2)
+    off = replace(problem, weights={name: each * 1.001 for name, each in problem.weights.items()})
+    runs = {
+        "torch's own module": (SUBJECTS["quantized"], problem, "float32"),
+        **{f"int8, {each}": (subject(each), problem, "float32") for each in others},
+        "bfloat16": (SUBJECTS[draw.choice(("module", "cells", "equations"))], problem, "bfloat16"),
+        "float16": (SUBJECTS[draw.choice(("cells", "equations"))], problem, "float16"),
+        "weights off by a thousandth": (SUBJECTS["module"], off, "float32"),
+    }
+    found = []
+    for group, (run, of, dtype) in runs.items():
+        with torch.no_grad():
+            given = solve(run, replace(spec, dtype=dtype), of)
+        kept = Run(given["y"].float(), tuple(given[each].float() for each in ("h", "c") if each in given))
+        side = Side("right", "recorded", spec, lambda *_, kept=kept: kept, "float32", is_recorded=True)
+        side = replace(side, has_float64=False, has_layers=False, has_steps=False)
+        evidence = Evidence(problem, left, side)
+        finite = all(each.isfinite().all() for each in kept.outputs().values())
+        if not finite or evidence.same_function().within:
+            continue
+        left_over = evidence.bounds.left_by_int8(evidence.exact(side))
+        name = str(evidence.about_coarser(side))
+        is_wrong = name == "int8" and "int8" not in group and "torch" not in group
+        found.append(Outcome(number, group, f"WRONG: {name}" if is_wrong else name, left_over, f"x{scale:.2f} {spec}"))
+    return found
+
+
+def autocast(number: int) -> list[Outcome]:
+    """A right network under autocast, with gradients in half of the cases, which must not be called different."""
+    import torch
+
+    from rnnscope import Spec
+    from rnnscope.subjects.builtin import SUBJECTS
+    from rnnscope.verdict.evidence import Evidence, Side, under_autocast
+
+    from calibration import random_facts, random_problem
+
+    torch.set_num_threads(1)
+    draw = Random(number)
+    facts = random_facts(draw) | {"dtype": "float32"}
+    facts |= {"hidden_size": min(facts["hidden_size"], 64), "input_size": min(facts["input_size"], 64)}
+    if "lengths" not in facts:
+        facts["seq_len"] = min(facts["seq_len"], 100)
+    spec, dtype = Spec(**facts), draw.choice(("bfloat16", "float16"))
+    scale, problem = random_problem(draw, spec, grad=draw.random() < 0.5)
+    name = draw.choice(("module", "cells", "equations", "items"))
+    left = Side("left", "equations", spec, SUBJECTS["equations"], "float32")
+    right = under_autocast(Side("right", name, spec, SUBJECTS[name], "float32"), dtype)
+    evidence = Evidence(problem, left, right)
+    words = f"{name} x{scale:.2f} {'' if problem.cotangents is None else '--grad '}{spec}"
+    try:
+        run = evidence.in_own_dtype(right)
+    except Exception as error:
+        return [Outcome(number, dtype, f"refused: {str(error)[:80]}", 0.0, words)]
+    if not all(each.isfinite().all() for each in run.values()):
+        return [Outcome(number, dtype, "left out: NaN or infinity", 0.0, words)]
+    checks = (evidence.same_function(), evidence.precision(right))
+    verdict = "same" if all(each.decided for each in checks) else "undecided"
+    verdict = verdict if all(each.within for each in checks) else "WRONG: different"
+    return [Outcome(number, dtype, verdict, max(each.worst.nearness[1] for each in checks), words)]
+
+
+QUESTIONS: dict[str, Callable[[int], list[Outcome]]] = {
+    "right": right,
+    "faults": faults,
+    "recorded": recorded,
+    "autocast": autocast,
+}
 
 
 def main(question: str, count: int, start: int = 0) -> None:
