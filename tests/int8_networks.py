@@ -1,4 +1,4 @@
-"""nn.RNN, nn.LSTM and nn.GRU in int8, by hand and in whole numbers: an independent witness, and the ways to get it wrong.
+"""nn.RNN, nn.LSTM and nn.GRU in int8, by hand and in whole numbers: an independent witness, and ways to get it wrong.
 
 Every product is one of int32 sums of uint8 and int8, times both sizes of a step, as engines for int8 compute it. torch
 and rnnscope have no part in it.
@@ -117,7 +117,17 @@ def network(
         for direction in range(directions):
             own = f"_l{layer}" + "_reverse" * direction
             of_x, of_h = _products(weights, own, scheme, here, kind)
-            walked = _walk(kind, x, tuple(each[layer * directions + direction] for each in state), of_x, of_h, scheme, direction, relu)
+            before = tuple(each[layer * directions + direction] for each in state)
+            walked = _walk(
+                kind,
+                x,
+                before,
+                of_x,
+                of_h,
+                scheme,
+                direction,
+                relu,
+            )
             halves.append(walked[0])
             last.append(walked[1])
         x = np.concatenate(halves, -1)
@@ -127,7 +137,9 @@ def network(
 Product = Callable[[Array, Array, Array], Array]
 
 
-def _products(weights: dict[str, Array], own: str, scheme: Scheme, fault: Fault | None, kind: str) -> tuple[Product, Product]:
+def _products(
+    weights: dict[str, Array], own: str, scheme: Scheme, fault: Fault | None, kind: str
+) -> tuple[Product, Product]:
     """What x and h are multiplied with in a layer, with the biases: (x, low, high) give (N, G·H)."""
     matrices, biases = [], []
     for side in ("ih", "hh"):

@@ -345,7 +345,10 @@ class How:
         """Raise where something is said of sides that are not there."""
         subjects = [_parted(each)[0] for each in (left, right)]
         needed = {
-            "traced_at": (any(each in EXPORTS or is_model(each) for each in subjects), "is an export or a model's file"),
+            "traced_at": (
+                any(each in EXPORTS or is_model(each) for each in subjects),
+                "is an export or a model's file",
+            ),
             "timeout": (any(each.startswith(COMMAND) for each in subjects), "is a program"),
             "autocast": (
                 subjects[1] in SUBJECT_NAMES or subjects[1].startswith(DEVIATION) or is_own(right),

@@ -271,7 +271,8 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
     for role in comparison.reference.without_float64 if comparison.reference else ():
         if role != comparison.sides.recorded:
             used = comparison.sides.dtypes[0 if role == "left" else 1]
-            used = INT8 if comparison.reference.function.arithmetic == INT8 else used
+            if comparison.reference and comparison.reference.function.arithmetic == INT8:
+                used = INT8
             alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
             found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
     if comparison.reference and comparison.exit_code == 0:
