@@ -74,10 +74,10 @@ def test_a_wrong_network_is_different_under_autocast_too(cli: Cli, kind: str, na
 def test_what_is_worse_than_autocast_is_found() -> None:
     def coarse(spec: Spec, *rest: object) -> Run:
         run = SUBJECTS["equations"](spec, *rest)  # type: ignore[arg-type]
-        return run if spec.dtype == "float64" else Run((run.y * 2).round() / 2, run.state)
+        return run if spec.dtype == "float64" else Run((run.y * 8).round() / 8, run.state)
 
     with patch.dict(SUBJECTS, cells=coarse):
-        found = compare(Spec(), "module", "cells", autocast="bfloat16")
+        found = compare(Spec(), "module", "cells", autocast="float16")
     assert (found.verdict, found.cause, found.side) == ("different", "precision", "right")
 
 
