@@ -8,12 +8,17 @@ from functools import partial
 
 from rnnscope.help.entries import Entry
 
-_WILD = """\
+_SCALED = """\
 python -c "from torch import manual_seed, nn, save
 manual_seed(0)
 wild = nn.RNN(10, 128, 2).state_dict()
-save({name: 30 * wild[name] for name in wild}, 'wild.pt')"
+save({}, 'wild.pt')"
 rnnscope compare --weights wild.pt """
+
+_WILD = _SCALED.format("{name: 30 * wild[name] for name in wild}")
+
+_CHAOTIC = _SCALED.format("{k: 30 * v if 'hh' in k else v for k, v in wild.items()}")
+"""Where x moves little, errors grow on every machine."""
 
 _cause = partial(Entry, sort="cause")
 
@@ -365,7 +370,7 @@ rnnscope compare --right single.py:Single""",
     _blind_spot(
         name="late fault",
         does="where rounding decides the later steps, a fault of the loop behind the first ones would not be seen",
-        command=f"{_WILD}--seq-len 50",
+        command=f"{_CHAOTIC}--seq-len 50 --right items",
         says="steps would not be seen",
         shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
         "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither. All steps "
