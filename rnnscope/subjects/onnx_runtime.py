@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -39,14 +40,14 @@ class Port:
 
 
 class OnnxSession:
-    """A graph in a file, opened once and run again and again, in as many threads as torch has when it is opened.
+    """A graph in a file, or in bytes, opened once and run again and again, in as many threads as torch has when it is opened.
 
     Raises:
         RnnscopeError: onnxruntime is not installed.
         Refused: it cannot open the file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | bytes) -> None:
         runtime = onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = _SILENT
@@ -95,8 +96,31 @@ def needed(package: str) -> Any:
     except ImportError as error:
         raise RnnscopeError(
             f"ONNX needs the package {package}",
-            f"install the extra: pip install 'rnnscope[onnx]', or pip install {package}",
+            "install it: pip install '.[onnx]'",
         ) from error
+
+
+def onnxruntime_version() -> str:
+    """The package with its version, as a page tells it."""
+    return f"onnxruntime {onnxruntime().__version__}"
+
+
+@cache
+def has_float64_kernel(operator: str) -> bool:
+    """Whether this onnxruntime computes RNN, LSTM or GRU in float64, which is found out by one step of one unit."""
+    from onnx import TensorProto, helper
+
+    rows = {"LSTM": 4, "GRU": 3}.get(operator, 1)
+    shapes = {"X": [1, 1, 1], "W": [1, rows, 1], "R": [1, rows, 1], "Y": [1, 1, 1, 1]}
+    ports = {name: helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape) for name, shape in shapes.items()}
+    node = helper.make_node(operator, ["X", "W", "R"], ["Y"], hidden_size=1)
+    graph = helper.make_graph([node], operator, [ports[name] for name in "XWR"], [ports["Y"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        ones = {name: torch.ones(shapes[name], dtype=torch.float64) for name in "XWR"}
+        return OnnxSession(model.SerializeToString()).run(ones)["Y"].dtype == torch.float64
+    except Refused:
+        return False
 
 
 def _port(found: Any) -> Port:

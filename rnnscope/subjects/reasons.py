@@ -11,7 +11,8 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
 _WHERE = re.compile(r"onnxruntime::[\w:<>~]+\([^)]*\) ?")
 _DOUBTS = re.compile(r"^(size != 0 && )?\(.*?\) == 0 was false\. ")
-_ENDS = re.compile(r"(?<=[a-z\d)\]}'\"])\. (?=[A-Z])|\.$| {2,}(?=[A-Z])")
+_BULLET = re.compile(r"Constraints violated .*? - You marked .*? as dynamic but (.*?)(?=\. | - |$)")
+_ENDS = re.compile(r"(?<=[a-z\d)\]}'\"])\. (?=[A-Z(])|\.$| {2,}(?=[A-Z])")
 
 
 def in_one_sentence(error: BaseException | str) -> str:
@@ -20,9 +21,13 @@ def in_one_sentence(error: BaseException | str) -> str:
     >>> in_one_sentence("\\x1b[31mCannot view a tensor. It has other strides.\\x1b[0m\\n\\nSuggested fixes:")
     'Cannot view a tensor'
     """
-    text = _ESCAPES.sub("", str(error))
-    paragraph = next((each for each in re.split(r"\n\s*\n", text) if each.strip()), type(error).__name__)
-    plain = _CODE.sub("", " ".join(paragraph.split()))
+    text = _ESCAPES.sub("", str(error)).strip()
+    if "TorchScript" in text:  # where it says what failed behind where that stands
+        text = text.splitlines()[-1].removeprefix("RuntimeError: ")
+    paragraphs = [each for each in re.split(r"\n\s*\n", text) if each.strip()]
+    plain = _CODE.sub("", " ".join((paragraphs or [type(error).__name__])[0].split()))
+    if bullet := _BULLET.search(" ".join(text.split())):  # of several that say the same
+        return _cut(bullet[1].rstrip("."))
     if node := _NODE.search(plain):
         told = _DOUBTS.sub("", _WHERE.sub("", _PLACES.sub("", plain[node.end() :])))
         return _cut(f"{node[1]}: {told.strip()}".rstrip("."))
