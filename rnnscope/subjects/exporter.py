@@ -1,8 +1,8 @@
 """Makes one export of torch's module: `python -m rnnscope.subjects.exporter FOLDER`, a process of its own.
 
-Exporters keep state, print, and may never end. So each export has a process, which reads its job from the folder and
-leaves there the export and what is to be told of it. It ends as soon as its stdin is closed, and takes the folder along:
-so nothing is left behind where the process that waits for it is gone.
+Exporters keep state, print, and may never end. So each export has a process. It reads its job from the folder and
+leaves there the export, and what is to be told of it. It ends as soon as its stdin is closed, and takes the folder
+along: so nothing is left behind where the process that waits for it is gone.
 """
 
 import json
@@ -158,11 +158,11 @@ def network_of(subject: str, spec: Spec, weights: Weights) -> nn.Module:
     return (PackedLSTM if spec.kind == "lstm" else Packed)(module, spec.batch_first).train(spec.train)
 
 
-def arguments_of(spec: Spec, given: Input) -> tuple[Any, ...]:
+def arguments_of(spec: Spec, given: Input, lengths: tuple[int, ...] | None) -> tuple[Any, ...]:
     """What the network is called with: x, its lengths where it has some, and the state unless that is zeros."""
-    lengths = () if spec.lengths is None else (torch.tensor(spec.lengths, device="cpu"),)
+    of_lengths = () if lengths is None else (torch.tensor(lengths, device="cpu"),)
     state: Any = given.state if spec.kind == "lstm" else given.state[0]
-    return (given.x, *lengths, *([state] if spec.h0 == "random" else []))
+    return (given.x, *of_lengths, *([state] if spec.h0 == "random" else []))
 
 
 def names_of(spec: Spec) -> tuple[list[str], list[str]]:
@@ -176,7 +176,7 @@ def dynamic_dims(spec: Spec) -> dict[str, dict[int, str]]:
     if spec.unbatched:
         return {"x": {0: "L"}, "y": {0: "L"}}
     sequence = {time_of(spec): "L", 1 - time_of(spec): "N"}
-    return {"x": sequence, "y": sequence, "lengths": {0: "N"}} | dict.fromkeys(("h0", "c0", "h", "c"), {1: "N"})
+    return {"x": sequence, "y": sequence, "lengths": {0: "N"}} | {state: {1: "N"} for state in ("h0", "c0", "h", "c")}
 
 
 # The exporters.
@@ -184,7 +184,7 @@ def dynamic_dims(spec: Spec) -> dict[str, dict[int, str]]:
 
 def export(subject: str, spec: Spec, weights: Weights, path: str) -> Made:
     """Make an export and write it to a path. Raises whatever the exporter raises."""
-    network, arguments = network_of(subject, spec, weights), arguments_of(spec, draw_input(spec))
+    network, arguments = network_of(subject, spec, weights), arguments_of(spec, draw_input(spec), spec.lengths)
     if subject == "scripted":
         torch.jit.save(torch.jit.script(network), path)
         return Made()

@@ -114,9 +114,7 @@ class _Network:
         program.take(weights)
         made = export.spec
         lengths = None if made.lengths is None else spec.lengths or (spec.seq_len,) * spec.batch_size
-        arguments = arguments_of(
-            replace(made, lengths=lengths, seq_len=None, batch_size=None), _laid_out(made, spec, given)
-        )
+        arguments = arguments_of(made, _laid_out(made, spec, given), lengths)
         try:
             y, state = program.call(made, arguments)
         except RnnscopeError:
@@ -297,10 +295,9 @@ class _Torch:
 class _Onnx:
     """A graph that onnxruntime runs, with its weights in it."""
 
-    parameters: Weights = {}
-
     def __init__(self, path: str) -> None:
         self._session, self.taken = OnnxSession(path), dict[str, Tensor]()
+        self.parameters: Weights = {}
 
     def take(self, weights: Weights) -> None:
         if not _are_equal(weights, self.taken):
@@ -313,10 +310,11 @@ class _Onnx:
 
 
 def _opened(subject: str, path: str, spec: Spec) -> _Torch:
+    of_scripts: Any = torch.jit.load  # torch says nothing of its types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if subject == "scripted":
-            return _Torch(torch.jit.load(path, map_location=spec.device))
+            return _Torch(of_scripts(path, map_location=spec.device))
         return _Torch(torch.export.load(path).module())
 
 

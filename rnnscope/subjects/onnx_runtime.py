@@ -40,7 +40,7 @@ class Port:
 
 
 class OnnxSession:
-    """A graph in a file, or in bytes, opened once and run again and again, in as many threads as torch has when it is opened.
+    """A graph in a file or in bytes, opened once and run again and again, in as many threads as torch has by then.
 
     Raises:
         RnnscopeError: onnxruntime is not installed.

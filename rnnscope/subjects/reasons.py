@@ -8,10 +8,16 @@ LONGEST = 220
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 _PLACES = re.compile(r"(/[\w.+-]+)+\.(py|cc|cpp|h)(:\d+)? ?")
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_MENDS = re.compile(r" Please fix either the inputs/outputs or the model\.?$")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
 _WHERE = re.compile(r"onnxruntime::[\w:<>~]+\([^)]*\) ?")
 _DOUBTS = re.compile(r"^(size != 0 && )?\(.*?\) == 0 was false\. ")
-_BULLET = re.compile(r"Constraints violated .*? - You marked .*? as dynamic but (.*?)(?=\. | - |$)")
+_BULLETS = (
+    re.compile(r"Constraints violated .*? - You marked .*? as dynamic but (.*?)(?=\. | - |$)"),
+    re.compile(r"Found the following conflicts .*? but (tracing inferred a static shape of \d+)"),
+)
+"""What torch.export says below its headings; of several that say the same, the first."""
+
 _ENDS = re.compile(r"(?<=[a-z\d)\]}'\"])\. (?=[A-Z(])|\.$| {2,}(?=[A-Z])")
 
 
@@ -25,8 +31,8 @@ def in_one_sentence(error: BaseException | str) -> str:
     if "TorchScript" in text:  # where it says what failed behind where that stands
         text = text.splitlines()[-1].removeprefix("RuntimeError: ")
     paragraphs = [each for each in re.split(r"\n\s*\n", text) if each.strip()]
-    plain = _CODE.sub("", " ".join((paragraphs or [type(error).__name__])[0].split()))
-    if bullet := _BULLET.search(" ".join(text.split())):  # of several that say the same
+    plain = _MENDS.sub("", _CODE.sub("", " ".join((paragraphs or [type(error).__name__])[0].split())))
+    if bullet := next(filter(None, (each.search(" ".join(text.split())) for each in _BULLETS)), None):
         return _cut(bullet[1].rstrip("."))
     if node := _NODE.search(plain):
         told = _DOUBTS.sub("", _WHERE.sub("", _PLACES.sub("", plain[node.end() :])))

@@ -64,7 +64,7 @@ from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
-from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
+from rnnscope.verdict.frozen import Frozen, frozen_of, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
@@ -426,6 +426,8 @@ def _compare_sides(
         reasons=reasons,
         heat_map=drawn,
     )
+    ask_there = partial(_with_where_made, found, sides, problem)
+    found = told.unless_refused("the verdict where it was made", ask_there) or found
     found = _with_reach(found, sides, problem)
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
     hints = _hints(sides) if cause_of(figures, None) == "shape" else []
@@ -443,6 +445,18 @@ def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> 
     at = problem_at(problem, frozen.made_at)
     with stage("where it was made"):
         return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
+
+
+def _with_where_made(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
+    """What was found, with the sizes at which an export was made, where it is the same function at these alone."""
+    off = [side for side in sides if found.reference and side.role in found.reference.deviating]
+    made = next(((side.role, side.foreign.made_at) for side in off if side.foreign and side.foreign.made_at), None)
+    if found.cause != "function" or made is None or is_at(problem, made[1]):
+        return found
+    at = problem_at(problem, made[1])
+    with stage("where it was made"):
+        there = _compare_sides(at.spec, *sides, at, DEFAULT_QUESTION)
+    return replace(found, only_where_made=made) if there.exit_code == 0 else found
 
 
 class _Told:
