@@ -55,7 +55,7 @@ from rnnscope.spec.sides import (
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
-from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.subjects.builtin import SUBJECTS, compiled_in_words
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
@@ -311,7 +311,10 @@ def _chunked(side: Side, question: Question) -> Side:
 
 
 def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
-    """What runs an export, a model's file or a program; None where a subject is none of them."""
+    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them."""
+    if subject == "compiled-module":
+        told = partial(compiled_in_words, spec)
+        return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
     if subject in EXPORTS:
         from rnnscope.subjects.exports import export_of
 
