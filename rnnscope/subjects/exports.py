@@ -77,7 +77,6 @@ def export_of(subject: str, spec: Spec, traced_at: tuple[int, int] | None) -> Fo
     return Foreign(
         network.run,
         gets_weights=not in_onnx,
-        has_float64=True if subject == "scripted" else None,
         has_steps=spec.h0 == "random",
         made_at=None if subject == "scripted" else (steps, 1 if spec.unbatched else items),
         arithmetic=spec.dtype if in_onnx else arithmetic(spec, fused=True),
