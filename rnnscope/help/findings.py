@@ -23,8 +23,6 @@ CAUSES: tuple[Entry, ...] = (
         does="an export fails or gives another shape at the sizes of the run, though it runs at those it was made at",
         command="rnnscope compare --kind gru --layers 1 --right exported",
         says="the right side (exported) is frozen",
-        torch="export(gru, (x, h0), dynamic_shapes=({0: Dim.DYNAMIC, 1: Dim.DYNAMIC}, …))",
-        theirs="export(gru, (x, h0))",
         shows="The verdict is different, and no numbers are compared: the table has what it does at the sizes of the "
         "run and at those at which it was made. Why has the runtime's own sentence. Adapted says how sizes were asked "
         "to stay dynamic, and which ways the exporter refused.",

@@ -82,22 +82,11 @@ def onnxruntime() -> Any:
     Raises:
         RnnscopeError: it is not installed.
     """
-    return needed("onnxruntime")
-
-
-def needed(package: str) -> Any:
-    """A package of the extra `onnx`.
-
-    Raises:
-        RnnscopeError: it is not installed.
-    """
     try:
-        return __import__(package)
+        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
     except ImportError as error:
-        raise RnnscopeError(
-            f"ONNX needs the package {package}",
-            "install it: pip install '.[onnx]'",
-        ) from error
+        raise RnnscopeError("ONNX needs the package onnxruntime", "install it: pip install '.[onnx]'") from error
+    return onnxruntime
 
 
 def onnxruntime_version() -> str:

@@ -7,7 +7,7 @@ LONGEST = 220
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 _PLACES = re.compile(r"(/[\w.+-]+)+\.(py|cc|cpp|h)(:\d+)? ?")
-_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
 _MENDS = re.compile(r" Please fix either the inputs/outputs or the model\.?$")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
 _WHERE = re.compile(r"onnxruntime::[\w:<>~]+\([^)]*\) ?")

@@ -64,7 +64,7 @@ from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
-from rnnscope.verdict.frozen import Frozen, frozen_of, is_at, problem_at
+from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
@@ -396,7 +396,11 @@ def _compare_sides(
         is_stressed=is_stressed,
     )
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    if frozen := next(filter(None, (frozen_of(evidence, side) for side in sides)), None):
+    asked = evidence
+    if xs is not None and question.chunk is not None:  # of which the problem has the first step alone
+        chunk = min(question.chunk, problem.spec.seq_len)
+        asked = Evidence(problem_at(problem, (chunk, problem.spec.batch_size)), left, right)
+    if frozen := next(filter(None, (frozen_of(asked, side) for side in sides)), None):
         return comparison_with(figures=Figures(()), frozen=_judged_there(frozen, left, right, problem))
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
@@ -447,7 +451,8 @@ def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> 
     """What is frozen, with the verdict at the sizes at which it was made."""
     at = problem_at(problem, frozen.made_at)
     with stage("where it was made"):
-        return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
+        there = _compare_sides(at.spec, in_one_call(left), in_one_call(right), at, DEFAULT_QUESTION)
+    return replace(frozen, there=there.verdict)
 
 
 def _with_where_made(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:

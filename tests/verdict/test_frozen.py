@@ -106,6 +106,23 @@ def test_json_has_what_was_found(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> N
     assert found["more"] == ["frozen"]
 
 
+# In chunks.
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_chunks_of_a_right_export_are_the_same(monkeypatch: pytest.MonkeyPatch, reference: bool) -> None:
+    stand_in(monkeypatch, legacy())
+    found = compare(GRU, "module", "onnx@legacy", chunk=2, reference=reference)
+    assert found.verdict in ("identical", "equivalent")
+
+
+@pytest.mark.parametrize("reference", [True, False])
+def test_a_batch_is_frozen_in_chunks_too(monkeypatch: pytest.MonkeyPatch, reference: bool) -> None:
+    stand_in(monkeypatch, legacy(OneBatch))
+    found = compare(GRU, "module", "onnx@legacy", chunk=2, reference=reference)
+    assert (found.cause, found.exit_code) == ("frozen", 1)
+
+
 # What gives other values.
 
 
