@@ -40,7 +40,10 @@ class Port:
 
 
 class OnnxSession:
-    """A graph in a file or in bytes, opened once and run again and again, in as many threads as torch has by then.
+    """A graph, opened once and run again and again, in as many threads as torch has when it is opened.
+
+    Args:
+        path: a file, or the bytes of one.
 
     Raises:
         RnnscopeError: onnxruntime is not installed.
@@ -82,11 +85,25 @@ def onnxruntime() -> Any:
     Raises:
         RnnscopeError: it is not installed.
     """
+    return needed("onnxruntime")
+
+
+def needed(package: str) -> Any:
+    """onnx or onnxruntime, of the extra `onnx`.
+
+    Raises:
+        RnnscopeError: it is not installed.
+    """
     try:
+        if package == "onnx":
+            import onnx
+
+            return onnx
         import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+
+        return onnxruntime
     except ImportError as error:
-        raise RnnscopeError("ONNX needs the package onnxruntime", "install it: pip install '.[onnx]'") from error
-    return onnxruntime
+        raise RnnscopeError(f"ONNX needs the package {package}", "install it: pip install '.[onnx]'") from error
 
 
 def onnxruntime_version() -> str:
