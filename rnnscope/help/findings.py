@@ -24,6 +24,18 @@ _cause = partial(Entry, sort="cause")
 
 CAUSES: tuple[Entry, ...] = (
     _cause(
+        name="frozen",
+        does="an export fails or gives another shape at the sizes of the run, though it runs at those it was made at",
+        command="rnnscope compare --kind gru --layers 1 --right exported",
+        says="the right side (exported) is frozen",
+        shows="The verdict is different, and no numbers are compared: the table has what it does at the sizes of the "
+        "run and at those at which it was made. Why has the runtime's own sentence. Adapted says how sizes were asked "
+        "to stay dynamic, and which ways the exporter refused.",
+        mends="Make one export for each L, or pad to the L it was made at. Or take one that keeps L and N: rnnscope "
+        "help exports lists which do. --traced-at 7,3 says at which L and N an export is made; they differ from the "
+        "run's by default, since at the same sizes nothing that is frozen shows.",
+    ),
+    _cause(
         name="shape",
         does="an output or a gradient of the right side has another shape than the left side's",
         command="rnnscope compare --h0 zeros --right deviation:batch-and-time-swapped",

@@ -55,7 +55,7 @@ from rnnscope.spec.sides import (
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
-from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.subjects.builtin import SUBJECTS, compiled_in_words
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
@@ -64,7 +64,7 @@ from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
-from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
+from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
@@ -311,7 +311,10 @@ def _chunked(side: Side, question: Question) -> Side:
 
 
 def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
-    """What runs an export, a model's file or a program; None where a subject is none of them."""
+    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them."""
+    if subject == "compiled-module":
+        told = partial(compiled_in_words, spec)
+        return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
     if subject in EXPORTS:
         from rnnscope.subjects.exports import export_of
 
@@ -393,7 +396,11 @@ def _compare_sides(
         is_stressed=is_stressed,
     )
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    if frozen := next(filter(None, (frozen_of(evidence, side) for side in sides)), None):
+    asked = evidence
+    if xs is not None and question.chunk is not None:  # of which the problem has the first step alone
+        chunk = min(question.chunk, problem.spec.seq_len)
+        asked = Evidence(problem_at(problem, (chunk, problem.spec.batch_size)), left, right)
+    if frozen := next(filter(None, (frozen_of(asked, side) for side in sides)), None):
         return comparison_with(figures=Figures(()), frozen=_judged_there(frozen, left, right, problem))
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
@@ -426,6 +433,8 @@ def _compare_sides(
         reasons=reasons,
         heat_map=drawn,
     )
+    ask_there = partial(_with_where_made, found, sides, problem)
+    found = told.unless_refused("the verdict where it was made", ask_there) or found
     found = _with_reach(found, sides, problem)
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
     hints = _hints(sides) if cause_of(figures, None) == "shape" else []
@@ -442,7 +451,20 @@ def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> 
     """What is frozen, with the verdict at the sizes at which it was made."""
     at = problem_at(problem, frozen.made_at)
     with stage("where it was made"):
-        return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
+        there = _compare_sides(at.spec, in_one_call(left), in_one_call(right), at, DEFAULT_QUESTION)
+    return replace(frozen, there=there.verdict)
+
+
+def _with_where_made(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
+    """What was found, with the sizes at which an export was made, where it is the same function at these alone."""
+    off = [side for side in sides if found.reference and side.role in found.reference.deviating]
+    made = next(((side.role, side.foreign.made_at) for side in off if side.foreign and side.foreign.made_at), None)
+    if found.cause != "function" or made is None or is_at(problem, made[1]):
+        return found
+    at = problem_at(problem, made[1])
+    with stage("where it was made"):
+        there = _compare_sides(at.spec, *sides, at, DEFAULT_QUESTION)
+    return replace(found, only_where_made=made) if there.exit_code == 0 else found
 
 
 class _Told:
