@@ -43,7 +43,7 @@ _ATEN = frozenset(
     """,
     )
 )
-"""What an RNN, and what stands around one, is exported to. An operator such as from_file, which makes a file, is none."""
+"""What an RNN, and what stands around one, is exported to. from_file, which makes a file, is not among them."""
 
 CALLS: dict[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
@@ -185,12 +185,12 @@ class Program:
                     raise Refused(f"dim {place} of {name} is {size}, and it was made for {least} to {most}")
         for guard in self.content.get("guards_code", ()):
             if found := _GUARD.fullmatch(guard):
-                name, place, value, other, other_place = found.groups()
+                name, dim_place, value, other, other_place = found.groups()
                 if name in given and (other is None or other in given):
-                    size = given[name].shape[int(place)]
+                    size = given[name].shape[int(dim_place)]
                     said = int(value) if other is None else given[other].shape[int(other_place)]
                     if size != said:
-                        raise Refused(f"dim {place} of {name} is {size}, and it was made for {said}")
+                        raise Refused(f"dim {dim_place} of {name} is {size}, and it was made for {said}")
 
 
 def read_program(file: str) -> Program:

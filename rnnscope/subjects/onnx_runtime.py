@@ -39,14 +39,17 @@ class Port:
 
 
 class OnnxSession:
-    """A graph in a file, opened once and run again and again, in as many threads as torch has when it is opened.
+    """A graph, opened once and run again and again, in as many threads as torch has when it is opened.
+
+    Args:
+        path: a file, or the bytes of one.
 
     Raises:
         RnnscopeError: onnxruntime is not installed.
         Refused: it cannot open the file.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str | bytes) -> None:
         runtime = onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = _SILENT

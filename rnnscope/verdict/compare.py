@@ -225,9 +225,9 @@ def _compare_subjects(
     loaded = loaded or Loaded(NO_FILES, spec)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how)
+    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how)
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how, loaded.sources)
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
@@ -310,8 +310,11 @@ def _chunked(side: Side, question: Question) -> Side:
     return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
-def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
-    """What runs an export, a model's file or a program; None where a subject is none of them."""
+def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -> Foreign | None:
+    """What runs an export, a model's file or a program; None where a subject is none of them.
+
+    prefix: where in the file of a model the network is.
+    """
     if subject in EXPORTS:
         from rnnscope.subjects.exports import export_of
 
@@ -319,7 +322,7 @@ def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
     if is_model(subject):
         from rnnscope.subjects.models import opened
 
-        return opened(subject, spec, how.traced_at)
+        return opened(subject, spec, how.traced_at, prefix)
     if subject.startswith(COMMAND):
         from rnnscope.subjects.programs import program_of
 
@@ -335,8 +338,9 @@ def _side(
     recorded: Recording | None,
     said: Own = NOTHING_SAID,
     how: How = AS_IT_IS,
+    sources: Sources = NO_FILES,
 ) -> Side:
-    """The side that a name stands for. said: of a class of the user's."""
+    """The side that a name stands for. said: of a class of the user's. sources: where in a model's file it is."""
     subject, own = side_spec(flag, typed, spec)
     if subject.startswith(RECORDED) and recorded is None:
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
@@ -345,7 +349,7 @@ def _side(
     deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:
-            if foreign := _foreign_of(subject, placed, how):
+            if foreign := _foreign_of(subject, placed, how, sources.prefix_in(role, subject)):
                 return foreign_side(role, subject, foreign, placed)
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
