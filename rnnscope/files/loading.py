@@ -259,6 +259,15 @@ def _find(file: str, content: Any, prefix: str | None) -> Rnn:
     return find_rnn(file, calls[prefix]) if prefix and prefix in calls else find_rnn(file, content, prefix)
 
 
+def rnn_of_model(file: str) -> Rnn:
+    """The one network in the file of a model.
+
+    Raises:
+        RnnscopeError: the file cannot be used, or has none or several.
+    """
+    return _find(file, read_file(file), None)
+
+
 def _of_other_model(file: str, read: Callable[[str], Any], sources: Sources, spec: Spec) -> Weights | None:
     """The weights of the right model, where the left one brings its own; None where they cannot be told apart."""
     content = read(file)

@@ -154,7 +154,8 @@ def _foreign(
     if dtype_name(torch.empty(0, dtype=dtype)) not in DTYPES:
         raise RnnscopeError(f"{file} takes an x of {dtype}, but it must be one of {', '.join(DTYPES)}")
     runs = _Runs(file, ports, call, "cpu" if is_onnx else None)
-    renamed = [f"{role} is {name!r}" for role, name in ports.names.items() if role != name and is_onnx]
+    order = [role for role in (*_INS, *_OUTS) if role in ports.names]
+    renamed = [f"{role} is {ports.names[role]!r}" for role in order if ports.names[role] not in (role, f"{role}_*")]
     notes = (*told, *ports.told, *([", ".join(renamed)] if renamed else []))
     return Foreign(
         runs.run,
@@ -297,6 +298,7 @@ class _Runs:
     def _batch(self, spec: Spec, x: Tensor, state: tuple[Tensor, ...], lengths: Tensor) -> dict[str, Tensor]:
         """x: (L, N, H_in), states: (D·K, N, ·); y: (L, N, D·H_out), where its shape allows it."""
         ports, fed = self._ports, dict[str, Tensor]()
+        self._check_sizes(x)
         self._feed(fed, "x", _laid_out(x, ports.labels.get("x", ("L", "N", "F"))))
         for role, each in zip(("h0", "c0"), state, strict=False):
             if role not in ports.names:
@@ -312,6 +314,15 @@ class _Runs:
             fed[ports.names["lengths"]] = lengths.to(ports.dtypes.get("lengths") or torch.int32)
         found = self._call(fed)
         return {role: self._taken(spec, role, found, x) for role in ports.outputs}
+
+    def _check_sizes(self, x: Tensor) -> None:
+        """Raise Refused where the file fixes L or N otherwise: it says so in fewer words than onnxruntime does."""
+        dims, labels = self._ports.dims.get("x"), self._ports.labels.get("x", ())
+        sizes = {"L": x.shape[0], "N": x.shape[1], "F": x.shape[2]}
+        names = {"L": "L", "N": "N", "F": "H_in"}
+        for label, dim in zip(labels, dims or (), strict=False):
+            if label in sizes and isinstance(dim, int) and 0 < dim != sizes[label]:
+                raise Refused(f"{self._file} takes {names[label]} = {dim} alone, and not {sizes[label]}")
 
     def _feed(self, fed: dict[str, Tensor], role: str, tensor: Tensor, layer: int | None = None) -> None:
         name = self._ports.names[role].replace("*", str(layer)) if layer is not None else self._ports.names[role]

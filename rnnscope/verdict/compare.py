@@ -68,7 +68,7 @@ from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
-from rnnscope.verdict.live import live_sides
+from rnnscope.verdict.live import Live, live_sides
 from rnnscope.verdict.modules import ComparedRuns
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
@@ -89,6 +89,17 @@ T = TypeVar("T")
 @overload
 def compare(
     left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, /, **question: Any
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    left: nn.Module | str | os.PathLike[str],
+    right: nn.Module | str | os.PathLike[str],
+    x: Tensor | PackedSequence,
+    hx: Hidden | None = None,
+    /,
+    **question: Any,
 ) -> Comparison: ...
 
 
@@ -125,7 +136,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
     StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in),
     or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in evaluation
-    mode.
+    mode. In place of one of them may stand the name of a file, "model.onnx" or "model.pt2".
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
@@ -157,7 +168,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         options["own"] = replace(options.get("own", NOTHING_SAID_OF_SIDES), **said)
     if said := {name: options.pop(name) for name in HOW_FLAGS if name in options}:
         options["how"] = replace(options.get("how", AS_IT_IS), **said)
-    if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
+    if len(sides) > 1 and _are_live(*sides[:2]):
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
@@ -165,7 +176,16 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     if len(sides) == 2 and are_files:
         check_recordings((), NO_FILES, None, question)
         return _compare_files(*map(os.fspath, sides), **options)
-    raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
+    raise RnnscopeError(
+        "compare takes a Spec, or two modules and their input, of which one may be a model's file, or two files of "
+        "recorded runs"
+    )
+
+
+def _are_live(*sides: Any) -> bool:
+    """Whether both are modules, or one is and the other names a file of a model."""
+    files = [each for each in sides if isinstance(each, (str, os.PathLike)) and is_model(os.fspath(each))]
+    return len(files) < 2 and all(isinstance(each, nn.Module) for each in sides if each not in files)
 
 
 def _compare_files(
@@ -200,8 +220,11 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
 
 
 def _compare_modules(
-    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
+    left: Live, right: Live, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
 ) -> Comparison:
+    file = next((os.fspath(each) for each in (left, right) if not isinstance(each, nn.Module)), None)
+    if file and question.grad:
+        raise RnnscopeError(f"{file} gives no gradients for grad=True", "leave grad out")
     spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
     question.check_chunk(spec)
     one, other = _chunked(one, question), _chunked(other, question)
