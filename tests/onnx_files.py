@@ -1,4 +1,4 @@
-"""Graphs of ONNX that are put together by hand, from torch's modules: what tests hold rnnscope's own reading against."""
+"""Graphs of ONNX that are put together by hand from torch's modules, against which reading and running are held."""
 
 from collections.abc import Sequence
 from pathlib import Path

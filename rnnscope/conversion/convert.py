@@ -283,7 +283,10 @@ def _nodes_grid(nodes: list[dict[str, Any]]) -> Grid:
 
 def _said(node: dict[str, Any], name: str) -> str:
     if name == "activations":
-        return " ".join(dict.fromkeys([" ".join(node[name])])) or "-"
+        said = node[name]
+        half = len(said) // 2
+        both_alike = node["direction"] == "bidirectional" and said[:half] == said[half:]
+        return " ".join(said[:half] if both_alike else said)
     if name == "linear_before_reset" and node["operator"] != "GRU":
         return "-"
     return f"{node[name]:g}" if isinstance(node[name], float) else str(node[name])

@@ -91,7 +91,7 @@ class Rnn:
     reached in the file through `keys`: None where weights were folded. `notes` say what else was seen.
 
     `nodes` are the facts of the nodes of ONNX that are its layers; then the nonlinearity is recorded, too. `refusal`
-    says why none of torch's modules computes with these weights what the file computes.
+    says what the network does that none of torch's modules does.
     """
 
     prefix: str

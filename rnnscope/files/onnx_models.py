@@ -44,7 +44,7 @@ def onnx_rnns(model: OnnxModel) -> tuple[tuple[Rnn, ...], tuple[Unread, ...]]:
         try:
             rnns.append(_rnn(model, network))
         except _NotThere as error:
-            unread.append(Unread(network, error.message))
+            unread.append(Unread(network, error.message.removeprefix(f"{model.file}: ")))
     return tuple(rnns), tuple(unread)
 
 
@@ -61,7 +61,7 @@ def find_onnx_rnn(model: OnnxModel, prefix: str | None) -> Rnn:
     rnn = _rnn(model, network)
     if rnn.refusal:
         raise RnnscopeError(
-            f"{model.file}: {rnn.refusal}, so that its weights make no {rnn.spec.module_name}",
+            f"{model.file}: {rnn.prefix} {rnn.refusal}, so that its weights make no {rnn.spec.module_name}",
             "to judge it against other weights, give --weights FILE",
         )
     return rnn
@@ -158,7 +158,7 @@ def _notes(network: Network) -> Iterator[str]:
     """What a reader should know of a network."""
     first = network.nodes[0]
     if refusal := _refusal(network):
-        yield f"{refusal}, so that its weights make no {KINDS[first.kind]}"
+        yield f"it {refusal}, so that its weights make no {KINDS[first.kind]}"
     if first.kind == "gru" and not first.linear_before_reset:
         yield "linear_before_reset is 0: it resets h before it multiplies, and torch resets the product"
     if first.where:
@@ -171,17 +171,17 @@ def _refusal(network: Network) -> str | None:
     """Why no module of torch's computes what a network computes; None where one may."""
     first = network.nodes[0]
     if first.direction not in ("forward", "bidirectional"):
-        return f"{first.name} walks {first.direction} alone"
+        return f"walks {first.direction} alone"
     if first.clip:
-        return f"{first.name} clips its gates at {first.clip:g}"
+        return f"clips its gates at {first.clip:g}"
     if first.input_forget:
-        return f"{first.name} couples its input and forget gates"
+        return "couples its input and forget gates"
     if any(_peeps(each) for each in network.nodes):
-        return f"{first.name} has peepholes"
+        return "has peepholes"
     said = tuple(each.lower() for each in first.activations)
     plain = tuple(each.lower() for each in ACTIVATIONS[first.kind]) * first.directions
     if said != plain and not (first.kind == "rnn" and said == ("relu",) * first.directions):
-        return f"{first.name} has the activations {', '.join(first.activations)}"
+        return f"has the activations {', '.join(first.activations)}"
     return None
 
 

@@ -21,7 +21,7 @@ from rnnscope.subjects.builtin import Run
 from rnnscope.subjects.exported_programs import Program, read_program
 from rnnscope.subjects.foreign import Foreign, Refused
 from rnnscope.subjects.onnx_graphs import Network, OnnxModel, Way, read_onnx, shape_of, taken_out, ways_in, ways_out
-from rnnscope.subjects.onnx_runtime import OnnxSession, Port
+from rnnscope.subjects.onnx_runtime import OnnxSession
 
 NAMES: dict[str, frozenset[str]] = {
     "x": frozenset({"x", "input", "inputs", "xs", "data", "seq", "sequence", "features"}),
@@ -90,6 +90,10 @@ def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str |
         return _opened_program(file, spec, made_at)
     model = read_onnx(file)
     network = _network_of(model, spec, prefix)
+    if network is not None and network.nodes[0].layout:
+        raise RnnscopeError(
+            f"{file}: {network.name} has layout 1, which onnxruntime does not run on the CPU", "export it with layout 0"
+        )
     arithmetic = "int8" if model.is_int8 else None
     about = () if network is None else tuple(_about(network))
     if network is not None and (found := _whole(model, network)):
@@ -106,14 +110,11 @@ def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str |
         about += ("what joins its layers was written anew, since it depends on the rest",) if taken.joined else ()
     else:
         session = OnnxSession(file)
-        given, gives = ({each.name: (each.shape, each.dtype) for each in ports} for ports in _sides_of(session))
+        both = (session.inputs, session.outputs)
+        given, gives = ({each.name: (each.shape, each.dtype) for each in side} for side in both)
         ports = _matched(file, spec, given, gives)
     has_nodes = network is not None
     return _foreign(file, spec, ports, session.run, made_at, about, arithmetic, has_nodes)
-
-
-def _sides_of(session: OnnxSession) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    return session.inputs, session.outputs
 
 
 def _opened_program(file: str, spec: Spec, made_at: tuple[int, int] | None) -> Foreign:
@@ -252,8 +253,7 @@ def _ports_of_taken(network: Network, session: OnnxSession) -> _Ports:
     found |= {role: f"{role}_*" for role in ("h0", "c0") if f"{role}_0" in names}
     found |= {"lengths": "lengths"} if "lengths" in names else {}
     dtypes: dict[str, torch.dtype | None] = {each.name: each.dtype for each in session.inputs}
-    x, y = (("N", "L", "F"), ("N", "L", "D", "F")) if first.layout else (("L", "N", "F"), ("L", "D", "N", "F"))
-    return _Ports(found, {}, dtypes, {"x": x, "y": y})
+    return _Ports(found, {}, dtypes, {"x": ("L", "N", "F"), "y": ("L", "D", "N", "F")})
 
 
 # What runs it.
@@ -306,8 +306,7 @@ class _Runs:
                     raise Refused(f"{self._file} takes no {role}, and {role} is not zeros")
             elif ports.names[role].endswith("_*"):
                 for layer, rows in enumerate(each.split(spec.directions)):  # type: ignore[no-untyped-call]
-                    is_turned = ports.labels["x"][0] == "N"
-                    self._feed(fed, role, rows.transpose(0, 1) if is_turned else rows, layer)
+                    self._feed(fed, role, rows, layer)
             else:
                 self._feed(fed, role, _state_in(each, ports.dims.get(role)))
         if "lengths" in ports.names:
@@ -331,9 +330,7 @@ class _Runs:
     def _taken(self, spec: Spec, role: str, found: Mapping[str, Tensor], x: Tensor) -> Tensor:
         name = self._ports.names[role]
         if name.endswith("_*"):
-            layers = [found[name.replace("*", str(layer))] for layer in range(spec.num_layers)]
-            is_turned = self._ports.labels["x"][0] == "N"
-            return torch.cat([each.transpose(0, 1) if is_turned else each for each in layers])
+            return torch.cat([found[name.replace("*", str(layer))] for layer in range(spec.num_layers)])
         if role == "y":
             return _y_of(spec, found[name], x.shape[:2], self._ports.labels)
         size = spec.output_size if role == "h" else spec.hidden_size

@@ -394,7 +394,8 @@ class OnnxModel:
             raise RnnscopeError(f"{self.file} has no RNN node {prefix!r}, but {told}", f"try {names[0]!r}")
         if len(self.networks) > 1:
             raise RnnscopeError(
-                f"{self.file} has {len(names)} RNNs: {told}", f"give the prefix of one, such as {names[0]!r}"
+                f"{self.file} has {len(names)} RNNs: {told}",
+                f"name one by --prefix or --right-prefix, such as {names[0]!r}",
             )
         return self.networks[0] if self.networks else None
 
