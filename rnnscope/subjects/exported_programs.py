@@ -145,7 +145,10 @@ class Program:
             kind, said = next(iter(spec.items()))
             if kind != "user_input":
                 tensor = self._kept(kind, said)
-                known[said["arg"]["name"]] = tensor.to(device, dtype if tensor.is_floating_point() else None)
+                placed = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+                # As parameters are, since torch rounds otherwise where no weight could learn.
+                learns = kind == "parameter" and placed.is_floating_point()
+                known[said["arg"]["name"]] = placed.requires_grad_(learns)
         try:
             with torch.no_grad():
                 for node in self.graph["nodes"]:
@@ -327,7 +330,7 @@ def _laid_out(raw: bytes, meta: Json) -> Tensor:
     last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
     if last >= numbers.numel():
         raise ValueError("a tensor reaches beyond its bytes")
-    return numbers.as_strided(sizes, strides, offset)
+    return numbers.as_strided(sizes, strides, offset).clone()  # where torch would have it: bytes lie anywhere
 
 
 def _whole(said: Json) -> int:

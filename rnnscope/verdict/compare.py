@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.loading import Loaded, Recording, write_recording
+from rnnscope.files.loading import Loaded, Recording, load, write_recording
 from rnnscope.files.tensors import check_target
 from rnnscope.network.cells import Hidden
 from rnnscope.network.shapes import OUTPUTS, Place
@@ -52,6 +52,7 @@ from rnnscope.spec.sides import (
     OwnSides,
     is_model,
     side_spec,
+    subject_of,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
@@ -245,7 +246,7 @@ def _compare_subjects(
     how: How = AS_IT_IS,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
-    loaded = loaded or Loaded(NO_FILES, spec)
+    loaded = loaded or _loaded(spec, left, right)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
     one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
@@ -276,6 +277,12 @@ def _compare_subjects(
                 record, problem.given, problem.weights, outputs, one.spec, one.arithmetic, device_name(one.spec), force
             )
         return found
+
+
+def _loaded(spec: Spec, left: str, right: str) -> Loaded:
+    """What the files of models give, which have their weights in them; nothing where no side is one."""
+    has_model = any(is_model(subject_of(each)) for each in (left, right))
+    return load(NO_FILES, vars(spec), left, right) if has_model else Loaded(NO_FILES, spec)
 
 
 def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:

@@ -5,12 +5,16 @@ What could run code in a file is never reached; the witness is a file that would
 
 import io
 import json
+import os
 import pickle
 import random
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -99,7 +103,7 @@ def test_a_graph_without_states_starts_from_zeros(tmp_path: Path, cli: Cli) -> N
 def test_a_state_that_a_graph_does_not_take_is_refused(tmp_path: Path) -> None:
     module = module_of("LSTM")
     file = written(tmp_path / "a.onnx", module, states=False)
-    with pytest.raises(RnnscopeError, match="a.onnx takes no h0, and h0 is not zeros"):
+    with pytest.raises(RnnscopeError, match=r"a.onnx takes no h0, and h0 is not zeros"):
         rnnscope.compare(module, file, *input_of(module))
 
 
@@ -122,7 +126,7 @@ def test_a_class_of_ones_own_is_held_against_a_file(tmp_path: Path, of: Callable
 
 def test_a_file_gives_no_gradients(tmp_path: Path) -> None:
     module = module_of("GRU")
-    with pytest.raises(RnnscopeError, match="a.onnx gives no gradients"):
+    with pytest.raises(RnnscopeError, match=r"a.onnx gives no gradients"):
         rnnscope.compare(module, written(tmp_path / "a.onnx", module), *input_of(module), grad=True)
 
 
@@ -178,7 +182,7 @@ def test_a_clip_is_judged_against_other_weights(tmp_path: Path, cli: Cli) -> Non
     torch.save(module_of("LSTM").state_dict(), tmp_path / "model.pt")
     file = written(tmp_path / "a.onnx", module_of("LSTM"), clip=0.3)
     found = cli("compare", "--weights", str(tmp_path / "model.pt"), "--right", file)
-    assert (found.code, "clip is 0.3 in its node rnn_0" in found.out) == (1, True)
+    assert (found.code, "clip is 0.3 in its node rnn_0" in " ".join(found.out.split())) == (1, True)
 
 
 def test_a_clip_makes_no_weights(tmp_path: Path, cli: Cli) -> None:
@@ -392,7 +396,7 @@ def test_an_operator_of_somebodys_is_refused_before_anything_is_opened(
     file = save(tmp_path / "a.onnx", [node], [port("x")], [port("y")])
     monkeypatch.setattr(models, "OnnxSession", None)
     with pytest.raises(
-        RnnscopeError, match="Mine is an operator of 'com.example', and onnxruntime itself has none such"
+        RnnscopeError, match=r"Mine is an operator of 'com.example', and onnxruntime itself has none such"
     ):
         opened(file, ONE, None)
 
@@ -423,9 +427,10 @@ def test_flipped_bytes_are_no_crash(tmp_path: Path, seed: int) -> None:
 
 
 def program(file: Path, module: Any, given: tuple[Any, ...] | None = None, decomposed: bool = False, **how: Any) -> str:
-    x, hx = input_of(module) if given is None else (None, None)
-    found = torch.export.export(module, given or (x, hx), **how)
-    torch.export.save(found.run_decompositions() if decomposed else found, str(file))
+    with warnings.catch_warnings():  # torch warns of its own RNNs
+        warnings.simplefilter("ignore")
+        found = torch.export.export(module, given or input_of(module), **how)
+        torch.export.save(found.run_decompositions() if decomposed else found, str(file))
     return str(file)
 
 
@@ -499,9 +504,15 @@ def test_a_whole_program_is_told(tmp_path: Path, cli: Cli) -> None:
     assert (found.code, "takes ids, which is neither x nor a state of numbers" in found.err) == (2, True)
 
 
+@cache
+def _program_of_a_gru() -> bytes:
+    with TemporaryDirectory() as folder:
+        return Path(program(Path(folder) / "a.pt2", module_of("GRU"))).read_bytes()
+
+
 def rewritten(file: Path, change: Callable[[dict[str, bytes]], None]) -> str:
     """A program of a GRU whose archive was changed."""
-    program(file, module_of("GRU"))
+    file.write_bytes(_program_of_a_gru())
     with zipfile.ZipFile(file) as archive:
         content = {each: archive.read(each) for each in archive.namelist()}
     change(content)
@@ -512,13 +523,13 @@ def rewritten(file: Path, change: Callable[[dict[str, bytes]], None]) -> str:
 
 
 class Evil:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, mark: str) -> None:
         self.mark = mark
 
     def __reduce__(self) -> Any:
-        return open, (self.mark, "w")
+        return os.mkdir, (self.mark,)
 
 
 def pickled(mark: Path) -> bytes:
@@ -657,7 +668,7 @@ def test_nothing_in_a_program_is_executed(tmp_path: Path, how: str) -> None:
 
 def test_the_witness_of_evil_works(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    file = rewritten(tmp_path / "a.pt2", evil_size(mark))
+    file = rewritten(tmp_path / "a.pt2", evil_weight(mark))
     with suppress(Exception):
         torch.export.load(file)
     assert mark.exists()
@@ -700,9 +711,10 @@ def test_a_tensor_beyond_its_bytes_is_refused(tmp_path: Path) -> None:
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
     file = program(tmp_path / "a.pt2", module_of("GRU"))
-    with zipfile.ZipFile(file, "a") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+    with zipfile.ZipFile(file, "a") as archive:
         name = next(each for each in archive.namelist() if each.endswith("model.json"))
-        archive.writestr(name, b"{}")
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(name, b"{}")
     with pytest.raises(RnnscopeError, match="is damaged"):
         read_program(file)
 
@@ -711,7 +723,7 @@ def test_another_schema_is_told(tmp_path: Path) -> None:
     def change(content: dict[str, bytes]) -> None:
         in_program(content, lambda found: found.update(schema_version={"major": 99, "minor": 1}))
 
-    with pytest.raises(RnnscopeError, match="is written by version 99 of the schema of torch.export"):
+    with pytest.raises(RnnscopeError, match=r"is written by version 99 of the schema of torch.export"):
         read_program(rewritten(tmp_path / "a.pt2", change))
 
 
@@ -738,13 +750,8 @@ def test_the_older_archive_is_read(tmp_path: Path) -> None:
     assert rnnscope.compare(module, old_archive(tmp_path / "a.pt2"), *input_of(module)).verdict == "identical"
 
 
-@pytest.fixture(scope="module")
-def whole_program(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    return Path(program(tmp_path_factory.mktemp("whole") / "a.pt2", module_of("GRU"))).read_bytes()
-
-
-def test_a_cut_program_is_told(tmp_path: Path, whole_program: bytes) -> None:
-    bad = tmp_path / "b.pt2"
+def test_a_cut_program_is_told(tmp_path: Path) -> None:
+    whole_program, bad = _program_of_a_gru(), tmp_path / "b.pt2"
     for size in range(0, len(whole_program), 97):
         bad.write_bytes(whole_program[:size])
         with pytest.raises(RnnscopeError):
@@ -752,8 +759,8 @@ def test_a_cut_program_is_told(tmp_path: Path, whole_program: bytes) -> None:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_flipped_bytes_of_a_program_are_no_crash(tmp_path: Path, whole_program: bytes, seed: int) -> None:
-    content, chance = bytearray(whole_program), random.Random(seed)
+def test_flipped_bytes_of_a_program_are_no_crash(tmp_path: Path, seed: int) -> None:
+    content, chance = bytearray(_program_of_a_gru()), random.Random(seed)
     for _ in range(1 + seed % 3):
         content[chance.randrange(len(content))] = chance.randrange(256)
     (tmp_path / "b.pt2").write_bytes(content)
