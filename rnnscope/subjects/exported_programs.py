@@ -123,6 +123,15 @@ class Program:
             if "as_tensor" in each["user_output"]["arg"]
         )
 
+    @cached_property
+    def batch_first(self) -> bool | None:
+        """What the first call of a whole RNN says of its layout; None where there is none."""
+        for node in self.graph["nodes"]:
+            if (found := _TARGET.fullmatch(node["target"])) and found[1] in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+                said = {each["name"]: each["arg"] for each in node["inputs"]}
+                return bool(said.get("batch_first", {}).get("as_bool", False))
+        return None
+
     def dims_of(self, name: str) -> tuple[int | str | None, ...]:
         """The dims of a tensor in the program, as those of its inputs."""
         meta = self.graph["tensor_values"].get(name)
@@ -139,7 +148,17 @@ class Program:
         Raises:
             Refused: it was made for other sizes, or fails.
         """
-        self._check_sizes(given)
+        try:
+            self._check_sizes(given)
+            return self._run(given, dtype, device)
+        except RnnscopeError:
+            raise
+        except Exception as error:  # of an operator, or of JSON that fits no schema
+            if is_out_of_memory(error):
+                raise
+            raise Refused(in_one_sentence(error)) from error
+
+    def _run(self, given: Mapping[str, Tensor], dtype: torch.dtype, device: str) -> dict[str, Tensor]:
         known: dict[str, Any] = dict(given)
         for spec in self.content["graph_module"]["signature"]["input_specs"]:
             kind, said = next(iter(spec.items()))
@@ -149,17 +168,10 @@ class Program:
                 # As parameters are, since torch rounds otherwise where no weight could learn.
                 learns = kind == "parameter" and placed.is_floating_point()
                 known[said["arg"]["name"]] = placed.requires_grad_(learns)
-        try:
-            with torch.no_grad():
-                for node in self.graph["nodes"]:
-                    _call(node, known, device)
-            return {name: known[name] for name in self.outputs}
-        except RnnscopeError:
-            raise
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            raise Refused(in_one_sentence(error)) from error
+        with torch.no_grad():
+            for node in self.graph["nodes"]:
+                _call(node, known, device)
+        return {name: known[name] for name in self.outputs}
 
     def _kept(self, kind: str, said: Json) -> Tensor:
         names = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}
@@ -207,7 +219,10 @@ def read_program(file: str) -> Program:
         with open(file, "rb") as stream:
             content = stream.read()
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _read(file, _Archive(file, archive))
+            found = _read(file, _Archive(file, archive))
+        for name in (*found.inputs, *found.outputs):  # so that what fits no schema is told here
+            found.dims_of(name), found.dtype_of(name), found.batch_first
+        return found
     except RnnscopeError:
         raise
     except OSError as error:

@@ -18,7 +18,7 @@ from rnnscope.network.shapes import OUTPUTS, network_in_words
 from rnnscope.network.weights import Input, Weights, dtype_name, time_first, time_of
 from rnnscope.spec.spec import DTYPES, KINDS, Spec
 from rnnscope.subjects.builtin import Run
-from rnnscope.subjects.exported_programs import Program, read_program
+from rnnscope.subjects.exported_programs import read_program
 from rnnscope.subjects.foreign import Foreign, Refused
 from rnnscope.subjects.onnx_graphs import Network, OnnxModel, Way, read_onnx, shape_of, taken_out, ways_in, ways_out
 from rnnscope.subjects.onnx_runtime import OnnxSession
@@ -121,22 +121,13 @@ def _opened_program(file: str, spec: Spec, made_at: tuple[int, int] | None) -> F
     program = read_program(file)
     given = {name: (dims, program.dtype_of(name)) for name, dims in program.inputs.items()}
     gives = {name: (program.dims_of(name), program.dtype_of(name)) for name in program.outputs}
-    ports = _matched(file, spec, given, gives, _batch_first_of(program))
+    ports = _matched(file, spec, given, gives, program.batch_first)
 
     def call(fed: Mapping[str, Tensor]) -> dict[str, Tensor]:
         x = fed[ports.names["x"]]
         return program.run(fed, x.dtype, str(x.device))
 
     return _foreign(file, spec, ports, call, made_at, (), None, False)
-
-
-def _batch_first_of(program: Program) -> bool | None:
-    """What the first call of a whole RNN in a program says of its layout."""
-    for node in program.graph["nodes"]:
-        if node["target"].rpartition(".")[0].rpartition(".")[2] in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-            said = {each["name"]: each["arg"] for each in node["inputs"]}
-            return bool(said.get("batch_first", {}).get("as_bool", False))
-    return None
 
 
 def _foreign(
