@@ -8,7 +8,7 @@ import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from rnnscope.files.kinds import SAVE, folder_kind, kind_of, whole_class
 from rnnscope.pages.progress import stage
 from rnnscope.pages.render import check_ending, check_place, whole_file
 from rnnscope.subjects.devices import is_out_of_memory
+from rnnscope.subjects.exported_programs import read_program
+from rnnscope.subjects.onnx_graphs import read_onnx
 
 ABOUT = "rnnscope"
 """The key under which rnnscope keeps what it knows of a file that it wrote: a text of JSON."""
@@ -37,6 +39,8 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 def read_file(path: str) -> Any:
     """What a file holds: tensors in dicts and lists, and whatever else stands beside them; on the CPU.
 
+    Of .onnx it is an OnnxModel, and of .pt2 the state_dict.
+
     Raises RnnscopeError where it is not there, cannot be read, is damaged, would run code or needs an extra.
     """
     _check_readable(path)
@@ -45,7 +49,7 @@ def read_file(path: str) -> Any:
     try:
         with stage(f"reading {Path(path).name}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return {".safetensors": _read_safetensors, ".npz": _read_npz}.get(ending, _read_torch)(path)
+            return _READERS.get(ending, _read_torch)(path)
     except RnnscopeError:
         raise
     except Exception as error:
@@ -106,6 +110,14 @@ def _read_npz(path: str) -> Any:
 
     with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
         return {name: _from_numpy(path, archive, name) for name in archive.files}
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".onnx": read_onnx,
+    ".pt2": lambda path: read_program(path).state,
+}
 
 
 def _from_numpy(path: str, archive: Mapping[str, Any], name: str) -> Any:

@@ -102,6 +102,11 @@ def is_model(subject: str) -> bool:
     return subject.endswith(MODEL_ENDINGS) and not subject.startswith((RECORDED, DEVIATION, CELL, COMMAND))
 
 
+def subject_of(typed: str) -> str:
+    """The subject of a side as it was typed, without device and dtype."""
+    return _parted(typed)[0]
+
+
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype; a file may have an @ in its name, and words of a program are left as they are."""
     found = None if text.startswith((RECORDED, COMMAND)) else _PLACE.fullmatch(text)

@@ -27,6 +27,7 @@ class Foreign:
         outputs: those of y, h and c that it gives.
         made_at: L and N at which it was made; None where that means nothing, or is not known.
         arithmetic: what its products are rounded to, where that is not its dtype.
+        dtype: the one in which it takes x; None where it takes the dtype of the Spec.
         told: gives what was done to make and to call it, in sentences without a full stop, once it has run.
     """
 
@@ -37,4 +38,5 @@ class Foreign:
     outputs: tuple[str, ...] = OUTPUTS
     made_at: tuple[int, int] | None = None
     arithmetic: str | None = None
+    dtype: str | None = None
     told: Callable[[], tuple[str, ...]] = tuple

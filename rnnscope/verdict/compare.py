@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.loading import Loaded, Recording, write_recording
+from rnnscope.files.loading import Loaded, Recording, load, write_recording
 from rnnscope.files.tensors import check_target
 from rnnscope.network.cells import Hidden
 from rnnscope.network.shapes import OUTPUTS, Place
@@ -52,6 +52,7 @@ from rnnscope.spec.sides import (
     OwnSides,
     is_model,
     side_spec,
+    subject_of,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
@@ -68,7 +69,7 @@ from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, probl
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
-from rnnscope.verdict.live import live_sides
+from rnnscope.verdict.live import Live, live_sides
 from rnnscope.verdict.modules import ComparedRuns
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
@@ -89,6 +90,17 @@ T = TypeVar("T")
 @overload
 def compare(
     left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, /, **question: Any
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    left: nn.Module | str | os.PathLike[str],
+    right: nn.Module | str | os.PathLike[str],
+    x: Tensor | PackedSequence,
+    hx: Hidden | None = None,
+    /,
+    **question: Any,
 ) -> Comparison: ...
 
 
@@ -125,7 +137,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
     StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in),
     or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in evaluation
-    mode.
+    mode. In place of one of them may stand the name of a file, "model.onnx" or "model.pt2".
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
@@ -157,7 +169,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         options["own"] = replace(options.get("own", NOTHING_SAID_OF_SIDES), **said)
     if said := {name: options.pop(name) for name in HOW_FLAGS if name in options}:
         options["how"] = replace(options.get("how", AS_IT_IS), **said)
-    if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
+    if len(sides) > 1 and _are_live(*sides[:2]):
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
@@ -165,7 +177,16 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     if len(sides) == 2 and are_files:
         check_recordings((), NO_FILES, None, question)
         return _compare_files(*map(os.fspath, sides), **options)
-    raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
+    raise RnnscopeError(
+        "compare takes a Spec, or two modules and their input, of which one may be a model's file, or two files of "
+        "recorded runs"
+    )
+
+
+def _are_live(*sides: Any) -> bool:
+    """Whether both are modules, or one is and the other names a file of a model."""
+    files = [each for each in sides if isinstance(each, (str, os.PathLike)) and is_model(os.fspath(each))]
+    return len(files) < 2 and all(isinstance(each, nn.Module) for each in sides if each not in files)
 
 
 def _compare_files(
@@ -200,8 +221,11 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
 
 
 def _compare_modules(
-    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
+    left: Live, right: Live, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
 ) -> Comparison:
+    file = next((os.fspath(each) for each in (left, right) if not isinstance(each, nn.Module)), None)
+    if file and question.grad:
+        raise RnnscopeError(f"{file} gives no gradients for grad=True", "leave grad out")
     spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
     question.check_chunk(spec)
     one, other = _chunked(one, question), _chunked(other, question)
@@ -222,12 +246,12 @@ def _compare_subjects(
     how: How = AS_IT_IS,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
-    loaded = loaded or Loaded(NO_FILES, spec)
+    loaded = loaded or _loaded(spec, left, right)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how)
+    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how)
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how, loaded.sources)
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
@@ -253,6 +277,12 @@ def _compare_subjects(
                 record, problem.given, problem.weights, outputs, one.spec, one.arithmetic, device_name(one.spec), force
             )
         return found
+
+
+def _loaded(spec: Spec, left: str, right: str) -> Loaded:
+    """What the files of models give, which have their weights in them; nothing where no side is one."""
+    has_model = any(is_model(subject_of(each)) for each in (left, right))
+    return load(NO_FILES, vars(spec), left, right) if has_model else Loaded(NO_FILES, spec)
 
 
 def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
@@ -310,8 +340,11 @@ def _chunked(side: Side, question: Question) -> Side:
     return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
-def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
-    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them."""
+def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -> Foreign | None:
+    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them.
+
+    prefix: where in the file of a model the network is.
+    """
     if subject == "compiled-module":
         told = partial(compiled_in_words, spec)
         return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
@@ -322,7 +355,7 @@ def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
     if is_model(subject):
         from rnnscope.subjects.models import opened
 
-        return opened(subject, spec, how.traced_at)
+        return opened(subject, spec, how.traced_at, prefix)
     if subject.startswith(COMMAND):
         from rnnscope.subjects.programs import program_of
 
@@ -338,8 +371,9 @@ def _side(
     recorded: Recording | None,
     said: Own = NOTHING_SAID,
     how: How = AS_IT_IS,
+    sources: Sources = NO_FILES,
 ) -> Side:
-    """The side that a name stands for. said: of a class of the user's."""
+    """The side that a name stands for. said: of a class of the user's. sources: where in a model's file it is."""
     subject, own = side_spec(flag, typed, spec)
     if subject.startswith(RECORDED) and recorded is None:
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
@@ -348,7 +382,7 @@ def _side(
     deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:
-            if foreign := _foreign_of(subject, placed, how):
+            if foreign := _foreign_of(subject, placed, how, sources.prefix_in(role, subject)):
                 return foreign_side(role, subject, foreign, placed)
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):

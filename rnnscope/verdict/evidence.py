@@ -139,7 +139,8 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
 
 
 def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:
-    """The side of an export, a model's file or a program."""
+    """The side of an export, a model's file or a program; in the dtype of the file, where it has one."""
+    placed = replace(placed, dtype=foreign.dtype or placed.dtype)
     side = Side(role, subject, placed, foreign.run, foreign.arithmetic or placed.dtype, foreign=foreign)
     return replace(
         side,
