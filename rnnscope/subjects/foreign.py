@@ -27,6 +27,8 @@ class Foreign:
         outputs: those of y, h and c that it gives.
         made_at: L and N at which it was made; None where that means nothing, or is not known.
         arithmetic: what its products are rounded to, where that is not its dtype.
+        first_run_tells: whether its first run tells which outputs it gives.
+        in_torch: whether it runs in torch in this process, so that Python sees the tensors inside of it.
         told: gives what was done to make and to call it, in sentences without a full stop, once it has run.
     """
 
@@ -37,4 +39,6 @@ class Foreign:
     outputs: tuple[str, ...] = OUTPUTS
     made_at: tuple[int, int] | None = None
     arithmetic: str | None = None
+    first_run_tells: bool = False
+    in_torch: bool = True
     told: Callable[[], tuple[str, ...]] = tuple
