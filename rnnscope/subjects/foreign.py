@@ -28,7 +28,7 @@ class Foreign:
         made_at: L and N at which it was made; None where that means nothing, or is not known.
         arithmetic: what its products are rounded to, where that is not its dtype.
         first_run_tells: whether its first run tells which outputs it gives.
-        in_torch: whether it runs in torch in this process, so that Python sees the tensors inside of it.
+        in_torch: whether it runs in this process; otherwise nothing shows of its inside, and each run takes long.
         told: gives what was done to make and to call it, in sentences without a full stop, once it has run.
     """
 

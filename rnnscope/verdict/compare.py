@@ -618,9 +618,13 @@ def _reasons(
     roles = reference.deviating if reference else ()
     deviating = tuple(side for side in (evidence.left, evidence.right) if side.role in roles)
     caught = partial(_would_differ, question, not figures.within_tolerance)
+    explanations = diagnosis.explanations(evidence, deviating)
+    explained = {each.side for each in explanations}
+    # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
+    puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
     return Reasons(
-        diagnosis.explanations(evidence, deviating),
-        diagnosis.dependences(evidence, deviating),
+        explanations,
+        diagnosis.dependences(evidence, puzzling),
         diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
     )
 
