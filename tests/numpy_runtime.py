@@ -82,6 +82,8 @@ class Cell:
             c = np.clip(c, -1, 1)
         if FAULT == "c clipped at 0.7":
             c = np.clip(c, -0.7, 0.7)
+        if FAULT == "c clipped at 3":
+            c = np.clip(c, -3, 3)
         h = sigmoid(o) * (c if FAULT == "tanh of c left out" else np.tanh(c))
         if self.P is not None:
             h = h[..., : len(self.P)] if FAULT == "projection ignored" else h @ self.P.T

@@ -143,7 +143,7 @@ class _Program:
             # Where the files stood differs from call to call.
             said = f": {ended.said.replace(f'{folder}/', '')}" if ended.said else ""
             if ended.code is None:
-                mend = f"give it more by {TIMEOUT.name}"
+                mend = f"give it more by {TIMEOUT.name}, or make what it computes smaller"
                 raise Refused(f"{self._name} took more than {self._timeout:g} s and was ended{said}", mend)
             if ended.code:
                 raise Refused(f"{self._name} {ended.in_words}{said}")
@@ -180,7 +180,7 @@ class _Program:
         try:
             content = self._files.read(str(out))
         except RnnscopeError as error:
-            message = error.message.replace(f"{out.parent}/", "")
+            message = error.message.replace(f"{out.parent}/", "").partition(" (")[0]
             raise Refused(f"{self._name} wrote what cannot be read: {message}") from error
         found = self._by_name(content, spec)
         for name, each in found.items():
