@@ -41,7 +41,8 @@ static REAL *tensor(const char *name, long *shape) {
         *shape++ = strtol(dim, &dim, 10);
         if (*dim == ',') dim++;
     }
-    return (REAL *)(numbers + strtol(strstr(at, "\"data_offsets\":[") + 16, NULL, 10));
+    char *place = strstr(at, "\"data_offsets\":[") + 16;
+    return (REAL *)(numbers + strtol(place, NULL, 10));
 }
 
 static void load(const char *path) {
@@ -63,8 +64,10 @@ static void save(const char *path, REAL *y, long L, long N, long H, REAL *h, lon
     char text[512];
     long end = L * N * H * sizeof *y, all = end + K * N * H * sizeof *h;
     uint64_t size = snprintf(text, sizeof text,
-        "{\"y\":{\"dtype\":\"%s\",\"shape\":[%ld,%ld,%ld],\"data_offsets\":[0,%ld]},"
-        "\"h\":{\"dtype\":\"%s\",\"shape\":[%ld,%ld,%ld],\"data_offsets\":[%ld,%ld]}}",
+        "{\"y\":{\"dtype\":\"%s\",\"shape\":[%ld,%ld,%ld],"
+        "\"data_offsets\":[0,%ld]},"
+        "\"h\":{\"dtype\":\"%s\",\"shape\":[%ld,%ld,%ld],"
+        "\"data_offsets\":[%ld,%ld]}}",
         DTYPE, L, N, H, end, DTYPE, K, N, H, end, all);
     FILE *file = fopen(path, "wb");
     if (!file) fail("cannot write ", path);

@@ -589,7 +589,7 @@ def test_a_sweep_asks_a_program_of_each_configuration(tmp_path: Path) -> None:
     out = tmp_path / "rows.jsonl"
     found = sweep(axes, out=str(out))
     assert found is not None
-    assert [each.outcome for each in found.findings] == ["equivalent"] * 4
+    assert {each.outcome for each in found.findings} <= {"identical", "equivalent"}
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [row["right"] for row in rows] == [runtime(), "cells"] * 2
     again = sweep(axes, out=str(out), resume=True)
