@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded, Recording, load, write_recording
-from rnnscope.files.tensors import check_target
+from rnnscope.files.tensors import check_extra, check_target, read_file, write_tensors
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import OUTPUTS, Place
+from rnnscope.network.shapes import OUTPUTS, Place, outputs_of
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
@@ -76,6 +76,7 @@ from rnnscope.verdict.problem import (
     Problem,
     clear_padding,
     draw_problem,
+    first_steps,
     rounded_weights,
     step_by_step,
     stressed_problem,
@@ -269,6 +270,7 @@ def _compare_subjects(
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
+        one, other = (_with_outputs(side, problem, question) for side in (one, other))
         problem, one, other = _alike(problem, one, other)
         found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
         if record is not None:
@@ -289,6 +291,20 @@ def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
     """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
     stateless = any(not side.has_steps and not side.is_recorded for side in (left, right))
     return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
+
+
+def _with_outputs(side: Side, problem: Problem, question: Question) -> Side:
+    """The side with the outputs that it gives, where its first run tells; a chunk needs all of them."""
+    if not (side.foreign and side.foreign.first_run_tells):
+        return side
+    start = problem if question.chunk is None else first_steps(problem, 1)
+    found = tuple(side.solve(start, side.spec.dtype))
+    if question.chunk is not None and found != outputs_of(problem.spec.kind):
+        raise RnnscopeError(
+            f"{side.subject} gives {' and '.join(found)} alone, and {CHUNK.name} {question.chunk} carries the state on",
+            f"leave {CHUNK.name} out",
+        )
+    return replace(side, foreign=replace(side.foreign, outputs=found))
 
 
 def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Side]:
@@ -357,9 +373,10 @@ def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -
 
         return opened(subject, spec, how.traced_at, prefix)
     if subject.startswith(COMMAND):
-        from rnnscope.subjects.programs import program_of
+        from rnnscope.subjects.programs import Files, program_of
 
-        return program_of(subject.removeprefix(COMMAND), how.timeout)
+        files = Files(check_extra, write_tensors, read_file)
+        return program_of(subject.removeprefix(COMMAND), spec.dtype, how.timeout, files)
     return None
 
 
@@ -526,7 +543,7 @@ def _hints(sides: tuple[Side, Side]) -> list[str]:
 
 def _with_reach(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
     """What was found, with how far the equations reach where a class of the user's may do something beyond that."""
-    own = [side for side in sides if side.is_own]
+    own = [side for side in sides if side.is_own or (side.foreign and side.foreign.gets_weights)]
     has_range = found.is_stressed or (own and found.reference)
     if not has_range and not (found.reference and found.spec.nonlinearity == "relu"):
         return found
@@ -657,9 +674,13 @@ def _reasons(
     roles = reference.deviating if reference else ()
     deviating = tuple(side for side in (evidence.left, evidence.right) if side.role in roles)
     caught = partial(_would_differ, question, not figures.within_tolerance)
+    explanations = diagnosis.explanations(evidence, deviating)
+    explained = {each.side for each in explanations}
+    # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
+    puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
     return Reasons(
-        diagnosis.explanations(evidence, deviating),
-        diagnosis.dependences(evidence, deviating),
+        explanations,
+        diagnosis.dependences(evidence, puzzling),
         diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
     )
 
