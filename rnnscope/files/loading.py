@@ -198,7 +198,7 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     calls = {role: call_in(file, read(file), prefixes[role], flag) for role, file in recorded.items()}
     recordings = {role: recording(file, calls[role]) for role, file in recorded.items()}
     models = {role: subject for role, side in sides.items() if is_model(subject := subject_of(side))}
-    return _loaded(sources, flags, recordings, calls, read, {} if sources.weights or recordings else models)
+    return _loaded(sources, flags, recordings, calls, read, models)
 
 
 def load_call(file: str, call: Any) -> Loaded:
@@ -218,11 +218,11 @@ def _loaded(
 
     Args:
         recordings, calls: the recorded sides, and the content that each was read from.
-        models: the files of models that bring their weights along, by their sides.
+        models: the files of models, by their sides; the first brings its weights along, unless another file gives them.
     """
     run = next(iter(recordings.values()), None)
-    said, rnn = _Said(flags), None
-    role, model = next(iter((models or {}).items()), ("left", None))
+    said, rnn, models = _Said(flags), None, models or {}
+    role, model = next(iter(models.items()), ("left", None)) if not (sources.weights or run) else ("left", None)
     if file := sources.weights or model or (run.file if run else None):
         content = next(iter(calls.values())) if file not in (sources.weights, model) else read(file)
         if file == model:
@@ -245,7 +245,7 @@ def _loaded(
         right_rnn = _find(sources.right_weights, read(sources.right_weights), sources.right_prefix)
         _check_alike(sources.right_weights, right_rnn.spec, spec)
         right_weights, right_dtype = right_rnn.weights, None if "dtype" in flags else right_rnn.spec.dtype
-    elif models and len(models) == 2:
+    elif rnn and "right" in models and role != "right":
         right_weights = _of_other_model(models["right"], read, sources, spec)
     given = input_of(spec, run.tensors, f"{run.file}: ") if run else None
     return Loaded(sources, spec, rnn, right_weights, right_dtype, given, recordings)
@@ -269,13 +269,16 @@ def rnn_of_model(file: str) -> Rnn:
 
 
 def _of_other_model(file: str, read: Callable[[str], Any], sources: Sources, spec: Spec) -> Weights | None:
-    """The weights of the right model, where the left one brings its own; None where they cannot be told apart."""
-    content = read(file)
-    if isinstance(content, OnnxModel) and not content.networks:
+    """The weights in the file of the right side; None where they are not known as torch's, or of another network.
+
+    Then its outputs alone are judged: a bias that an export lost is no trouble but a finding.
+    """
+    try:
+        rnn = _find(file, read(file), sources.prefix_in("right", file))
+    except RnnscopeError:
         return None
-    rnn = _find(file, content, sources.prefix_in("right", file))
-    _check_alike(file, rnn.spec, spec, "--right")
-    return rnn.weights
+    is_alike = all(getattr(rnn.spec, name) == getattr(spec, name) for name in _NETWORK)
+    return rnn.weights if is_alike else None
 
 
 class _Said:
