@@ -78,7 +78,7 @@ def peak(words: str) -> float:
 
 FIGURE = r"\d[\d.]*(e[-+]\d+)?"
 
-CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of )?\w+\[[\d, ]+\]|-)"
+CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of\s+)?\w+\[[\d,\s]+\]|-)"
 """A row of the table of a comparison that says how far each side is from the reference."""
 
 

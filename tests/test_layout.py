@@ -135,7 +135,7 @@ def test_the_readme_says_which_folders_import_torch(folder: str) -> None:
 
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-APART = {"golden", "pictures", "benchmarks"}
+APART = {"golden", "pictures", "benchmarks", "programs"}
 """Folders of tests that hold no tests of one folder."""
 
 

@@ -45,7 +45,7 @@ def read_file(path: str) -> Any:
     """
     _check_readable(path)
     ending = Path(path).suffix.lower()
-    _check_extra(ending)
+    check_extra(ending)
     try:
         with stage(f"reading {Path(path).name}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -77,7 +77,8 @@ def _check_readable(path: str) -> None:
         raise RnnscopeError(f"{path!r}: {error}") from error
 
 
-def _check_extra(ending: str) -> None:
+def check_extra(ending: str) -> None:
+    """Raise unless the package is there that files with an ending need."""
     if name := _EXTRAS.get(ending):
         try:
             __import__(name)
@@ -182,7 +183,7 @@ def check_target(path: str, force: bool = False) -> None:
     """Raise unless a file can be written: its ending names a format whose extra is there, and its place is free."""
     check_ending(path, ENDINGS)
     check_place(path, force)
-    _check_extra(Path(path).suffix.lower())
+    check_extra(Path(path).suffix.lower())
 
 
 @contextmanager
@@ -192,13 +193,18 @@ def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, 
     The text `about` is kept under the key ABOUT, in .safetensors as metadata. Raises RnnscopeError where the format has
     no such dtype, or the file cannot be written after all.
     """
-    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    with whole_file(path, _bytes(path, plain, {} if about is None else {ABOUT: about}), force) as part:
+    with whole_file(path, _bytes(path, tensors, {} if about is None else {ABOUT: about}), force) as part:
         yield part
 
 
-def _bytes(path: str, tensors: dict[str, Tensor], about: dict[str, str]) -> bytes:
+def write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors under their names to a file that nobody else reads meanwhile, as one for another program."""
+    Path(path).write_bytes(_bytes(path, tensors, {}))
+
+
+def _bytes(path: str, given: Mapping[str, Tensor], about: dict[str, str]) -> bytes:
     """The content of a file, in the format that its ending names."""
+    tensors = {name: each.detach().cpu().contiguous().clone() for name, each in given.items()}
     ending = Path(path).suffix.lower()
     if ending == ".safetensors":
         from safetensors.torch import save

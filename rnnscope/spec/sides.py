@@ -11,6 +11,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
+from rnnscope.spec.programs import EXAMPLE, program_complaint
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
@@ -48,6 +49,8 @@ class SideFlag(Flag):
         text = str(value)
         for prefix, form in ((RECORDED, f"{RECORDED}FILE"), (COMMAND, f"{COMMAND}WORDS")):
             if text.startswith(prefix) and prefix in self.allowed:
+                if prefix == COMMAND and text[len(prefix) :].strip():
+                    return program_complaint(text[len(prefix) :])
                 return None if text[len(prefix) :].strip() else form
         if self._is_known(_parted(text)[0]):
             return None
@@ -75,6 +78,8 @@ class SideFlag(Flag):
 
     def hint(self, value: object) -> str | None:
         text = str(value)
+        if text.startswith(COMMAND):
+            return f"try {self.name} '{COMMAND}{EXAMPLE}'"
         subject = text.partition("@")[0]
         if self._is_known(subject):
             return f"try {self.name} {subject}@cpu/float32"
@@ -84,6 +89,9 @@ class SideFlag(Flag):
             return f"try {self.name} {CELL}mine.py:MyCell"
         near = nearest(subject, (*SUBJECT_NAMES, *(each for each in EXPORTS if each in self.allowed)))
         return f"did you mean {self.name} {near}?" if near else super().hint(value)
+
+    def ends_a_list(self, part: str) -> bool:
+        return part.startswith(COMMAND) and COMMAND in self.allowed  # its words may have commas
 
     def _is_known(self, subject: str) -> bool:
         if subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed):
@@ -109,7 +117,9 @@ def subject_of(typed: str) -> str:
 
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype; a file may have an @ in its name, and words of a program are left as they are."""
-    found = None if text.startswith((RECORDED, COMMAND)) else _PLACE.fullmatch(text)
+    if text.startswith(COMMAND):
+        return text, "cpu", ""
+    found = None if text.startswith(RECORDED) else _PLACE.fullmatch(text)
     return (found[1], found[2], found[5] or "") if found else (text, "", "")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -88,18 +89,44 @@ def onnxruntime() -> Any:
 
 
 def needed(package: str) -> Any:
-    """A package of the extra `onnx`.
+    """onnx or onnxruntime, of the extra `onnx`.
 
     Raises:
         RnnscopeError: it is not installed.
     """
     try:
-        return __import__(package)
+        if package == "onnx":
+            import onnx
+
+            return onnx
+        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+
+        return onnxruntime
     except ImportError as error:
-        raise RnnscopeError(
-            f"ONNX needs the package {package}",
-            f"install the extra: pip install 'rnnscope[onnx]', or pip install {package}",
-        ) from error
+        raise RnnscopeError(f"ONNX needs the package {package}", "install it: pip install '.[onnx]'") from error
+
+
+def onnxruntime_version() -> str:
+    """The package with its version, as a page tells it."""
+    return f"onnxruntime {onnxruntime().__version__}"
+
+
+@cache
+def has_float64_kernel(operator: str) -> bool:
+    """Whether this onnxruntime computes RNN, LSTM or GRU in float64, which is found out by one step of one unit."""
+    from onnx import TensorProto, helper
+
+    rows = {"LSTM": 4, "GRU": 3}.get(operator, 1)
+    shapes = {"X": [1, 1, 1], "W": [1, rows, 1], "R": [1, rows, 1], "Y": [1, 1, 1, 1]}
+    ports = {name: helper.make_tensor_value_info(name, TensorProto.DOUBLE, shape) for name, shape in shapes.items()}
+    node = helper.make_node(operator, ["X", "W", "R"], ["Y"], hidden_size=1)
+    graph = helper.make_graph([node], operator, [ports[name] for name in "XWR"], [ports["Y"]])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    try:
+        ones = {name: torch.ones(shapes[name], dtype=torch.float64) for name in "XWR"}
+        return OnnxSession(model.SerializeToString()).run(ones)["Y"].dtype == torch.float64
+    except Refused:
+        return False
 
 
 def _port(found: Any) -> Port:

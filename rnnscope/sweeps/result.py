@@ -174,8 +174,8 @@ class Sweep(Result):
 
     @property
     def first_different(self) -> Finding | None:
-        """The first one that differs by function."""
-        return next((each for each in self.different if each.cause == "function"), None)
+        """The first one that differs by function, or is frozen."""
+        return next((each for each in self.different if each.cause in ("function", "frozen")), None)
 
     @property
     def more(self) -> list[str]:
@@ -290,6 +290,7 @@ _CAUSES = {
     "precision": "Less precise",
     "shape": "Other shapes",
     "nonfinite": "NaN or infinity",
+    "frozen": "Frozen",
 }
 
 _MOST = 3

@@ -73,7 +73,7 @@ def sweep(
     findings, line = tuple(_lead(plan, ranks, out, resume, force)), sweep_line(axes, random, configs)
     found = Sweep(findings, line, workers=ranks.size if ranks else None, torch_version=str(torch.__version__))
     first = found.first_different
-    return found if first is None else replace(found, smallest=_smallest_like(first.configuration))
+    return found if first is None else replace(found, smallest=_smallest_like(first.configuration, first.cause))
 
 
 def _lines(configs: str, ranks: Ranks | None) -> list[Values]:
@@ -224,14 +224,17 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-def _smallest_like(asked: Configuration) -> str | None:
-    """The command line of the smallest Spec under which both sides still differ; None where files say what it is."""
+def _smallest_like(asked: Configuration, cause: str | None) -> str | None:
+    """The command line of the smallest Spec under which both sides still differ by the same cause.
+
+    None where files say what it is.
+    """
     if asked.has_files:
         return None
     others = {name: value for name, value in asked.values.items() if name not in (*SPEC_FLAGS, "power", "map")}
 
     def differs(spec: Spec) -> bool:
-        return row_of(Configuration(others | vars(spec))).get("cause") == "function"
+        return row_of(Configuration(others | vars(spec))).get("cause") == cause
 
     return Configuration(others | vars(shrink(Spec(**asked.of(SPEC_FLAGS)), differs))).rerun
 

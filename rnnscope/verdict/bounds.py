@@ -52,7 +52,7 @@ from rnnscope.network.shapes import Shape
 from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Run, Subject, run_equations
+from rnnscope.subjects.builtin import Run, Subject, run_equations, valid_region
 from rnnscope.subjects.devices import running
 from rnnscope.verdict.problem import Problem, Solver, Tensors, solve
 
@@ -86,6 +86,7 @@ class Bound:
 
     plus: what is added for numbers near 0. least: what every wider bound allows at least, where an activation may be
     rounded absolutely. is_floor: whether no run was needed for it. measured: whether randomly rounded runs are in it.
+    is_padded: whether the reference, which is a deviation then, has numbers in the padding of y.
     """
 
     limits: Tensors
@@ -93,9 +94,11 @@ class Bound:
     least: float
     is_floor: bool = False
     measured: bool = False
+    is_padded: bool = False
 
     def of(self, name: str) -> Tensor:
-        """The bound of one tensor; padding is 0 in the reference, and may be nothing else."""
+        """The bound of one tensor. Padding is 0 in the equations, and may be nothing else; elsewhere it is as y is."""
+        name = "y" if self.is_padded and name not in self.limits else name
         return self.limits[name] if name in self.limits else torch.zeros(1, 1, device="cpu")
 
 
@@ -130,7 +133,7 @@ class Bounds:
         info, is_exact = torch.finfo(getattr(torch, dtype)), arithmetic == "float64"
         smallest = info.smallest_normal * (info.eps if dtype == "float16" else 1)  # the others are flushed to 0 by some
         factor, plus = (FUNCTION_FACTOR, 0.0) if is_exact else (PRECISION_FACTOR, 4 * smallest)
-        bound = partial(_bound, factor=factor, plus=plus, least=factor * unit)
+        bound = partial(_bound, factor=factor, plus=plus, least=factor * unit, is_padded=self._is_padded)
         found = self._floor(unit, 1.0 if is_exact else 2.0)
         yield bound(found, is_floor=True)
         if not is_exact:
@@ -142,7 +145,8 @@ class Bounds:
 
     def too_wide(self, name: str, bound: Bound) -> Tensor:
         """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""
-        magnitude = self._magnitude(name) if name in self._magnitudes else 0.0
+        known = "y" if self._is_padded and name not in self._magnitudes else name
+        magnitude = self._magnitude(known) if known in self._magnitudes else 0.0
         return (bound.of(name) > TOO_WIDE * magnitude + bound.plus) & (not bound.is_floor)
 
     def sharp_steps(self, arithmetic: str, bound: Bound) -> int | None:
@@ -153,6 +157,11 @@ class Bounds:
         by_step = wide.flatten(2).any(2) if wide.dim() > 2 else wide
         walks = [by_step[:, 0], *(by_step[:, way].flip(0) for way in range(1, by_step.shape[1]))]
         return min((int(each.int().argmax()) for each in walks if each.any()), default=None)
+
+    @cached_property
+    def _is_padded(self) -> bool:
+        spec, y = self.problem.spec, self.reference.get("y")
+        return spec.lengths is not None and y is not None and bool(y.masked_fill(valid_region(spec, y), 0.0).any())
 
     def _magnitude(self, name: str) -> Tensor:
         """The greatest of each item over all steps, also where its steps are taken by themselves."""
@@ -343,11 +352,17 @@ def _randomly_rounded(equations: Equations, mode: _RandomRounding, spec: Spec, w
 
 
 def _bound(
-    figures: Tensors, factor: float, plus: float, least: float, is_floor: bool = False, measured: bool = False
+    figures: Tensors,
+    factor: float,
+    plus: float,
+    least: float,
+    is_floor: bool = False,
+    measured: bool = False,
+    is_padded: bool = False,
 ) -> Bound:
     # What overflows has no bound; a NaN here would look like one that a side gave.
     widened = {name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}
-    return Bound(widened, plus, least, is_floor, measured)
+    return Bound(widened, plus, least, is_floor, measured, is_padded)
 
 
 def _elementwise_maximum(*figures: Tensors) -> Tensors:

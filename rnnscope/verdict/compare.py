@@ -16,9 +16,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded, Recording, load, write_recording
-from rnnscope.files.tensors import check_target
+from rnnscope.files.tensors import check_extra, check_target, read_file, write_tensors
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import OUTPUTS, Place
+from rnnscope.network.shapes import OUTPUTS, Place, outputs_of
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
@@ -56,7 +56,7 @@ from rnnscope.spec.sides import (
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
-from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.subjects.builtin import SUBJECTS, compiled_in_words
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
@@ -65,7 +65,7 @@ from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
-from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
+from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
@@ -76,6 +76,7 @@ from rnnscope.verdict.problem import (
     Problem,
     clear_padding,
     draw_problem,
+    first_steps,
     rounded_weights,
     step_by_step,
     stressed_problem,
@@ -269,6 +270,7 @@ def _compare_subjects(
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
+        one, other = (_with_outputs(side, problem, question) for side in (one, other))
         problem, one, other = _alike(problem, one, other)
         found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
         if record is not None:
@@ -289,6 +291,20 @@ def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
     """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
     stateless = any(not side.has_steps and not side.is_recorded for side in (left, right))
     return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
+
+
+def _with_outputs(side: Side, problem: Problem, question: Question) -> Side:
+    """The side with the outputs that it gives, where its first run tells; a chunk needs all of them."""
+    if not (side.foreign and side.foreign.first_run_tells):
+        return side
+    start = problem if question.chunk is None else first_steps(problem, 1)
+    found = tuple(side.solve(start, side.spec.dtype))
+    if question.chunk is not None and found != outputs_of(problem.spec.kind):
+        raise RnnscopeError(
+            f"{side.subject} gives {' and '.join(found)} alone, and {CHUNK.name} {question.chunk} carries the state on",
+            f"leave {CHUNK.name} out",
+        )
+    return replace(side, foreign=replace(side.foreign, outputs=found))
 
 
 def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Side]:
@@ -341,10 +357,13 @@ def _chunked(side: Side, question: Question) -> Side:
 
 
 def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -> Foreign | None:
-    """What runs an export, a model's file or a program; None where a subject is none of them.
+    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them.
 
     prefix: where in the file of a model the network is.
     """
+    if subject == "compiled-module":
+        told = partial(compiled_in_words, spec)
+        return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
     if subject in EXPORTS:
         from rnnscope.subjects.exports import export_of
 
@@ -354,9 +373,10 @@ def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -
 
         return opened(subject, spec, how.traced_at, prefix)
     if subject.startswith(COMMAND):
-        from rnnscope.subjects.programs import program_of
+        from rnnscope.subjects.programs import Files, program_of
 
-        return program_of(subject.removeprefix(COMMAND), how.timeout)
+        files = Files(check_extra, write_tensors, read_file)
+        return program_of(subject.removeprefix(COMMAND), spec.dtype, how.timeout, files)
     return None
 
 
@@ -427,7 +447,11 @@ def _compare_sides(
         is_stressed=is_stressed,
     )
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    if frozen := next(filter(None, (frozen_of(evidence, side) for side in sides)), None):
+    asked = evidence
+    if xs is not None and question.chunk is not None:  # of which the problem has the first step alone
+        chunk = min(question.chunk, problem.spec.seq_len)
+        asked = Evidence(problem_at(problem, (chunk, problem.spec.batch_size)), left, right)
+    if frozen := next(filter(None, (frozen_of(asked, side) for side in sides)), None):
         return comparison_with(figures=Figures(()), frozen=_judged_there(frozen, left, right, problem))
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
@@ -460,6 +484,8 @@ def _compare_sides(
         reasons=reasons,
         heat_map=drawn,
     )
+    ask_there = partial(_with_where_made, found, sides, problem)
+    found = told.unless_refused("the verdict where it was made", ask_there) or found
     found = _with_reach(found, sides, problem)
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
     hints = _hints(sides) if cause_of(figures, None) == "shape" else []
@@ -476,7 +502,20 @@ def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> 
     """What is frozen, with the verdict at the sizes at which it was made."""
     at = problem_at(problem, frozen.made_at)
     with stage("where it was made"):
-        return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
+        there = _compare_sides(at.spec, in_one_call(left), in_one_call(right), at, DEFAULT_QUESTION)
+    return replace(frozen, there=there.verdict)
+
+
+def _with_where_made(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
+    """What was found, with the sizes at which an export was made, where it is the same function at these alone."""
+    off = [side for side in sides if found.reference and side.role in found.reference.deviating]
+    made = next(((side.role, side.foreign.made_at) for side in off if side.foreign and side.foreign.made_at), None)
+    if found.cause != "function" or made is None or is_at(problem, made[1]):
+        return found
+    at = problem_at(problem, made[1])
+    with stage("where it was made"):
+        there = _compare_sides(at.spec, *sides, at, DEFAULT_QUESTION)
+    return replace(found, only_where_made=made) if there.exit_code == 0 else found
 
 
 class _Told:
@@ -504,7 +543,7 @@ def _hints(sides: tuple[Side, Side]) -> list[str]:
 
 def _with_reach(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
     """What was found, with how far the equations reach where a class of the user's may do something beyond that."""
-    own = [side for side in sides if side.is_own]
+    own = [side for side in sides if side.is_own or (side.foreign and side.foreign.gets_weights)]
     has_range = found.is_stressed or (own and found.reference)
     if not has_range and not (found.reference and found.spec.nonlinearity == "relu"):
         return found
@@ -635,9 +674,13 @@ def _reasons(
     roles = reference.deviating if reference else ()
     deviating = tuple(side for side in (evidence.left, evidence.right) if side.role in roles)
     caught = partial(_would_differ, question, not figures.within_tolerance)
+    explanations = diagnosis.explanations(evidence, deviating)
+    explained = {each.side for each in explanations}
+    # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
+    puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
     return Reasons(
-        diagnosis.explanations(evidence, deviating),
-        diagnosis.dependences(evidence, deviating),
+        explanations,
+        diagnosis.dependences(evidence, puzzling),
         diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
     )
 

@@ -83,6 +83,11 @@ class Side:
         return self.is_own or self.foreign is not None
 
     @property
+    def is_outside(self) -> bool:
+        """Whether it runs in a process of its own, so that nothing shows of its inside and each run takes long."""
+        return self.foreign is not None and not self.foreign.in_torch
+
+    @property
     def outputs(self) -> tuple[str, ...]:
         """Those of y, h and c that it gives."""
         if self.foreign:
@@ -146,7 +151,7 @@ def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Sid
         side,
         has_float64=foreign.has_float64 is not False,
         gets_weights=foreign.gets_weights,
-        has_layers=False,
+        has_layers=foreign.gets_weights,
         has_steps=foreign.has_steps,
     )
 
@@ -190,6 +195,7 @@ class Evidence:
         self._own_bounds: dict[str, Bounds] = {}
         self._runs: dict[tuple[Side, str], Tensors] = {}
         self._functions: dict[Side | None, Check] = {}
+        self._starts: dict[int, Evidence] = {}
 
     def against(self, right: Side) -> "Evidence":
         """The same left side against another right one. What has been run is not run again."""
@@ -224,6 +230,14 @@ class Evidence:
         """The same sides on the first half of the steps."""
         half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
         return Evidence(half, self.left, self.right)
+
+    def first(self, steps: int) -> "Evidence":
+        """The same sides on the first steps, each run once; this itself where it has no more."""
+        if steps >= self.problem.spec.seq_len:
+            return self
+        if steps not in self._starts:
+            self._starts[steps] = Evidence(first_steps(self.problem, steps), self.left, self.right)
+        return self._starts[steps]
 
     @cached_property
     def tamed(self) -> "tuple[float, Evidence] | None":

@@ -193,7 +193,8 @@ class Judged(SpecResult):
     class of the user's, by its side. notes: what could not be told. unseen: what the numbers themselves leave unseen.
     reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
     under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that. frozen: what
-    does not run at these sizes; then nothing else was found.
+    does not run at these sizes; then nothing else was found. only_where_made: a side that is the same function at the
+    sizes at which it was made alone, with these sizes.
     """
 
     spec: Spec
@@ -218,6 +219,7 @@ class Judged(SpecResult):
     stress: "Judged | None" = None
     is_stressed: bool = False
     frozen: Frozen | None = None
+    only_where_made: tuple[str, tuple[int, int]] | None = None
 
     @property
     def left(self) -> str:

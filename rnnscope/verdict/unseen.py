@@ -250,6 +250,8 @@ def _watch(problem: Problem) -> _Watch:
 
 def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
     """What this comparison cannot see, whatever its verdict."""
+    if comparison.frozen is not None:
+        return ()  # no numbers were compared
     has_own_input = comparison.sides.recorded is not None or comparison.sources.inputs is not None
     found = list(of_any_weights(comparison.spec, comparison.question.resync))
     if has_own_input:
