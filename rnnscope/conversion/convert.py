@@ -76,6 +76,8 @@ class Checkpoint(Result):
     def facts(self) -> dict[str, Any]:
         """The file and its networks."""
         found: dict[str, Any] = {"file": self.file, "rnns": [_rnn_record(each) for each in self.rnns]}
+        if not (self.unread or self.notes or any(each.nodes for each in self.rnns)):
+            return found
         found["unread"] = [
             {"prefix": each.network.name, "reason": each.reason, "nodes": [node.facts for node in each.network.nodes]}
             for each in self.unread

@@ -97,24 +97,32 @@ def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str |
     arithmetic = "int8" if model.is_int8 else None
     about = () if network is None else tuple(_about(network))
     if network is not None and (found := _whole(model, network)):
-        session = OnnxSession(file)
+        session = _session(file, file)
         ports = _with_ports(found, session)
         left_out = [port.name for port in session.outputs if port.name not in found]
         about += (f"its {_listed(left_out, 'output')} {_is(left_out)} not compared",) if left_out else ()
     elif network is not None:
         taken = taken_out(model, network)
-        session = OnnxSession(taken.content)
+        session = _session(file, taken.content)
         ports = _ports_of_taken(network, session)
         layers = f"its {_listed([each.name for each in network.nodes], 'node')}"
         about += (f"{layers} {_is(network.nodes)} run alone, since {_what_else(model, network)}",)
         about += ("what joins its layers was written anew, since it depends on the rest",) if taken.joined else ()
     else:
-        session = OnnxSession(file)
+        session = _session(file, file)
         both = (session.inputs, session.outputs)
         given, gives = ({each.name: (each.shape, each.dtype) for each in side} for side in both)
         ports = _matched(file, spec, given, gives)
     has_nodes = network is not None
     return _foreign(file, spec, ports, session.run, made_at, about, arithmetic, has_nodes)
+
+
+def _session(file: str, content: str | bytes) -> OnnxSession:
+    """A graph of a file, opened. Raises Refused, with the name of the file."""
+    try:
+        return OnnxSession(content)
+    except Refused as refused:
+        raise Refused(f"{file} cannot be opened: {refused.message}", refused.hint) from refused
 
 
 def _opened_program(file: str, spec: Spec, made_at: tuple[int, int] | None) -> Foreign:

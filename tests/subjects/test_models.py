@@ -401,6 +401,12 @@ def test_an_operator_of_somebodys_is_refused_before_anything_is_opened(
         opened(file, ONE, None)
 
 
+def test_a_graph_that_onnxruntime_does_not_open_is_named(tmp_path: Path) -> None:
+    file = save(tmp_path / "a.onnx", [helper.make_node("NoSuch", ["x"], ["y"])], [port("x")], [port("y")])
+    with pytest.raises(RnnscopeError, match=r"a.onnx cannot be opened: .*NoSuch"):
+        opened(file, ONE, None)
+
+
 def test_products_in_int8_are_named(tmp_path: Path) -> None:
     file = one_step(tmp_path / "a.onnx", {"x": "x", "h0": "h0", "y": "y", "h": "h"})
     model = onnx.load(file)
