@@ -111,24 +111,29 @@ def with_piece(found: Difference, piece: Difference, dim: int, start: int) -> Di
 def _piece(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:
     """The figures of two tensors (n,) on the CPU."""
     a, e = actual.double(), expected.double()
-    absolute = (a - e).abs()
-    relative = torch.where(absolute == 0, absolute, absolute / e.abs())
-    finite = a.isfinite() & e.isfinite()
-    all_finite, alike = bool(finite.all()), actual.dtype == expected.dtype
-    # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
-    mismatched = int((~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite).sum())
+    absolute, size = (a - e).abs(), e.abs()
+    max_abs, alike = absolute.max().item(), actual.dtype == expected.dtype
+    # Where no difference is NaN or infinite, no number is, and the many need not be looked at one by one.
+    nonfinite = 0 if math.isfinite(max_abs) else int((~(a.isfinite() & e.isfinite())).sum())
+    all_finite, mismatched, max_rel = nonfinite == 0, 0, 0.0
+    if max_abs != 0:
+        max_rel = torch.where(absolute == 0, absolute, absolute / size).max().item()
+    if not max_abs <= tolerance.atol:
+        # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
+        over = ~(absolute <= tolerance.atol + tolerance.rtol * size)
+        mismatched = int((over if all_finite else over | ~(a.isfinite() & e.isfinite())).sum())
     ulp = _ulp(actual, expected).max().item() if alike and all_finite else math.nan
     return Difference(
         name,
         shape=tuple(expected.shape),
         right_shape=tuple(expected.shape),
         total=len(expected),
-        max_abs=absolute.max().item(),
-        max_rel=relative.max().item(),
+        max_abs=max_abs,
+        max_rel=max_rel,
         max_ulp=ulp if alike else None,
         worst_index=(int(absolute.argmax()),),
         mismatched=mismatched,
-        nonfinite=int((~finite).sum()),
+        nonfinite=nonfinite,
         identical=alike and all_finite and torch.equal(_bits(actual), _bits(expected)),
         within_tolerance=mismatched == 0,
     )
@@ -146,6 +151,8 @@ def _ulp(a: Tensor, b: Tensor) -> Tensor:
         sign = 1 << (8 * each.element_size() - 1)
         places.append(torch.where(bits < 0, -(bits & (sign - 1)), bits))
     first, second = places
+    if a.element_size() < 8:
+        return (first - second).abs().double()
     apart = first.abs().double() + second.abs().double()  # of opposite signs: may not fit into 64 bits
     return torch.where((first < 0) == (second < 0), (first - second).abs().double(), apart)
 
