@@ -143,16 +143,24 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
 
+def _place(tensor: Tensor) -> Tensor:
+    """How many steps of the dtype lie between 0 and each number, below 0 where it is negative; of up to 32 bits."""
+    bits = _bits(tensor)
+    negative = bits >> (8 * tensor.element_size() - 1)  # -1 where the sign is set, 0 elsewhere
+    magnitude = (1 << (8 * tensor.element_size() - 1)) - 1
+    return (negative & magnitude).bitwise_xor_(bits).sub_(negative).double()
+
+
 def _ulp(a: Tensor, b: Tensor) -> Tensor:
     """Distance in units in the last place: how many steps of the dtype lie between the two, +0 and −0 being one."""
+    if a.element_size() < 8:
+        return _place(a).sub_(_place(b)).abs_()
     places = []
     for each in (a, b):
         bits = _bits(each).long()
         sign = 1 << (8 * each.element_size() - 1)
         places.append(torch.where(bits < 0, -(bits & (sign - 1)), bits))
     first, second = places
-    if a.element_size() < 8:
-        return (first - second).abs().double()
     apart = first.abs().double() + second.abs().double()  # of opposite signs: may not fit into 64 bits
     return torch.where((first < 0) == (second < 0), (first - second).abs().double(), apart)
 

@@ -1,9 +1,9 @@
 """What it costs to judge one more L and N of an export that is made already: `python tests/benchmarks/exports.py`.
 
 The least times of a few runs, over those of the bare calls: the module and the export once each. The export is made
-before the clock starts, at other sizes, by the first comparison. The reference is the equations, the bounds, and the runs
-in float64; what is beyond it, --no-reference takes. There at most LIMIT is wanted. The whole is shown besides, and both
-between two modules, neither of which is an export.
+before the clock starts, at other sizes, by the first comparison. The reference is the equations, the bounds, and the
+runs in float64; what is beyond it, --no-reference takes. There at most LIMIT is wanted. The whole is shown besides, and
+both between two modules, neither of which is an export.
 """
 
 import time
