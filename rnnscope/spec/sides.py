@@ -80,6 +80,8 @@ class SideFlag(Flag):
         text = str(value)
         if text.startswith(COMMAND):
             return f"try {self.name} '{COMMAND}{EXAMPLE}'"
+        if text.startswith(RECORDED):
+            return f"try {self.name} {RECORDED}run.pt"
         subject = text.partition("@")[0]
         if self._is_known(subject):
             return f"try {self.name} {subject}@cpu/float32"
