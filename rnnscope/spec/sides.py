@@ -11,7 +11,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
-from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec, nearest_device
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
 
@@ -77,7 +77,9 @@ class SideFlag(Flag):
         text = str(value)
         subject = text.partition("@")[0]
         if self._is_known(subject):
-            return f"try {self.name} {subject}@cpu/float32"
+            device = text.partition("@")[2].partition("/")[0]
+            near = None if re.fullmatch(DEVICES, device) else nearest_device(device)
+            return f"did you mean {self.name} {subject}@{near}?" if near else f"try {self.name} {subject}@cpu/float32"
         if text.endswith(".py"):
             return f"name the class in it, such as {text}:MyLSTM"
         if text.startswith(CELL):
@@ -105,7 +107,7 @@ def is_model(subject: str) -> bool:
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype; a file may have an @ in its name, and words of a program are left as they are."""
     found = None if text.startswith((RECORDED, COMMAND)) else _PLACE.fullmatch(text)
-    return (found[1], found[2], found[5] or "") if found else (text, "", "")
+    return (found[1], found[2], found[3] or "") if found else (text, "", "")
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"

@@ -49,9 +49,11 @@ def trace(
     loaded = loaded or Loaded(NO_FILES, spec)
     with running(spec) as placed:
         device, dtype = placed.device, getattr(torch, placed.dtype)
-        weights = {name: each.to(device, dtype) for name, each in (loaded.weights or draw_weights(placed)).items()}
+        weights = {name: each.to(dtype).to(device) for name, each in (loaded.weights or draw_weights(placed)).items()}
         drawn = loaded.given or draw_input(placed)
-        given = Input(drawn.x.to(device, dtype), tuple(each.to(device, dtype).contiguous() for each in drawn.state))
+        given = Input(
+            drawn.x.to(dtype).to(device), tuple(each.to(dtype).to(device).contiguous() for each in drawn.state)
+        )
         with stage(spec.module_name):
             run = run_module(placed, weights, given)
         watch = _Watch(placed, item)

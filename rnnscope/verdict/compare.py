@@ -351,7 +351,8 @@ def _side(
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed, said, role), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
+            run = deviation.run if deviation else SUBJECTS[subject]
+            return Side(role, subject, placed, run, used).where_it_is()
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise
@@ -555,7 +556,8 @@ def _reference(evidence: Evidence) -> Reference:
         elif side.inside:
             inside.append(Inside(side.role, side.inside, side.is_seen))
     without = tuple(side.role for side in sides if not side.has_float64)
-    return replace(found, inside=tuple(inside), without_float64=without)
+    asked_in = tuple((side.role, side.finest) for side in sides if side.finest)
+    return replace(found, inside=tuple(inside), without_float64=without, asked_in=asked_in)
 
 
 def _of_one_function(evidence: Evidence) -> Reference:

@@ -67,7 +67,7 @@ def with_arithmetics(evidence: Evidence) -> Evidence:
 
 def _where_it_runs(side: Side, problem: Problem) -> Side:
     asked = side.is_own or (side.foreign and side.foreign.has_float64 is None)
-    if not asked or side.spec.dtype == "float64":
+    if not asked or side.spec.dtype == "float64" or not side.has_float64:
         return side
     runs = unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
     runs = runs or unless_refused(lambda: side.solve(problem, "float64"))  # it may be built for its number of steps
