@@ -41,7 +41,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, kind: str, float64: str = "") -> N
         if not any(map(is_meant, (*args, *named.values()))):
             return moved
         if moved.dtype == torch.float64 and float64 == "refused":
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
         return moved.float().double() if moved.dtype == torch.float64 and float64 == "rounded" else moved
 
     monkeypatch.setattr(Tensor, "to", to)

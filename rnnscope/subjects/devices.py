@@ -279,7 +279,7 @@ def _random_state_kept(device: str) -> Iterator[None]:
     """Afterwards the random states of the CPU and of a device are what they were, as far as that has one."""
     before = None if device == "cpu" else _told(lambda: _module_of(device).get_rng_state(device))
     try:
-        with torch.random.fork_rng(devices=[], device_type=None if device == "cpu" else device_type(device)):
+        with torch.random.fork_rng(devices=[], device_type="cuda" if device == "cpu" else device_type(device)):
             yield
     finally:
         if before is not None:

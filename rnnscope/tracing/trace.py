@@ -6,7 +6,7 @@ Source: "Outputs" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LST
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,9 +56,10 @@ def trace(
         )
         with stage(spec.module_name):
             run = run_module(placed, weights, given)
+            run = replace(run, y=run.y.cpu(), state=tuple(each.cpu() for each in run.state))
         watch = _Watch(placed, item)
         with stage("the equations"):
-            y = run_equations(placed, weights, given, around=watch.around).y
+            y = run_equations(placed, weights, given, around=watch.around).y.cpu()
         of_item = _of_item(placed, given, item)
         with stage("slices that are equal"):
             equalities, by_chance = _equalities(placed, run)

@@ -120,7 +120,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         (
             "compare --left module@gpu",
             f"--left is 'module@gpu', but it must be module@DEVICE with one of {DEVICE_FORMS}; "
-            "try --left module@cpu/float32",
+            "did you mean --left module@auto?",
         ),
         (
             "compare --right cells@cpu/int8",
