@@ -22,27 +22,28 @@ aten: Any = torch.ops.aten
 class There(Tensor):
     """A tensor of the device."""
 
-    inner: Tensor
+    held: Tensor
 
     @staticmethod
     def __new__(cls, inner: Tensor) -> "There":
         if inner.dtype == torch.float64 and os.environ.get("NO_FLOAT64"):
             raise TypeError("Cannot convert a npu Tensor to float64 dtype as it doesn't support float64.")
-        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-            cls, inner.size(), strides=inner.stride(), dtype=inner.dtype, device=HERE
+        made: Any = Tensor._make_wrapper_subclass(
+            cls, inner.size(), strides=inner.stride(), dtype=inner.dtype, device=torch.device(HERE)
         )
-        made.inner = inner
-        return made  # type: ignore[no-any-return]
+        made.held = inner
+        found: There = made
+        return found
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         kwargs = dict(kwargs or {})
         if func is aten.copy_.default:
             return _copied(*args[:2])
         if func is aten._to_copy.default and torch.device(kwargs.get("device") or HERE).type == "cpu":
-            return func(args[0].inner, **kwargs)
+            return func(args[0].held, **kwargs)
         kwargs = {name: "cpu" if name == "device" else each for name, each in kwargs.items()}
-        own = {id(each.inner): each for each in args if isinstance(each, There)}
+        own = {id(each.held): each for each in args if isinstance(each, There)}
         inside = _numbers_of if func in _LENGTHS_ON_CPU else _inside
         found = _OWN.get(func, func)(*tree_map(inside, args), **tree_map(inside, kwargs))
 
@@ -63,7 +64,7 @@ _LENGTHS_ON_CPU = (
 
 
 def _numbers_of(each: Any) -> Any:
-    return each.inner if isinstance(each, There) else each
+    return each.held if isinstance(each, There) else each
 
 
 def _inside(each: Any) -> Any:
@@ -74,7 +75,7 @@ def _inside(each: Any) -> Any:
 
 def _copied(into: Tensor, from_: Tensor) -> Tensor:
     """A copy may cross over."""
-    one, other = (each.inner if isinstance(each, There) else each for each in (into, from_))
+    one, other = (each.held if isinstance(each, There) else each for each in (into, from_))
     one.copy_(other)
     return into
 
@@ -125,7 +126,9 @@ _OWN = {
 
 _setup_privateuseone_for_python_backend("npu")
 
-LIBRARY = torch.library.Library("aten", "IMPL", "PrivateUse1")
+LIBRARY: Any = torch.library.Library(  # type: ignore[no-untyped-call]
+    "aten", "IMPL", "PrivateUse1"
+)
 LIBRARY.impl(
     "empty.memory_format",
     lambda size, *, dtype=None, layout=None, device=None, pin_memory=None, memory_format=None: There(

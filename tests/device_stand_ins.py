@@ -165,7 +165,7 @@ class Fault:
 
 MOST_ITEMS, MOST_ROWS, MOST_UNITS = 110, 65_536, 256
 
-ONES = {"input_size": 1, "hidden_size": 1, "num_layers": 1, "seq_len": 1, "batch_size": 1}
+ONES: dict[str, Any] = {"input_size": 1, "hidden_size": 1, "num_layers": 1, "seq_len": 1, "batch_size": 1}
 
 FAULTS = {
     # pytorch/pytorch#177834: with batch sizes up to 100 nn.LSTM is right on ROCm, and it is wrong from 110 on.

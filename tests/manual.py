@@ -36,8 +36,8 @@ class Example:
     @property
     def can_run(self) -> bool:
         """Whether this machine says what the manual says."""
-        if "cuda" in self.text:
-            return not torch.cuda.is_available()
+        if "cuda" in self.text or "@mps" in self.text:
+            return not torch.accelerator.is_available()
         return "bfloat16" not in self.text or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
     def run(self, folder: Path, **environment: str) -> str:

@@ -220,6 +220,7 @@ def _compare_subjects(
     force: bool = False,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
+    with_reasons: bool = True,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
     loaded = loaded or Loaded(NO_FILES, spec)
@@ -246,7 +247,10 @@ def _compare_subjects(
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
         problem, one, other = _alike(problem, one, other)
-        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
+        said = (loaded.sources, own, how)
+        found = _compare_sides(
+            placed, one, other, problem, question, xs, (left, right), *said, with_reasons=with_reasons
+        )
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
@@ -372,6 +376,7 @@ def _compare_sides(
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
     is_stressed: bool = False,
+    with_reasons: bool = True,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
@@ -406,7 +411,8 @@ def _compare_sides(
             evidence = with_arithmetics(evidence)
             reference = _reference(evidence)
         ask = partial(_reasons, spec, evidence, question, figures, reference)
-        reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
+        if with_reasons:
+            reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
         place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
         gate, fault = None, None

@@ -1,4 +1,4 @@
-"""Where work runs: which devices there are, what is said of one that is not, and one that is no CPU, from end to end."""
+"""Where work runs: which devices there are, what is said of one that is not, and one that is no CPU."""
 
 import os
 import subprocess
@@ -44,7 +44,7 @@ def test_a_device_can_be_asked_for(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "xpu:", "xpu:-1", "xpu:01", "xpu:12345", "cpu:0", "vulkan", "meta", "MPS"])
 def test_what_can_be_no_accelerator_is_refused_before_torch_is_there(device: str) -> None:
-    with pytest.raises(RnnscopeError, match="^--device is "):
+    with pytest.raises(RnnscopeError, match=r"^--device is "):
         Spec(device=device)
 
 
