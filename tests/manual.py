@@ -37,8 +37,8 @@ class Example:
     @property
     def can_run(self) -> bool:
         """Whether this machine says what the manual says."""
-        if "cuda" in self.text:
-            return not torch.cuda.is_available()
+        if "cuda" in self.text or "@mps" in self.text:
+            return not torch.accelerator.is_available()
         if self.needs_onnx:
             return all(map(find_spec, ("onnx", "onnxruntime")))
         return "bfloat16" not in self.text or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

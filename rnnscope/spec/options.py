@@ -143,6 +143,8 @@ RANDOM = Whole(
 
 CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
 
+AT_BOUNDARIES = Switch(("--at-boundaries",), "Add sizes at which devices are known to fail.", "Sweep", False, rare=True)
+
 ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
 
 RESUME = Switch(("--resume",), "Go on with that file; leave out what it has.", "Sweep", False)

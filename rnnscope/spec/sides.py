@@ -12,7 +12,7 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
 from rnnscope.spec.programs import EXAMPLE, program_complaint
-from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec, nearest_device
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
 
@@ -84,7 +84,9 @@ class SideFlag(Flag):
             return f"try {self.name} {RECORDED}run.pt"
         subject = text.partition("@")[0]
         if self._is_known(subject):
-            return f"try {self.name} {subject}@cpu/float32"
+            device = text.partition("@")[2].partition("/")[0]
+            near = None if re.fullmatch(DEVICES, device) else nearest_device(device)
+            return f"did you mean {self.name} {subject}@{near}?" if near else f"try {self.name} {subject}@cpu/float32"
         if text.endswith(".py"):
             return f"name the class in it, such as {text}:MyLSTM"
         if text.startswith(CELL):
@@ -122,7 +124,7 @@ def _parted(text: str) -> tuple[str, str, str]:
     if text.startswith(COMMAND):
         return text, "cpu", ""
     found = None if text.startswith(RECORDED) else _PLACE.fullmatch(text)
-    return (found[1], found[2], found[5] or "") if found else (text, "", "")
+    return (found[1], found[2], found[3] or "") if found else (text, "", "")
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"

@@ -21,6 +21,7 @@ from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, 
 from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
 from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.spec import Spec
+from rnnscope.subjects.devices import wait_for
 
 Renamed = Callable[[Weights], Weights]
 """Gives the gradients of torch's parameters for those of a network's own."""
@@ -105,8 +106,7 @@ class Prepared:
         y, last = self.as_torch(outputs)
         if isinstance(y, PackedSequence):
             y, _ = pad_packed_sequence(y, self.spec.batch_first, total_length=self.spec.seq_len)
-        if (device := next(tensors_of(self.x)).device).type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(next(tensors_of(self.x)).device)
         state = last if isinstance(last, tuple) else (last,)
         has_y, y = y is not None, state[0].new_empty(0) if y is None else y
         return Run(y, state, self.parameters, bool(self.hx), self.by_torchs_names, has_y)

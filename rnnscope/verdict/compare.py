@@ -245,6 +245,7 @@ def _compare_subjects(
     force: bool = False,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
+    with_reasons: bool = True,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
     loaded = loaded or _loaded(spec, left, right)
@@ -272,7 +273,10 @@ def _compare_subjects(
                 clear_padding(placed, problem.given.x)
         one, other = (_with_outputs(side, problem, question) for side in (one, other))
         problem, one, other = _alike(problem, one, other)
-        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
+        said = (loaded.sources, own, how)
+        found = _compare_sides(
+            placed, one, other, problem, question, xs, (left, right), *said, with_reasons=with_reasons
+        )
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
@@ -405,7 +409,8 @@ def _side(
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed, said, role), placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
+            run = deviation.run if deviation else SUBJECTS[subject]
+            return Side(role, subject, placed, run, used).where_it_is()
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise
@@ -425,6 +430,7 @@ def _compare_sides(
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
     is_stressed: bool = False,
+    with_reasons: bool = True,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
@@ -463,7 +469,8 @@ def _compare_sides(
             evidence = with_arithmetics(evidence)
             reference = _reference(evidence)
         ask = partial(_reasons, spec, evidence, question, figures, reference)
-        reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
+        if with_reasons:
+            reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
         place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
         gate, fault = None, None
@@ -628,7 +635,8 @@ def _reference(evidence: Evidence) -> Reference:
         elif side.inside:
             inside.append(Inside(side.role, side.inside, side.is_seen))
     without = tuple(side.role for side in sides if not side.has_float64)
-    return replace(found, inside=tuple(inside), without_float64=without)
+    asked_in = tuple((side.role, side.finest) for side in sides if side.finest)
+    return replace(found, inside=tuple(inside), without_float64=without, asked_in=asked_in)
 
 
 def _of_one_function(evidence: Evidence) -> Reference:

@@ -21,7 +21,7 @@ from rnnscope.pages.progress import stage
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Subject
-from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
+from rnnscope.subjects.devices import arithmetic, device_type, has_float64, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
@@ -48,6 +48,7 @@ class Side:
         weights: its own, by torch's names, in float64; None where they are the problem's.
         is_recorded: whether it has only the outputs of a run. It cannot run on anything else, nor in float64.
         has_float64: whether it can run in float64.
+        finest: the dtype in which its function is asked for where it has no float64; its own dtype where that is None.
         inside: the arithmetic in which it computes where its function is asked for, if that is a coarser one.
         is_seen: whether a tensor of that dtype was seen in it.
         is_own: whether it is somebody's own network.
@@ -67,6 +68,7 @@ class Side:
     weights: Weights | None = None
     is_recorded: bool = False
     has_float64: bool = True
+    finest: str | None = None
     inside: str | None = None
     is_seen: bool = False
     is_own: bool = False
@@ -108,13 +110,22 @@ class Side:
 
     @property
     def exact_dtype(self) -> str:
-        """The dtype in which its function is asked for: float64, or its own where it has no other."""
-        return "float64" if self.has_float64 else self.spec.dtype
+        """The dtype in which its function is asked for: float64, or the finest that it has otherwise."""
+        return "float64" if self.has_float64 else self.finest or self.spec.dtype
 
     @property
     def exact_arithmetic(self) -> str:
         """What is rounded to where its function is asked for."""
-        return self.inside or ("float64" if self.has_float64 else self.arithmetic)
+        if self.inside or self.has_float64:
+            return self.inside or "float64"
+        is_finer = self.finest is not None and self.finest != self.spec.dtype
+        return self.finest if is_finer and self.finest else self.arithmetic
+
+    def where_it_is(self) -> "Side":
+        """The side, asked in float32 on a device that has no float64."""
+        if has_float64(self.spec.device):
+            return self
+        return replace(self, has_float64=False, finest="float32")
 
     def own_problem(self, problem: Problem) -> Problem:
         """A problem with the side's own weights."""
@@ -133,14 +144,15 @@ def _autocast(side: Side, placed: Spec) -> AbstractContextManager[object]:
     """torch.autocast, which leaves float64 as it is."""
     if side.autocast is None or placed.dtype == "float64":
         return nullcontext()
-    return torch.autocast(placed.device.partition(":")[0], getattr(torch, side.autocast))
+    return torch.autocast(device_type(placed.device), getattr(torch, side.autocast))
 
 
 def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
     """The side of somebody's own network, on the device where its Spec runs."""
     used = arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
-    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+    side = replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+    return side.where_it_is()
 
 
 def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:

@@ -93,7 +93,8 @@ class Reference:
 
     deviating: the sides that are not torch's function. inside: the sides that compute in a coarser arithmetic inside,
     in which `function` is then asked. without_float64: the sides that cannot run in float64,
-    as a recorded one: they are judged in their own arithmetic throughout. about_coarser: the arithmetic that would
+    as a recorded one: they are judged in their own arithmetic throughout, or in the finest that their device has.
+    asked_in: those that have a finer one than their own, with its dtype. about_coarser: the arithmetic that would
     explain a recorded side. without_tf32: how far both sides are apart without TF32, if one of them may use it.
     """
 
@@ -103,6 +104,7 @@ class Reference:
     deviating: tuple[str, ...] = ()
     inside: tuple[Inside, ...] = ()
     without_float64: tuple[str, ...] = ()
+    asked_in: tuple[tuple[str, str], ...] = ()
     about_coarser: str | None = None
     without_tf32: float | None = None
 

@@ -68,7 +68,7 @@ def with_arithmetics(evidence: Evidence) -> Evidence:
 def _where_it_runs(evidence: Evidence, side: Side) -> Side:
     problem = evidence.problem
     asked = side.is_own or (side.foreign and side.foreign.has_float64 is None)
-    if not asked or side.spec.dtype == "float64":
+    if not asked or side.spec.dtype == "float64" or not side.has_float64:
         return side
     # Somebody's own class may be built for its number of steps. The whole run of a program will be asked for anyway.
     runs = None if side.foreign else unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))

@@ -26,7 +26,7 @@ from rnnscope.spec.sides import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.adapting import adapted
 from rnnscope.subjects.building import Maker
-from rnnscope.subjects.devices import running
+from rnnscope.subjects.devices import running, spelled
 from rnnscope.subjects.models import opened
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
@@ -219,13 +219,13 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
 def _placed(module: nn.Module, spec: Spec) -> Spec:
     """The Spec on the module's device and in its dtype."""
     weight = next(module.parameters(), torch.zeros(0))
-    dtype = dtype_name(weight)
-    if dtype not in DTYPES or weight.device.type not in ("cpu", "cuda"):
+    dtype, device = dtype_name(weight), spelled(weight.device)
+    if dtype not in DTYPES or device is None:
         raise RnnscopeError(
             f"{type(module).__name__} is in {dtype} on {weight.device}, but it must be in one of {', '.join(DTYPES)} "
-            "on cpu or cuda"
+            "on a CPU or an accelerator"
         )
-    return replace(spec, device=str(weight.device), dtype=dtype)
+    return replace(spec, device=device, dtype=dtype)
 
 
 def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:

@@ -271,7 +271,8 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
         found.append(BlindSpot("memory of its own", kept))
     for role in comparison.reference.without_float64 if comparison.reference else ():
         if role != comparison.sides.recorded:
-            used = comparison.sides.dtypes[0 if role == "left" else 1]
+            asked_in = dict(comparison.reference.asked_in if comparison.reference else ())
+            used = asked_in.get(role, comparison.sides.dtypes[0 if role == "left" else 1])
             alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
             found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
     if comparison.reference and comparison.exit_code == 0:

@@ -14,6 +14,7 @@ from rnnscope import Spec, compare, observed_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.network import costs as memory
 from rnnscope.network.cells import StackedCells
+from rnnscope.spec.spec import DEVICE_FORMS
 
 WRONG_VALUES = {
     "--layers 0": "--layers is 0, but it must be a whole number of at least 1; try --layers 2",
@@ -56,8 +57,11 @@ WRONG_VALUES = {
         "--nonlinearity is 'tan', but it must be one of tanh, relu; did you mean --nonlinearity tanh?"
     ),
     "--h0 ones": "--h0 is 'ones', but it must be one of random, zeros; try --h0 random",
-    "--device gpu": "--device is 'gpu', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
-    "--device cuda:x": "--device is 'cuda:x', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--device gpu": f"--device is 'gpu', but it must be one of {DEVICE_FORMS}; did you mean --device auto?",
+    "--device xpuu": f"--device is 'xpuu', but it must be one of {DEVICE_FORMS}; did you mean --device xpu?",
+    "--device MPS": f"--device is 'MPS', but it must be one of {DEVICE_FORMS}; did you mean --device mps?",
+    "--device vulkan": f"--device is 'vulkan', but it must be one of {DEVICE_FORMS}; try --device cpu",
+    "--device cuda:x": f"--device is 'cuda:x', but it must be one of {DEVICE_FORMS}; did you mean --device cuda?",
     "--kind LSTM": "--kind is 'LSTM', but it must be one of rnn, lstm, gru; did you mean --kind lstm?",
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
     "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
@@ -67,7 +71,7 @@ WRONG_VALUES = {
     "--layers": "--layers needs a whole number of at least 1; try --layers 2",
     "--layers --threads 1": "--layers needs a whole number of at least 1; try --layers 2",
     "--kind --layers 2": "--kind needs one of rnn, lstm, gru; try --kind rnn",
-    "--device": "--device needs one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--device": f"--device needs one of {DEVICE_FORMS}; try --device cpu",
     "--lengths -q": ("--lengths needs whole numbers of at least 1 with commas between them; try --lengths 3,2,2"),
     "--weights": "--weights needs the name of a file; try --weights model.pt",
     "--export -q": "--export needs the name of a file; try --export page.svg",
@@ -115,8 +119,8 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left module@gpu",
-            "--left is 'module@gpu', but it must be module@DEVICE with one of cpu, cuda, cuda:N, auto; "
-            "try --left module@cpu/float32",
+            f"--left is 'module@gpu', but it must be module@DEVICE with one of {DEVICE_FORMS}; "
+            "did you mean --left module@auto?",
         ),
         (
             "compare --right cells@cpu/int8",
@@ -374,7 +378,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(cli: Cli, monkeypatch: pytest
         ({"bias": 1}, "--bias is 1, but it must be True or False"),
         ({"num_layers": True}, "--layers is True, but it must be a whole number of at least 1; try --layers 2"),
         ({"seed": None}, "--seed is None, but it must be a whole number of at least 0; try --seed 0"),
-        ({"device": 3}, "--device is 3, but it must be one of cpu, cuda, cuda:N, auto; try --device cpu"),
+        ({"device": 3}, f"--device is 3, but it must be one of {DEVICE_FORMS}; try --device cpu"),
         ({"h0": "x" * 99}, f"--h0 is '{'x' * 19}...{'x' * 9}', but it must be one of random, zeros; try --h0 random"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
