@@ -25,6 +25,8 @@ from rnnscope.subjects.processes import run_once
 from rnnscope.sweeps.plan import AXES
 from rnnscope.verdict.result import Comparison
 
+pytestmark = pytest.mark.usefixtures("single_deviations")
+
 RUNTIME = ROOT / "tests" / "numpy_runtime.py"
 
 
@@ -107,7 +109,6 @@ QUICK = (
 """Faults that are tried each time; all are with -m slow."""
 
 
-@pytest.mark.usefixtures("single_deviations")
 @pytest.mark.parametrize(
     ("fault", "spec", "name"),
     [pytest.param(*each, id=each[0], marks=[] if each[0] in QUICK else pytest.mark.slow) for each in NAMED],
@@ -130,7 +131,6 @@ NAMELESS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.usefixtures("single_deviations")
 @pytest.mark.parametrize(
     ("fault", "spec"),
     [pytest.param(*each, id=each[0], marks=[] if each[0] in QUICK else pytest.mark.slow) for each in NAMELESS],
@@ -191,7 +191,6 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return started
 
 
-@pytest.mark.usefixtures("single_deviations")
 @pytest.mark.parametrize(
     ("fault", "count"), [("", 2), ("gates i o f g", 7)], ids=["right", "wrong"]
 )  # the topic has these numbers, too
@@ -200,7 +199,6 @@ def test_a_program_is_run_as_often_as_the_topic_says(runs: list[list[str]], faul
     assert len(runs) == count
 
 
-@pytest.mark.usefixtures("single_deviations")
 def test_power_runs_a_left_program_once_for_each_input(runs: list[list[str]]) -> None:
     found: Comparison = compare(Spec(threads=1), runtime(), "module", power=True)
     assert found.reasons.power is not None
@@ -630,7 +628,6 @@ def test_a_gru_in_c_that_computes_in_double_is_right(tmp_path: Path) -> None:
 
 
 @NEEDS_C
-@pytest.mark.usefixtures("single_deviations")
 def test_a_fault_in_c_is_named(tmp_path: Path) -> None:
     found = asked(right=built(tmp_path, "-DFAULT"), kind="gru", num_layers=2)
     assert (found.verdict, found.side) == ("different", "right")
