@@ -11,7 +11,7 @@ _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ fa
 _MENDS = re.compile(r" Please fix either the inputs/outputs or the model\.?$")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
 _WHERE = re.compile(r"onnxruntime::[\w:<>~]+\([^)]*\) ?")
-_DOUBTS = re.compile(r"^(size != 0 && )?\(.*?\) == 0 was false\. ")
+_DOUBTS = re.compile(r"^[^.]* was false\. ")
 _BULLETS = (
     re.compile(r"Constraints violated .*? - You marked .*? as dynamic but (.*?)(?=\. | - |$)"),
     re.compile(r"Found the following conflicts .*? but (tracing inferred a static shape of \d+)"),

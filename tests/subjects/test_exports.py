@@ -4,6 +4,7 @@ Nothing here says what an exporter gets right: the export by hand says it. So a 
 mended or breaks.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -418,3 +419,43 @@ def test_no_child_and_no_file_is_left_by_a_signal(tmp_path: Path, number: signal
 )
 def test_a_reason_is_one_sentence(error: str, sentence: str) -> None:
     assert in_one_sentence(error) == sentence
+
+
+# The compiled module, which is in this process.
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_a_compiled_module_is_compiled(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    graphs = []
+
+    def backend(graph: Any, given: Any) -> Any:
+        graphs.append([node.target for node in graph.graph.nodes])
+        return graph.forward
+
+    whole: Any = torch.compile
+    monkeypatch.setattr("torch.compile", lambda network: whole(network, backend=backend))
+    torch._dynamo.reset()
+    found = compare(Spec(kind=kind, num_layers=1), "module", "compiled-module")
+    name = {"rnn": "rnn_tanh"}.get(kind, kind)
+    assert found.verdict == "identical"
+    assert any(name in str(target) for graph in graphs for target in graph)
+    assert "torch._dynamo.config.allow_rnn" in found.adaptations[0][1][0]
+    assert found.adaptations[0][1][1] == "it was called at L = 4, N = 2 first"
+
+
+def test_what_compiles_puts_back_what_it_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    config: Any = import_module("torch._dynamo.config")
+    whole: Any = torch.compile
+    monkeypatch.setattr("torch.compile", lambda network: whole(network, backend="eager"))
+    before = config.allow_rnn, config.cache_size_limit, logging.root.manager.disable
+    compare(Spec(num_layers=1), "module", "compiled-module")
+    assert (config.allow_rnn, config.cache_size_limit, logging.root.manager.disable) == before
+
+
+def test_a_long_module_is_not_compiled(cli: Cli) -> None:
+    answer = cli("compare", "--right", "compiled-module", "--seq-len", "33")
+    assert answer.code == 2
+    assert answer.err == (
+        "rnnscope: compiled-module: torch.compile unrolls nn.RNN, and 66 steps of layers take too long; "
+        "use --seq-len 32 or less\n"
+    )
