@@ -77,8 +77,8 @@ class Recording:
 
     @property
     def arithmetic(self) -> str:
-        """What its products were rounded to: its dtype, or TF32 where rnnscope wrote so."""
-        return "tf32" if "arithmetic" in self.facts and self.dtype == "float32" else str(self.dtype)
+        """What its products were rounded to: its dtype, or TF32, int8 or autocast's dtype where rnnscope wrote so."""
+        return str(self.facts.get("arithmetic", self.dtype) if self.dtype == "float32" else self.dtype)
 
 
 def recording(file: str, content: Any, is_finite: bool = True) -> Recording:
@@ -137,7 +137,10 @@ def _facts_beside(content: Any) -> Facts:
     about = about_in(content)
     known = about.get("spec")
     known = known if isinstance(known, dict) else {}
-    facts: Facts = {"arithmetic": "tf32"} if about.get("arithmetic") == "tf32" else {}  # the dtype tells all else
+    facts: Facts = {}
+    for used in (about.get("arithmetic"), about.get("autocast")):  # the dtype tells all else
+        if used in ("tf32", "int8", "bfloat16", "float16"):
+            facts["arithmetic"] = used
     for name in ("nonlinearity", "batch_first"):
         if SPEC_FLAGS[name].complaint(known.get(name)) is None:
             facts[name] = known[name]

@@ -12,6 +12,7 @@ The steps of a loop over a cell are one call, x: (L, N, H_in), as long as each g
 import json
 import os
 import platform
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +29,7 @@ from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Weights, dtype_name, input_of, sizes_of, time_of
 from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import DTYPES, Spec
-from rnnscope.subjects.builtin import other_shape
+from rnnscope.subjects.builtin import in_int8, other_shape
 from rnnscope.subjects.devices import arithmetic, autocast_is_on
 
 TENSORS = ("x", "h0", "c0", "lengths", *OUTPUTS)
@@ -46,7 +47,10 @@ _Facts = dict[str, Any]
 
 _CELLS: dict[str, type[nn.RNNCellBase]] = {"lstm": nn.LSTMCell, "gru": nn.GRUCell, "rnn": nn.RNNCell}
 
-_RECURRENT: tuple[type[nn.Module], ...] = (nn.RNNBase, *_CELLS.values())
+_INT8: Any = torch.ao.nn.quantized.dynamic.modules.rnn
+"""torch's dynamic int8 of nn.LSTM, nn.GRU and the cells."""
+
+_RECURRENT: tuple[type[nn.Module], ...] = (nn.RNNBase, *_CELLS.values(), _INT8.RNNBase, _INT8.RNNCellBase)
 
 
 @contextmanager
@@ -220,7 +224,7 @@ def _copies(tensors: _Tensors) -> _Tensors:
 def _step(module: nn.Module, x: Any, hx: Any, outputs: Any) -> _Step:
     """What a call of a module was given and gave. Raises where that has not the form of torch's modules."""
     network, weights = _network(module)
-    is_cell = isinstance(module, nn.RNNCellBase)
+    is_cell = isinstance(module, (nn.RNNCellBase, _INT8.RNNCellBase))
     if is_cell:
         last = outputs if isinstance(outputs, tuple) else (outputs,)
         tensors = _named(x, hx, last[0], last)
@@ -241,7 +245,7 @@ def _step(module: nn.Module, x: Any, hx: Any, outputs: Any) -> _Step:
     input_of(spec, tensors)
     if wrong := other_shape(spec, tensors):
         raise RnnscopeError("it gives {} of shape {}, and not {}".format(*wrong))
-    about = {"module": type(module).__name__, "device": device, **_computed_in(spec, device, not is_cell)}
+    about = {"module": type(module).__name__, "device": device, **_computed_in(module, spec, device, not is_cell)}
     return _Step(_copies(tensors), {name: each.cpu() for name, each in weights.items()}, spec, is_cell, about)
 
 
@@ -271,6 +275,8 @@ def _of_module(outputs: Any, batch_first: bool) -> tuple[Any, tuple[Any, ...]]:
 def _network(module: Any) -> tuple[_Facts, Weights]:
     """What a Spec says of a module, and its weights by torch's names: those with which it has just computed."""
     names = ["input_size", "hidden_size", "bias"]
+    if isinstance(module, (_INT8.RNNBase, _INT8.RNNCellBase)):
+        return _in_int8(module, names)
     if isinstance(module, nn.RNNBase):
         kind, _, nonlinearity = module.mode.lower().partition("_")
         names += ["num_layers", "batch_first", "bidirectional", "proj_size", "dropout"]
@@ -285,8 +291,25 @@ def _network(module: Any) -> tuple[_Facts, Weights]:
     return facts, {name: each.detach() for name, each in pairs.items() if each is not None}
 
 
-def _computed_in(spec: Spec, device: str, is_fused: bool) -> _Facts:
+def _in_int8(module: Any, names: list[str]) -> tuple[_Facts, Weights]:
+    """The same of a module in dynamic int8, whose weights are those numbers that its steps stand for."""
+    is_cell = isinstance(module, _INT8.RNNCellBase)
+    names += [] if is_cell else ["num_layers", "batch_first", "bidirectional", "dropout"]
+    kind = type(module).__name__.removesuffix("Cell").lower()
+    facts: _Facts = {"num_layers": 1, "batch_first": False, "kind": kind, "train": False}
+    facts |= {name: getattr(module, name) for name in names}
+    facts |= {"nonlinearity": module.nonlinearity} if kind == "rnn" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that its successor is another package
+        found = {name: each.dequantize() for name, each in module.get_weight().items()}
+        found |= module.get_bias() if module.bias is not False else {}
+    return facts, {f"{name}_l0" if is_cell else name: each.detach().float() for name, each in found.items()}
+
+
+def _computed_in(module: nn.Module, spec: Spec, device: str, is_fused: bool) -> _Facts:
     """What products were rounded to, and the dtype of autocast where that is on."""
+    if in_int8(module):
+        return {"arithmetic": "int8"}
     kind = device.partition(":")[0]
     used = arithmetic(replace(spec, device=device), is_fused) if kind == "cuda" else spec.dtype
     if not autocast_is_on(kind):

@@ -21,6 +21,7 @@ from rnnscope.spec.sides import (
     RIGHT,
     How,
     OwnSides,
+    check_quantized,
     is_model,
     side_spec,
 )
@@ -215,12 +216,18 @@ def check_comparable(
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
     question.check_chunk(spec)
     _check_elsewhere(spec, subjects, question)
+    for flag, typed in ((LEFT, left), (RIGHT, right)):
+        _check_quantized(*side_spec(flag, typed, spec), f"{flag.name} {typed}", question)
     for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
                 f"use {flag.name} equations",
             )
+    if how.autocast is not None and side_spec(RIGHT, right, spec)[1].dtype == "float64":
+        raise RnnscopeError(
+            f"--autocast {how.autocast} does nothing in float64, in which the right side runs", "use --dtype float32"
+        )
     if spec.train and 0 < spec.dropout < 1 and spec.num_layers > 1:
         raise RnnscopeError(
             f"--train with --dropout {spec.dropout:g} draws random masks, so that no two runs are alike",
@@ -243,6 +250,14 @@ def _check_elsewhere(spec: Spec, subjects: list[str], question: Question) -> Non
                 f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
                 "leave --train out",
             )
+
+
+def _check_quantized(subject: str, spec: Spec, name: str, question: Question) -> None:
+    """Raise unless torch's int8 can do what is asked of a side that is that."""
+    if subject == "quantized":
+        check_quantized(spec, name)
+        if question.grad:
+            raise RnnscopeError(f"{name} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
 
 
 def check_recordings(given: Iterable[str], sources: Sources, record: str | None, question: Question) -> None:

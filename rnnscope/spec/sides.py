@@ -12,7 +12,7 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
 from rnnscope.spec.programs import EXAMPLE, program_complaint
-from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, Spec, nearest_device
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec, nearest_device
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
 
@@ -162,6 +162,35 @@ def side_spec(flag: Flag, typed: str, spec: Spec) -> tuple[str, Spec]:
     flag.check(typed)
     subject, device, dtype = _parted(typed)
     return subject, replace(spec, device=device or spec.device, dtype=dtype or spec.dtype)
+
+
+def check_quantized(spec: Spec, name: str) -> None:
+    """Raise unless torch has a dynamic int8 version of a Spec's module that takes its input.
+
+    Args:
+        name: of the subject, as it was typed.
+    """
+    needs = {
+        f"nn.RNN: torch has one of {KINDS['lstm']} and {KINDS['gru']} alone": (spec.kind == "rnn", "use --kind lstm"),
+        "--no-bias: torch's takes a bias only": (not spec.bias, "leave --no-bias out"),
+        f"--proj-size {spec.proj_size}: torch's knows no projection": (spec.proj_size > 0, "leave --proj-size out"),
+        "--unbatched: torch's takes batches only": (spec.unbatched, "use --batch 1"),
+        f"--dtype {spec.dtype}: torch's takes and gives float32": (
+            spec.dtype != "float32",
+            f"use {name.partition('@')[0]}@cpu/float32",
+        ),
+        f"--device {spec.device}: torch's runs on the CPU": (
+            spec.device not in ("cpu", "auto"),
+            f"use {name.partition('@')[0]}@cpu",
+        ),
+        f"--train with dropout {spec.dropout:g}: torch's runs in evaluation mode": (
+            spec.train and spec.dropout > 0,
+            "leave --train out",
+        ),
+    }
+    for what, (is_asked, mend) in needs.items():
+        if is_asked:
+            raise RnnscopeError(f"{name} cannot do {what}", mend)
 
 
 @dataclass(frozen=True)
@@ -335,16 +364,22 @@ class How:
         """Raise where something is said of sides that are not there."""
         subjects = [_parted(each)[0] for each in (left, right)]
         needed = {
-            "traced_at": (any(each in EXPORTS or is_model(each) for each in subjects), "an export or a model's file"),
-            "timeout": (any(each.startswith(COMMAND) for each in subjects), "a program"),
-            "autocast": (subjects[1] in SUBJECT_NAMES or is_own(right), "a module that runs in torch"),
+            "traced_at": (
+                any(each in EXPORTS or is_model(each) for each in subjects),
+                "is an export or a model's file",
+            ),
+            "timeout": (any(each.startswith(COMMAND) for each in subjects), "is a program"),
+            "autocast": (
+                subjects[1] in SUBJECT_NAMES or subjects[1].startswith(DEVIATION) or is_own(right),
+                "runs in torch here",
+            ),
         }
         for name, flag in self._given():
             is_there, what = needed[name]
             if not is_there:
-                side = "the right side" if name == "autocast" else "a side"
+                side = "a right side" if name == "autocast" else "a side"
                 words = " ".join(flag.as_typed(getattr(self, name)))
-                raise RnnscopeError(f"{words} is said of {side} that is {what}, and there is none", "leave it out")
+                raise RnnscopeError(f"{words} is said of {side} that {what}, and there is none", "leave it out")
 
     def _given(self) -> Iterator[tuple[str, Flag]]:
         return ((name, flag) for name, flag in HOW_FLAGS.items() if getattr(self, name) != flag.default)

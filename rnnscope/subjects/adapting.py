@@ -24,7 +24,7 @@ from rnnscope.subjects.building import Maker, maker_of
 from rnnscope.subjects.builtin import PREPARATIONS, Prepared
 from rnnscope.subjects.forms import Form, found_form
 from rnnscope.subjects.matching import ambiguous
-from rnnscope.subjects.own import OwnNetwork, Words, every_mapping, fill, is_fused, loads_by_itself
+from rnnscope.subjects.own import OwnNetwork, Words, every_mapping, fill, is_fused, is_int8, loads_by_itself
 from rnnscope.subjects.parameters import Mapping
 from rnnscope.subjects.stepping import LoopedSteps
 from rnnscope.subjects.user_code import find_own, guarded
@@ -113,6 +113,7 @@ def adapted(
         choice=choice,
         has_layers=found.has_layers,
         is_fused=is_fused(network),
+        is_int8=is_int8(network),
         adaptations=(
             *maker.adaptations,
             *found.told,

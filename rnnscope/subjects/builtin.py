@@ -20,6 +20,7 @@ from rnnscope.network.cells import MODULES, MOST_SHAPES, CompiledCells, StackedC
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
 from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
 from rnnscope.network.weights import Input, Weights, time_first, time_of
+from rnnscope.spec.sides import check_quantized
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.devices import wait_for
 
@@ -276,8 +277,33 @@ def compiled_in_words(spec: Spec) -> tuple[str, ...]:
 
 
 def prepare_quantized(spec: Spec, weights: Weights, given: Input) -> Prepared:
-    """torch's module with its weights in int8, quantized dynamically."""
-    raise RnnscopeError("quantized cannot be made yet")
+    """torch's module in dynamic int8: weights of qint8, and what goes into each product quantized when it is there.
+
+    Raises:
+        RnnscopeError: torch has no such module, or gradients are taken, which do not come through it.
+    """
+    check_quantized(spec, "quantized")
+    if torch.is_grad_enabled():
+        raise RnnscopeError("quantized gives no gradients", "leave --grad out")
+    if torch.backends.quantized.engine in (None, "none"):
+        raise RnnscopeError("quantized needs an engine for int8, and this build of torch has none", "leave it out")
+    module = build_module(spec)
+    module.load_state_dict(weights)
+    quantize: Any = torch.ao.quantization.quantize_dynamic
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that its successor is another package
+        # What is given is left as it is; its children alone are quantized.
+        found = quantize(nn.ModuleDict({"rnn": module}), {type(module)}, dtype=torch.qint8)["rnn"]
+    return as_module(found, spec, given, {})
+
+
+def in_int8(module: nn.Module) -> bool:
+    """Whether a module is torch's dynamic int8 of nn.LSTM, nn.GRU, a cell or nn.Linear; its weights may be float16."""
+    dynamic: Any = torch.ao.nn.quantized.dynamic
+    if isinstance(module, (dynamic.modules.rnn.RNNBase, dynamic.modules.rnn.RNNCellBase, dynamic.Linear)):
+        own: Any = module
+        return bool(getattr(own, "dtype", getattr(own, "weight_dtype", None) or torch.qint8) == torch.qint8)
+    return False
 
 
 @contextmanager

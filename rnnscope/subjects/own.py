@@ -14,7 +14,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import Shape
 from rnnscope.network.weights import Input, Weights, dtype_name
 from rnnscope.spec.spec import DTYPES, Spec
-from rnnscope.subjects.builtin import Prepared, Run, as_module
+from rnnscope.subjects.builtin import Prepared, Run, as_module, in_int8
 from rnnscope.subjects.forms import Form, Reading, state_parameters, unfilled
 from rnnscope.subjects.matching import mappings_of
 from rnnscope.subjects.parameters import Mapping
@@ -54,6 +54,7 @@ class OwnNetwork:
         choice: which one of all such mappings that is, where several fit.
         has_layers: whether it can be built with one layer.
         is_fused: whether a module of torch's computes in it.
+        is_int8: whether that is one in dynamic int8.
         adaptations: what was done to build and to call it, in sentences without a full stop.
         hint: what would mend it, where it gives no outputs of its kind; "" where it does.
     """
@@ -69,6 +70,7 @@ class OwnNetwork:
     choice: int = 0
     has_layers: bool = False
     is_fused: bool = False
+    is_int8: bool = False
     adaptations: tuple[str, ...] = ()
     hint: str = ""
 
@@ -234,6 +236,11 @@ def loads_by_itself(network: nn.Module) -> bool:
 def is_fused(network: nn.Module) -> bool:
     """Whether nn.RNN, nn.LSTM or nn.GRU computes in it."""
     return any(isinstance(each, nn.RNNBase) for each in network.modules())
+
+
+def is_int8(network: nn.Module) -> bool:
+    """Whether torch's dynamic int8 of nn.LSTM, nn.GRU, a cell or nn.Linear computes in it."""
+    return any(in_int8(each) for each in network.modules())
 
 
 def called(prepared: Prepared, spec: Spec) -> Run:

@@ -48,19 +48,26 @@ from torch.overrides import TorchFunctionMode
 
 from rnnscope.network.costs import real_steps
 from rnnscope.network.equations import State, Step
-from rnnscope.network.shapes import Shape
+from rnnscope.network.shapes import OUTPUTS, Shape
 from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.pages.progress import stage
+from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject, run_equations, valid_region
 from rnnscope.subjects.devices import running
+from rnnscope.verdict.int8 import SCHEMES, Rounding, at_random, quantized, to_steps
 from rnnscope.verdict.problem import Problem, Solver, Tensors, solve
 
 Equations = Callable[..., Run]
 """`run_equations`, or one that computes something else and takes the same arguments."""
 
-UNITS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+FLOATS = {"float64": 2.0**-53, "float32": 2.0**-24, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Half the distance from 1 to the next number of each arithmetic."""
+
+INT8 = "int8"
+
+UNITS = FLOATS | {INT8: 2.0**-7}
+"""The same with int8, in which that is the half of a step, as a share of a tensor's greatest number."""
 
 ABSOLUTE = 2.0
 """By how many units tanh and σ are rounded absolutely."""
@@ -79,6 +86,15 @@ SHARP = 2.0**26
 DRAWS = (2, 8)
 """Randomly rounded runs: two, and eight where two do not decide, since roundings can nearly cancel by chance."""
 
+INT8_FACTOR, INT8_DRAWS, INT8_TOO_WIDE = 2.5, (4, 16), 0.25
+"""The same of int8, whose noise is larger before chaos sets in."""
+
+INT8_MEAN_FACTOR, INT8_FEW = 1.35, 1.2
+"""That of the mean of n errors is so much, and a √n-th of the other more: the mean of a few depends on chance, too."""
+
+MEAN = "mean of "
+"""Stands before the name of a tensor whose errors are taken together: the root of their mean square."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bound:
@@ -87,6 +103,7 @@ class Bound:
     plus: what is added for numbers near 0. least: what every wider bound allows at least, where an activation may be
     rounded absolutely. is_floor: whether no run was needed for it. measured: whether randomly rounded runs are in it.
     is_padded: whether the reference, which is a deviation then, has numbers in the padding of y.
+    by_range: whether rounding is relative to the range of all items.
     """
 
     limits: Tensors
@@ -95,6 +112,7 @@ class Bound:
     is_floor: bool = False
     measured: bool = False
     is_padded: bool = False
+    by_range: bool = False
 
     def of(self, name: str) -> Tensor:
         """The bound of one tensor. Padding is 0 in the equations, and may be nothing else; elsewhere it is as y is."""
@@ -115,6 +133,7 @@ class Bounds:
         self.problem, self._equations, self._solver = problem, equations, solver
         self._spreads: dict[tuple[float, float], list[Tensors]] = {}
         self._errors: dict[str, Tensors] = {}
+        self._int8: list[Tensors] = []
 
     @cached_property
     def reference(self) -> Tensors:
@@ -129,6 +148,9 @@ class Bounds:
         Args:
             absolute: whether activations may err by a rounding of 1.
         """
+        if arithmetic == INT8:
+            yield from self._of_int8()
+            return
         unit, dtype = UNITS[arithmetic], "float32" if arithmetic == "tf32" else arithmetic
         info, is_exact = torch.finfo(getattr(torch, dtype)), arithmetic == "float64"
         smallest = info.smallest_normal * (info.eps if dtype == "float16" else 1)  # the others are flushed to 0 by some
@@ -143,17 +165,47 @@ class Bounds:
             found = _elementwise_maximum(found, *self._spread(unit, units, draws))
             yield bound(found, measured=True)
 
+    def _of_int8(self) -> Iterator[Bound]:
+        """Those of int8: quantized as torch does it, then with more and more noise. All else in it is float32."""
+        unit, share = UNITS["float32"], PRECISION_FACTOR / INT8_FACTOR
+        bound = partial(
+            _bound, factor=INT8_FACTOR, plus=0.0, least=INT8_FACTOR * unit, is_padded=self._is_padded, by_range=True
+        )
+        of_floats = self._floor(unit, 2.0)
+        few, many = INT8_DRAWS
+        yield bound(self._with_floats(0, of_floats, share))
+        of_floats = _elementwise_maximum(of_floats, self._error("float32"))
+        yield bound(self._with_floats(few, of_floats, share), measured=True)
+        of_floats = _elementwise_maximum(of_floats, *self._spread(unit, ABSOLUTE, DRAWS[0]))
+        yield bound(self._with_floats(many, of_floats, share), measured=True)
+
+    def left_by_int8(self, actual: Tensors) -> float:
+        """The share of the errors of a run that is left beside the equations in int8, in the scheme that fits best."""
+        left_over = []
+        for scheme in SCHEMES:
+            run = self._solve(partial(quantized, self._equations, to_steps, scheme=scheme), "the equations in int8")
+            both = means({name: actual[name].cpu().double() - each for name, each in run.items() if name in actual})
+            whole = means({name: actual[name].cpu().double() - self.reference[name] for name in run if name in actual})
+            left_over.append(max((each / whole[name]).max().item() for name, each in both.items()))
+        return min(left_over, key=nan_last)
+
+    def _with_floats(self, draws: int, of_floats: Tensors, share: float) -> Tensors:
+        found = _elementwise_maximum(*self._in_int8(draws))
+        return found | {name: torch.maximum(found[name], share * each) for name, each in of_floats.items()}
+
     def too_wide(self, name: str, bound: Bound) -> Tensor:
         """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""
+        if name.startswith(MEAN):  # the tensor itself tells
+            return torch.zeros_like(bound.of(name), dtype=torch.bool)
         known = "y" if self._is_padded and name not in self._magnitudes else name
-        magnitude = self._magnitude(known) if known in self._magnitudes else 0.0
-        return (bound.of(name) > TOO_WIDE * magnitude + bound.plus) & (not bound.is_floor)
+        most = self._most(known, bound, TOO_WIDE) if known in self._magnitudes else 0.0
+        return (bound.of(name) > most + bound.plus) & (not bound.is_floor)
 
     def sharp_steps(self, arithmetic: str, bound: Bound) -> int | None:
         """In how many first steps, as they are walked, y must be exact to SHARP units; None where it is all of them."""
         if bound.is_floor:
             return None
-        wide = bound.of("y") > min(TOO_WIDE, SHARP * UNITS[arithmetic]) * self._magnitude("y") + bound.plus
+        wide = bound.of("y") > self._most("y", bound, min(TOO_WIDE, SHARP * UNITS[arithmetic])) + bound.plus
         by_step = wide.flatten(2).any(2) if wide.dim() > 2 else wide
         walks = [by_step[:, 0], *(by_step[:, way].flip(0) for way in range(1, by_step.shape[1]))]
         return min((int(each.int().argmax()) for each in walks if each.any()), default=None)
@@ -162,6 +214,11 @@ class Bounds:
     def _is_padded(self) -> bool:
         spec, y = self.problem.spec, self.reference.get("y")
         return spec.lengths is not None and y is not None and bool(y.masked_fill(valid_region(spec, y), 0.0).any())
+
+    def _most(self, name: str, bound: Bound, share: float) -> Tensor:
+        """What a bound may be at most: a share of each item, or of all where rounding is relative to these."""
+        magnitude = self._magnitude(name)
+        return INT8_TOO_WIDE * magnitude.max() if bound.by_range else share * magnitude
 
     def _magnitude(self, name: str) -> Tensor:
         """The greatest of each item over all steps, also where its steps are taken by themselves."""
@@ -195,6 +252,21 @@ class Bounds:
             known.append(self._distance(self._solve(rounded, f"rounded runs {len(known) + 1} of {draws}")))
         return known[:draws]
 
+    def _in_int8(self, draws: int) -> list[Tensors]:
+        """How far the reference is from itself in torch's int8, and from so many runs with noise of that size."""
+        known = self._int8
+        while len(known) <= draws:
+            rounding: Rounding = at_random(len(known)) if known else to_steps
+            name = f"noisy runs {len(known)} of {draws}" if known else "the equations in int8"
+            run = self._solve(partial(quantized, self._equations, rounding), name)
+            errors = {each: run[each] - self.reference[each] for each in run}
+            found = {each: self._running_maximum(each, error) for each, error in errors.items()}
+            for each, mean in means(errors).items():
+                few = len(mean) / errors[each.removeprefix(MEAN)].numel()
+                found[each] = (INT8_MEAN_FACTOR + INT8_FEW * math.sqrt(few)) / INT8_FACTOR * mean[None, None]
+            known.append(found)
+        return known[: draws + 1]
+
     def _solve(self, subject: Subject, name: str, dtype: str = "float64") -> Tensors:
         spec = replace(self.problem.spec, dtype=dtype)
         with stage(name), running(spec, self.problem.cotangents is not None) as placed:
@@ -218,12 +290,14 @@ def by_bound(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     """A view in whose last dim stand the elements that share a bound; the ones before are those of `figures`.
 
     y: as it is walked. h, c and the gradients of h0 and c0: (1, 1, D·K, N, ·). The gradient of x: (1, 1, N, L·H_in).
-    That of a parameter: (1, 1, all). N is left out where it is not there.
+    That of a parameter: (1, 1, all). N is left out where it is not there. A mean: (1, 1, ·, 1).
     """
     if name.startswith("y"):
         return walked(spec, name, tensor)
     if name in ("h", "c", "h0", "c0"):
         return tensor[None, None]
+    if name.startswith(MEAN):
+        return tensor[None, None, :, None]
     if name == "x" and not spec.unbatched:
         return tensor.movedim(_batch_of(spec), 0).flatten(1)[None, None]
     return tensor.flatten()[None, None]
@@ -238,6 +312,8 @@ def index_of(spec: Spec, name: str, shape: Shape, place: tuple[int, ...]) -> tup
         return (*items, direction * spec.output_size + unit)
     if name in ("h", "c", "h0", "c0"):
         return tuple(others)
+    if name.startswith(MEAN):
+        return tuple(others[:-1])
     *items, at = others
     index = list(flat_index(at, tuple(size for dim, size in enumerate(shape) if not items or dim != _batch_of(spec))))
     for item in items:
@@ -266,6 +342,16 @@ def figures(spec: Spec, name: str, tensor: Tensor) -> Tensor:
     """
     view = by_bound(spec, name, tensor)
     return torch.maximum(view.amax(-1), -view.amin(-1)).abs()
+
+
+def means(errors: Tensors) -> Tensors:
+    """The root of the mean square of the errors of y: (1,), and of each row of h and c: (D·K,); by names of their own.
+
+    How large the noise of all is together hardly depends on chance, unlike its greatest.
+    """
+    outputs = {name: each for name, each in errors.items() if name in OUTPUTS}
+    rows = {name: each.flatten()[None] if name == "y" else each.flatten(1) for name, each in outputs.items()}
+    return {f"{MEAN}{name}": each.square().mean(1).sqrt() for name, each in rows.items()}
 
 
 def greatest_by_step(view: Tensor) -> Tensor:
@@ -359,10 +445,11 @@ def _bound(
     is_floor: bool = False,
     measured: bool = False,
     is_padded: bool = False,
+    by_range: bool = False,
 ) -> Bound:
     # What overflows has no bound; a NaN here would look like one that a side gave.
     widened = {name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}
-    return Bound(widened, plus, least, is_floor, measured, is_padded)
+    return Bound(widened, plus, least, is_floor, measured, is_padded, by_range)
 
 
 def _elementwise_maximum(*figures: Tensors) -> Tensors:

@@ -184,7 +184,8 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
     """
     spec = problem.spec
     steps = max(16, PIECE // (spec.batch_size * spec.output_size))
-    walked = [side.subject in _WALKED for side in (left, right)]
+    # Under autocast a state may have another dtype than the one that a piece starts from.
+    walked = [side.subject in _WALKED and side.autocast is None for side in (left, right)]
     if spec.bidirectional or spec.lengths is not None or not any(walked) or spec.seq_len <= steps:
         return None
     walks = []

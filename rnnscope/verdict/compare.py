@@ -62,7 +62,15 @@ from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import Evidence, Side, foreign_side, own_side, recorded_side
+from rnnscope.verdict.evidence import (
+    Evidence,
+    Side,
+    foreign_side,
+    own_side,
+    quantized_side,
+    recorded_side,
+    under_autocast,
+)
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
@@ -260,7 +268,7 @@ def _compare_subjects(
         for_weights = (one.spec.dtype,)
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
     if how.autocast is not None:
-        other = replace(other, autocast=how.autocast, arithmetic=how.autocast)
+        other = under_autocast(other, how.autocast)
     one, other = _chunked(one, question), _chunked(other, question)
     spec = _with_zeros(spec, one, other, loaded)
     with running(spec, question.grad) as placed:
@@ -408,6 +416,8 @@ def _side(
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
                     return own_side(role, own_network(subject, placed, said, role), placed)
+            if subject == "quantized":
+                return quantized_side(role, subject, SUBJECTS[subject], placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
             run = deviation.run if deviation else SUBJECTS[subject]
             return Side(role, subject, placed, run, used).where_it_is()
@@ -437,7 +447,7 @@ def _compare_sides(
     left, right = (_in_first_calls(side, calls, question) for side in (left, right))
     sides = (left, right)
     recorded = next((side.role for side in sides if side.is_recorded), None)
-    weights = _other_weights(problem, left, right, question.tolerance(*problem.dtypes))
+    weights = _other_weights(problem, left, right, _tolerance(question, problem, left, right))
     comparison_with = partial(
         _comparison,
         sides,
@@ -577,7 +587,7 @@ def _figures_alone(
     problem: Problem, left: Side, right: Side, question: Question, xs: Iterator[Tensor] | None
 ) -> tuple[Figures, Place | None] | None:
     """The figures of sides that walk piece by piece, and where NaN or infinity came out; None if whole runs must."""
-    tolerance = question.tolerance(*problem.dtypes)
+    tolerance = _tolerance(question, problem, left, right)
     if question.chunk is None and not {"y", "h"} <= set(problem.compared):
         return None
     if question.chunk is None:
@@ -585,6 +595,11 @@ def _figures_alone(
         return None if figures is None else (figures, None)
     pieces = xs or torch.split(problem.given.x, question.chunk, time_of(problem.spec))
     return chunks.in_chunks(problem, left, right, pieces, tolerance)
+
+
+def _tolerance(question: Question, problem: Problem, left: Side, right: Side) -> Tolerance:
+    """That of the dtypes of both sides, and of autocast where one runs under that."""
+    return question.tolerance(*problem.dtypes, *(side.autocast for side in (left, right) if side.autocast))
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
@@ -598,7 +613,7 @@ def _figures_of_whole_runs(evidence: Evidence, question: Question) -> Figures:
     """What whole runs show."""
     sides = (evidence.left, evidence.right)
     left, right = runs = [evidence.in_own_dtype(side) for side in sides]
-    tolerance = question.tolerance(*evidence.problem.dtypes)
+    tolerance = _tolerance(question, evidence.problem, *sides)
     outputs, gradients = chunks.rows_of(evidence.problem.spec, left, right, tolerance)
     return Figures(
         outputs,
@@ -658,7 +673,7 @@ def _of_two_functions(evidence: Evidence) -> Reference:
     deviating = tuple(side for side, check in zip(sides, (left, right), strict=True) if not check.within)
     coarser = None
     if deviating and all(side.is_recorded for side in deviating):
-        coarser = next((used for used in ("tf32", "bfloat16") if evidence.about(used, deviating[0])), None)
+        coarser = evidence.about_coarser(deviating[0])
     roles = tuple(side.role for side in deviating)
     return Reference(evidence.same_function(), left, right, roles, about_coarser=coarser)
 
@@ -702,7 +717,8 @@ def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) 
         return True
     if is_over_anyway or not question.binds:
         return False
-    rows = chunks.rows_of(evidence.problem.spec, left, right, question.tolerance(*evidence.problem.dtypes))
+    tolerance = _tolerance(question, evidence.problem, evidence.left, evidence.right)
+    rows = chunks.rows_of(evidence.problem.spec, left, right, tolerance)
     return not Figures(*rows).within_tolerance
 
 
@@ -721,5 +737,5 @@ def _heat_map(evidence: Evidence, question: Question, figures: Figures, place: P
     if cause_of(figures, None) == "shape":
         return HeatMap((), None, whole=False)
     if place is None and question.binds and not figures.within_tolerance:
-        place = tolerance_parts(evidence, question.tolerance(*evidence.problem.dtypes))
+        place = tolerance_parts(evidence, _tolerance(question, evidence.problem, evidence.left, evidence.right))
     return heat_map(evidence, place)

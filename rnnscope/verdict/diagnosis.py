@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 
-from rnnscope.network.shapes import OUTPUTS, direction_parameters
+from rnnscope.network.shapes import direction_parameters
 from rnnscope.network.weights import time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
@@ -22,7 +22,7 @@ from rnnscope.subjects.builtin import run_equations
 from rnnscope.verdict.bounds import UNITS, Bounds
 from rnnscope.verdict.deviations import Deviation, batch_and_time_swapped, deviations, pairs_of_deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic, unless_refused
-from rnnscope.verdict.figures import HOPELESS_EARLY, PADDING, Check, distance_within
+from rnnscope.verdict.figures import HOPELESS_EARLY, Check, distance_within, is_of_outputs
 from rnnscope.verdict.inside import coarser_than, dtypes_inside
 from rnnscope.verdict.problem import Problem, Tensors, draw_problem, first_steps, rounded, solve
 
@@ -108,7 +108,7 @@ def _deciding(evidence: Evidence, side: Side) -> Evidence | None:
     """
     part: Evidence | None = evidence
     while part is not None:
-        outputs = [each for each in part.whole_function(side).margins if each.name in (*OUTPUTS, PADDING)]
+        outputs = [each for each in part.whole_function(side).margins if is_of_outputs(each.name)]
         if all(each.decided for each in outputs):
             return None if all(each.within for each in outputs) else part
         part = None if side.is_recorded or part.problem.spec.seq_len == 1 else part.beginning

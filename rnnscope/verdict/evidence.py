@@ -4,9 +4,9 @@ No verdict is given here.
 """
 
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TypeVar
 
 import torch
@@ -15,24 +15,31 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Recording
 from rnnscope.network.costs import check_steps
 from rnnscope.network.shapes import OUTPUTS
-from rnnscope.network.weights import Weights
+from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.page import counted
 from rnnscope.pages.progress import stage
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Subject
+from rnnscope.subjects.builtin import Run, Subject
 from rnnscope.subjects.devices import arithmetic, device_type, has_float64, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.bounds import UNITS, Bounds
-from rnnscope.verdict.figures import Check, distances, margin, settled
+from rnnscope.verdict.bounds import INT8, UNITS, Bounds, means
+from rnnscope.verdict.figures import Check, Margin, distances, margin, settled
 from rnnscope.verdict.problem import Problem, Solver, Tensors, first_steps, solve, step_by_step
 
 T = TypeVar("T")
 
 TAMED = (2.0**-2, 2.0**-4, 2.0**-6, 2.0**-8)
 """By what all weights are multiplied, one after the other, until rounding no longer grows: each loses no bit by it."""
+
+
+FITS_INT8 = 0.7
+"""A run whose errors are mostly those of the equations in int8 was computed in it: less than that share is left."""
+
+AMID_CHAOS = 3.0
+"""So many times over its bound is a fault in int8, even where other bounds are too wide."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +65,7 @@ class Side:
         network: somebody's own network, which can be called again.
         foreign: what runs it, where that is an export, a model's file or a program.
         autocast: the dtype of torch.autocast under which it is run in its own dtype; None without.
+        told: what was done to run it, besides what its network or what runs it tells.
     """
 
     role: str
@@ -78,6 +86,7 @@ class Side:
     network: OwnNetwork | None = None
     foreign: Foreign | None = None
     autocast: str | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def may_refuse(self) -> bool:
@@ -99,9 +108,8 @@ class Side:
     @property
     def adaptations(self) -> tuple[str, ...]:
         """What was done to make it and to call it, in sentences without a full stop."""
-        if self.foreign:
-            return self.foreign.told()
-        return self.network.adaptations if self.network else ()
+        found = self.foreign.told() if self.foreign else self.network.adaptations if self.network else ()
+        return (*found, *self.told)
 
     @property
     def folded(self) -> Collection[str]:
@@ -136,23 +144,51 @@ class Side:
         guard = guarded(self.subject) if self.is_own else nullcontext()  # gradients run their code, too
         name = f"{self.role}: {self.subject}" if dtype == self.spec.dtype else f"{self.role} in {dtype}"
         where = running(replace(self.spec, dtype=dtype), problem.cotangents is not None)
-        with stage(name), guard, where as placed, _autocast(self, placed):
-            return solver(self.run, placed, self.own_problem(problem))
+        run = self.run if self.autocast is None else partial(_under_autocast, self.autocast, self.run)
+        with stage(name), guard, where as placed:
+            return solver(run, placed, self.own_problem(problem))
 
 
-def _autocast(side: Side, placed: Spec) -> AbstractContextManager[object]:
-    """torch.autocast, which leaves float64 as it is."""
-    if side.autocast is None or placed.dtype == "float64":
-        return nullcontext()
-    return torch.autocast(device_type(placed.device), getattr(torch, side.autocast))
+def _under_autocast(dtype: str, run: Subject, spec: Spec, weights: Weights, given: Input) -> Run:
+    """A run under torch.autocast, which leaves float64 as it is. Gradients are taken behind it, as torch advises."""
+    if spec.dtype == "float64":
+        return run(spec, weights, given)
+    try:
+        with torch.autocast(device_type(spec.device), getattr(torch, dtype)):
+            return run(spec, weights, given)
+    except RuntimeError as error:
+        if "could not create a primitive" not in str(error):
+            raise
+        cannot = f"--autocast {dtype}: oneDNN cannot compute {spec.module_name} in {dtype} on this CPU"
+        raise RnnscopeError(cannot, "add --no-onednn") from error
+
+
+def under_autocast(side: Side, dtype: str) -> Side:
+    """The side under torch.autocast in a dtype. Raises where it runs in float64, which autocast leaves as it is.
+
+    Where its own dtype is the coarser one, that is what its products are rounded to at least.
+    """
+    if side.spec.dtype == "float64":
+        raise RnnscopeError(
+            f"--autocast {dtype} does nothing in float64, in which the {side.role} side runs", "use --dtype float32"
+        )
+    coarser = max(dtype, side.arithmetic, key=UNITS.__getitem__)
+    told = f"runs under torch.autocast in {dtype}"
+    return replace(side, autocast=dtype, arithmetic=coarser, told=(*side.told, told))
 
 
 def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | None = None) -> Side:
     """The side of somebody's own network, on the device where its Spec runs."""
-    used = arithmetic(placed, network.is_fused)
+    used = INT8 if network.is_int8 else arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
     side = replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
     return side.where_it_is()
+
+
+def quantized_side(role: str, subject: str, run: Subject, placed: Spec) -> Side:
+    """The side of torch's module in int8, which takes float32 and gives it."""
+    told = f"quantized by torch.ao.quantization.quantize_dynamic, engine {torch.backends.quantized.engine}"
+    return Side(role, subject, placed, run, INT8, has_float64=False, told=(told,))
 
 
 def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:
@@ -319,6 +355,19 @@ class Evidence:
         check = self.check(arithmetic, self.exact(side), self.bounds_of(side))
         return check.within and check.decided
 
+    def about_coarser(self, side: Side) -> str | None:
+        """The coarser arithmetic that would explain what a recorded side gives.
+
+        int8 is told by what quantizing makes of these very weights, to which no other rounding comes near. Where its
+        scheme is not known, it is named only if it is sure that nothing finer would do.
+        """
+        if self.bounds_of(side).left_by_int8(self.exact(side)) < FITS_INT8:
+            return INT8
+        finer = [self.check(used, self.exact(side), self.bounds_of(side)) for used in ("tf32", "bfloat16")]
+        near = next((each.arithmetic for each in finer if each.within and each.decided), None)
+        is_over = not any(each.within for each in finer)
+        return INT8 if is_over and self.about(INT8, side) else near
+
     def _answer(self, ask: Callable[["Evidence"], Check], loop: bool = True) -> Check:
         """Whole runs answer; where rounding decides them, the first steps and every step by itself.
 
@@ -367,12 +416,20 @@ class Evidence:
         problem, margins = self.problem, []
         absolute = not (self.left.is_recorded or self.right.is_recorded)
         errors = distances(problem.spec, actual, bounds.reference if by is None else self.exact(by))
+        errors |= means(errors) if used == INT8 else {}
         bound_of = settled(problem.spec, errors, bounds.precision(used, absolute))
         for name, bound in bound_of.items():
             found = margin(problem.spec, name, errors[name], bound.of(name), bounds.too_wide(name, bound))
             margins.append(replace(found, index=_index_in_whole(problem, name, found.index)))
+        if used == INT8 and not all(each.decided for each in margins):
+            # Noise comes to a place of chaos sooner or later: what is a little over elsewhere says nothing then.
+            margins = [each if each.nearness > (False, AMID_CHAOS) else _undecided(each) for each in margins]
         sharp = bounds.sharp_steps(used, bound_of["y"]) if "y" in bound_of else None
         return Check(used, tuple(margins), single_steps=problem.origins is not None, sharp_steps=sharp)
+
+
+def _undecided(margin: Margin) -> Margin:
+    return margin if margin.within else replace(margin, within=True, decided=False)
 
 
 def _times(weights: Weights, times: float) -> Weights:

@@ -6,7 +6,7 @@ No sentence stands here, but what a side is called.
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from rnnscope.network.shapes import OUTPUTS, Place
+from rnnscope.network.shapes import Place
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import NO_FILES, Sources
 from rnnscope.spec.question import BlindSpot, Question, Tolerance
@@ -14,7 +14,7 @@ from rnnscope.spec.sides import AS_IT_IS, NOTHING_SAID_OF_SIDES, How, OwnSides
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.figures import PADDING, Check, Difference
+from rnnscope.verdict.figures import Check, Difference, is_of_outputs
 from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.places import HeatMap
@@ -116,7 +116,7 @@ class Reference:
     @property
     def gradients_alone(self) -> bool:
         """Whether the sides are not the same function by their gradients alone."""
-        outputs_agree = all(each.within for each in self.function.margins if each.name in (*OUTPUTS, PADDING))
+        outputs_agree = all(each.within for each in self.function.margins if is_of_outputs(each.name))
         return not self.function.within and outputs_agree
 
 
@@ -254,7 +254,8 @@ class Judged(SpecResult):
     @property
     def tolerance(self) -> Tolerance:
         """The tolerance of the rows, given or of torch.testing."""
-        return self.question.tolerance(*self.sides.dtypes)
+        autocast = self.sides.how.autocast
+        return self.question.tolerance(*self.sides.dtypes, *((autocast,) if autocast else ()))
 
     @property
     def cause(self) -> str | None:

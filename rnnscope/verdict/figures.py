@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.network.shapes import Shape
+from rnnscope.network.shapes import OUTPUTS, Shape
 from rnnscope.spec.question import Tolerance, nan_last
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import valid_region
-from rnnscope.verdict.bounds import Bound, by_bound, flat_index, index_of
+from rnnscope.verdict.bounds import MEAN, Bound, by_bound, flat_index, index_of
 from rnnscope.verdict.bounds import figures as figures_of
 from rnnscope.verdict.problem import Tensors
 
@@ -232,6 +232,11 @@ class Check:
     def worst(self) -> Margin:
         """The tensor that is nearest to its bound, or furthest over it."""
         return max(self.margins, key=lambda each: each.nearness)
+
+
+def is_of_outputs(name: str) -> bool:
+    """Whether a margin is of y, h or c, of padding, or of the mean error of one: and not of a gradient."""
+    return name in (*OUTPUTS, PADDING) or name.startswith(MEAN)
 
 
 def distances(spec: Spec, actual: Tensors, expected: Tensors) -> Tensors:

@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from rnnscope.network.weights import Input, dtype_name
 from rnnscope.pages.progress import stage
 from rnnscope.subjects.builtin import other_shape
-from rnnscope.verdict.bounds import UNITS, Bounds
+from rnnscope.verdict.bounds import FLOATS, UNITS, Bounds
 from rnnscope.verdict.evidence import Evidence, Side, unless_refused
 from rnnscope.verdict.figures import distances
 from rnnscope.verdict.problem import Problem, Tensors, first_steps, rounded
@@ -132,7 +132,7 @@ def _told(part: Evidence, side: Side) -> Side | None:
 
 def _candidates(side: Side, seen: set[str]) -> list[str]:
     """The arithmetics that are coarser than the side's, those of dtypes that were seen in it first."""
-    return sorted(coarser_than(side.exact_arithmetic, UNITS), key=lambda each: each not in seen)
+    return sorted(coarser_than(side.exact_arithmetic, FLOATS), key=lambda each: each not in seen)
 
 
 def coarser_than(arithmetic: str, others: Iterable[str]) -> list[str]:
@@ -169,7 +169,7 @@ class _Watching(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for each in result if isinstance(result, (tuple, list)) else (result,):
-            if isinstance(each, Tensor) and dtype_name(each) in UNITS:
+            if isinstance(each, Tensor) and dtype_name(each) in FLOATS:
                 self.dtypes.add(dtype_name(each))
         return result
 

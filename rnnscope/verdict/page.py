@@ -11,11 +11,12 @@ from rnnscope.help.explain import more
 from rnnscope.network.shapes import Shape, TensorShape, network_in_words, place_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.spec.question import STRESS_TIMES
+from rnnscope.verdict.bounds import MEAN
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
 from rnnscope.verdict.facts import Inside, Judged, Reference, side_in_words
-from rnnscope.verdict.figures import Check, Difference
+from rnnscope.verdict.figures import Check, Difference, Margin, is_of_outputs
 from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.map import heat_page
@@ -130,8 +131,9 @@ def _reference_grid(comparison: Judged, reference: Reference) -> Grid:
 
 def _reference_row(what: str, check: Check) -> tuple[str, ...]:
     worst, index = check.worst, check.worst.index
-    name = worst.name if worst.name in _INDEXED else f"grad of {worst.name}"
+    name = worst.name if is_of_outputs(worst.name) else f"grad of {worst.name}"
     at = f"{name}[{', '.join(map(str, index))}]"
+    at = worst.name if worst.name == f"{MEAN}y" else at
     if check.single_steps and len(index) == 3:
         at = "{}: step {}, item {}, unit {}".format(worst.name, *index)
     elif check.single_steps and len(index) == 4:
@@ -158,7 +160,7 @@ def _why(comparison: Judged) -> Page:
             return []
         if reference.about_coarser or reasons.dependences or reasons.refused or comparison.weights:
             return []
-        outputs = [each for each in reference.function.margins if each.name in _INDEXED]
+        outputs = [each for each in reference.function.margins if is_of_outputs(each.name)]
         only = "only gradients differ, so no convention of the outputs explains it"
         none, recorded = "no known convention explains it", comparison.sides.recorded
         if not all(pairs_are_tried(comparison.spec, role == recorded) for role in reference.deviating):
@@ -214,7 +216,8 @@ def _own(comparison: Judged) -> Page:
     for role, dtype in comparison.figures.wrong_dtypes:
         asked = comparison.sides.dtypes[0 if role == "left" else 1]
         side = side_in_words(comparison, role, "The")
-        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for."))
+        why = ", as autocast does" if role == "right" and dtype == comparison.sides.how.autocast else ""
+        page.append(Sentence("Note", f"{side} returned {dtype} where {asked} was asked for{why}."))
     return page
 
 
@@ -465,7 +468,7 @@ def _on_these_weights(comparison: Judged) -> str:
 def _other_function(comparison: Judged, reference: Reference) -> str:
     used, worst = _arithmetic_in_words(reference.function.arithmetic), reference.function.worst
     tamed = f" with {tamed_in_words(reference.function)}" if reference.function.tamed_by else ""
-    apart = f"in {used}{tamed} {_tensor_in_words(worst.name)} is {worst.error:.2g} apart"
+    apart = f"in {used}{tamed} {_is_off(worst, 'apart')}"
     apart += f", and rounding explains {worst.bound:.2g}"
     return f"not the same function: {apart}{_who(comparison, reference)}{_of_a_recording(comparison, reference)}"
 
@@ -478,8 +481,14 @@ def _worse(comparison: Judged, reference: Reference) -> str:
     if inside := next((each for each in reference.inside if each.side == comparison.side), None):
         how = _computes_inside(inside)
     worst = check.worst
-    off = f"{_tensor_in_words(worst.name)} is {worst.error:.2g} off, and rounding in {used} explains {worst.bound:.2g}"
+    off = f"{_is_off(worst, 'off')}, and rounding in {used} explains {worst.bound:.2g}"
     return f"same function, but {name} {how}: {off}"
+
+
+def _is_off(worst: Margin, off: str) -> str:
+    """How far a tensor is off: "y is 0.25 apart"."""
+    name, on_average = worst.name.removeprefix(MEAN), " on average" if worst.name.startswith(MEAN) else ""
+    return f"{_tensor_in_words(name)} is {worst.error:.2g} {off}{on_average}"
 
 
 def _who(comparison: Judged, reference: Reference) -> str:

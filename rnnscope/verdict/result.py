@@ -88,6 +88,7 @@ class Comparison(Judged):
             "weight_differences": [asdict(each) for each in sides.weights],
             "dependences": [asdict(each) for each in reasons.dependences],
             "recorded": sides.recorded,
+            "autocast": sides.how.autocast,
             "inside": {each.side: each.arithmetic for each in reference.inside} if reference else {},
             "without_float64": list(reference.without_float64) if reference else [],
             "returned": dict(figures.wrong_dtypes),

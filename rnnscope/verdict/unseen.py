@@ -23,6 +23,7 @@ from rnnscope.spec.question import blind_spots as of_any_weights
 from rnnscope.spec.sides import DEVIATION, RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations, valid_steps
+from rnnscope.verdict.bounds import INT8
 from rnnscope.verdict.facts import Judged, Reach, side_in_words
 from rnnscope.verdict.figures import Check
 from rnnscope.verdict.problem import Problem
@@ -273,6 +274,7 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
         if role != comparison.sides.recorded:
             asked_in = dict(comparison.reference.asked_in if comparison.reference else ())
             used = asked_in.get(role, comparison.sides.dtypes[0 if role == "left" else 1])
+            used = INT8 if comparison.reference and comparison.reference.function.arithmetic == INT8 else used
             alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
             found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
     if comparison.reference and comparison.exit_code == 0:
