@@ -117,10 +117,11 @@ def network(
         for direction in range(directions):
             own = f"_l{layer}" + "_reverse" * direction
             of_x, of_h = _products(weights, own, scheme, here, kind)
+            before = tuple(each[layer * directions + direction] for each in state)
             walked = _walk(
                 kind,
                 x,
-                tuple(each[layer * directions + direction] for each in state),
+                before,
                 of_x,
                 of_h,
                 scheme,

@@ -1,9 +1,9 @@
 """The equations as int8 computes them: quantized as torch does it, or with as much noise as any right scheme makes.
 
 int8 does not round each number by a share of itself. A tensor has one step for all its numbers, a 127th or so of its
-range: each of them is off by half a step at most, the small ones too. Quantized is what goes into products: the weights
-once, by the greatest |w| of each matrix; x once for all steps of a layer; h at every step, over all items. Sums,
-biases, gates and states stay what they are.
+range: each of them is off by half a step at most, the small ones too. Quantized is what goes into products: the
+weights once, by the greatest |w| of each matrix; x once for all steps of a layer; h at every step, over all items.
+Sums, biases, gates and states stay what they are.
 
 Schemes differ: a step for each row of the weights, 256 levels of activations or 128, weights alone. torch's dynamic one
 is the coarsest of these that is in use: a step for each matrix, and 128 levels of activations, since sums of 8 bits

@@ -11,7 +11,7 @@ from rnnscope.help.explain import more
 from rnnscope.network.shapes import Shape, TensorShape, network_in_words, place_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.spec.question import STRESS_TIMES
-from rnnscope.verdict.bounds import MEAN
+from rnnscope.verdict.bounds import INT8, MEAN
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
@@ -507,7 +507,8 @@ def _of_a_recording(comparison: Judged, reference: Reference) -> str:
         return ""
     if reference.about_coarser:
         near = f". It is as near as {_coarse_in_words(reference.about_coarser)} would be"
-        return f"{near}: it may have been computed in that, or a weight is off by as little"
+        may = "quantized" if reference.about_coarser == INT8 else "computed in that"
+        return f"{near}: it may have been {may}, or a weight is off by as little"
     return ". A recorded run has no float64, so that it may be worse precision too"
 
 

@@ -65,13 +65,21 @@ def random_case(number: int) -> tuple[Random, Any, float, Any]:
     )
 
 
-def judged(number: int, group: str, words: str, spec: Any, problem: Any, run: Any, is_right: bool) -> Outcome:
+def evidence_of(spec: Any, problem: Any) -> Any:
+    """The module on both sides, to be held against others: bounds are measured once."""
     from rnnscope.subjects.builtin import SUBJECTS
     from rnnscope.verdict.evidence import Evidence, Side
 
     left = Side("left", "module", spec, SUBJECTS["module"], "float32")
-    right = Side("right", group, spec, run, "int8", has_float64=False, has_layers=True)
-    evidence = Evidence(problem, left, right)
+    return Evidence(problem, left, left)
+
+
+def judged(number: int, group: str, words: str, whole: Any, run: Any, is_right: bool) -> Outcome:
+    """The verdict on a network in int8, held against the left side of some evidence."""
+    from rnnscope.verdict.evidence import Side
+
+    right = Side("right", group, whole.left.spec, run, "int8", has_float64=False)
+    evidence = whole.against(right)
     checks = (evidence.same_function(), evidence.precision(right))
     nearness = max(each.worst.nearness[1] for each in checks)
     verdict = "same" if all(each.decided for each in checks) else "undecided"
@@ -87,25 +95,25 @@ def right(number: int) -> list[Outcome]:
 
     draw, spec, scale, problem = random_case(number)
     scheme = draw.choice([*SCHEMES])
-    words = f"x{scale:.2f} {spec}"
+    words, evidence = f"x{scale:.2f} {spec}", evidence_of(spec, problem)
     return [
-        judged(number, "torch's own module", words, spec, problem, SUBJECTS["quantized"], True),
-        judged(number, scheme, words, spec, problem, subject(scheme), True),
+        judged(number, "torch's own module", words, evidence, SUBJECTS["quantized"], True),
+        judged(number, scheme, words, evidence, subject(scheme), True),
     ]
 
 
 def faults(number: int) -> list[Outcome]:
     """Each planted fault in one size, which must be called different."""
     found = []
+    _, spec, scale, problem = random_case(number)
+    evidence = evidence_of(spec, problem)
     for name, sizes in SIZES.items():
-        draw, spec, scale, problem = random_case(number)
         draw = Random(f"{number} {name}")
         fault = Fault(name, draw.choice(sizes), draw.randrange(spec.num_layers), draw.randrange(4))
-        scheme = draw.choice([each for each in SCHEMES if not (SCHEMES[each].weights_alone and "point" in name + each)])
-        if SCHEMES[scheme].weights_alone and name in ("zero point", "clipped inputs"):
-            scheme = "torch's"
+        has_inputs = name in ("zero point", "clipped inputs")
+        scheme = draw.choice([each for each in SCHEMES if not (has_inputs and SCHEMES[each].weights_alone)])
         words = f"{scheme} {fault} x{scale:.2f} {spec}"
-        found.append(judged(number, f"{name} {fault.size:g}", words, spec, problem, subject(scheme, fault), False))
+        found.append(judged(number, f"{name} {fault.size:g}", words, evidence, subject(scheme, fault), False))
     return found
 
 
@@ -188,20 +196,29 @@ QUESTIONS: dict[str, Callable[[int], list[Outcome]]] = {
 }
 
 
+def _in_words(verdicts: dict[str, Counter[str]], nearest: dict[str, list[float]]) -> str:
+    """What became of each group, and how near its errors came to the bound: the median and the greatest."""
+    lines = []
+    for group, counts in sorted(verdicts.items()):
+        near = sorted(nearest[group])
+        lines.append(f"\n  {group}: {dict(sorted(counts.items()))}; {near[len(near) // 2]:.2f}, at most {near[-1]:.2f}")
+    return "".join(lines)
+
+
 def main(question: str, count: int, start: int = 0) -> None:
     """Ask so many cases, and print what became of each group."""
     verdicts: dict[str, Counter[str]] = {}
     nearest: dict[str, list[float]] = {}
     with ProcessPoolExecutor(2, initializer=warnings.simplefilter, initargs=("ignore",)) as pool:
-        for outcomes in pool.map(QUESTIONS[question], range(start, start + count), chunksize=4):
+        for done, outcomes in enumerate(pool.map(QUESTIONS[question], range(start, start + count)), 1):
+            if done % 50 == 0:
+                print(f"{done} of {count}: {_in_words(verdicts, nearest)}", flush=True)
             for each in outcomes:
                 verdicts.setdefault(each.group, Counter())[each.verdict] += 1
                 nearest.setdefault(each.group, []).append(each.nearness)
                 if each.verdict == "WRONG: different":
                     print(each, flush=True)
-    for group, counts in verdicts.items():
-        near = sorted(nearest[group])
-        print(f"{group}: {dict(sorted(counts.items()))}; nearness {near[len(near) // 2]:.2f}, at most {near[-1]:.2f}")
+    print(_in_words(verdicts, nearest))
 
 
 if __name__ == "__main__":
