@@ -6,6 +6,7 @@ So what is judged does not depend on what today's exporters get wrong.
 import shutil
 import tempfile
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, make: Make, told: Made | None = No
     class StandIn:
         def __init__(self, subject: str, spec: Spec, weights: Weights) -> None:
             self.folder, self._error = Path(tempfile.mkdtemp(prefix="rnnscope-")), ""
+            weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)  # where nobody opens it
             made.append(spec)
             self._in_onnx = subject.startswith("onnx")
             with torch.enable_grad():
@@ -141,7 +143,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, make: Make, told: Made | None = No
             return Made(error=self._error) if self._error else told or Made(nodes=("GRU",) if self._in_onnx else ())
 
         def end(self) -> None:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     monkeypatch.setattr(exports, "_Exporter", StandIn)
     monkeypatch.setattr(exports, "_kept", {})

@@ -39,6 +39,9 @@ EXPORTS = {
 }
 """The file of each export."""
 
+MOST_TRIES = 1000
+"""To remove a folder."""
+
 RECURRENT = ("RNN", "LSTM", "GRU")
 """The nodes of ONNX that compute all steps of a layer."""
 
@@ -295,7 +298,10 @@ def main(folder: Path) -> None:
 
 def _end_with_stdin(folder: Path) -> None:
     sys.stdin.buffer.read()
-    shutil.rmtree(folder, ignore_errors=True)
+    tries = 0
+    while folder.exists() and tries < MOST_TRIES:  # something may be written while it is removed
+        shutil.rmtree(folder, ignore_errors=True)
+        tries += 1
     os._exit(1)
 
 

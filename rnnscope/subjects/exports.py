@@ -39,7 +39,7 @@ MOST_SECONDS = 900.0
 """In which an exporter must be done."""
 
 MOST_KEPT = 64
-"""Exports that are kept; the one that was asked for longest ago goes first."""
+"""Exports that are kept, many more than one comparison asks for; the one that was asked for longest ago goes first."""
 
 _STEPS, _ITEMS = (7, 9), (3, 4)
 """L and N at which exports are made: the first of each that the run does not have. None equals another one: exporters
@@ -228,6 +228,13 @@ class _Export:
             raise Refused(f"{self.subject} cannot be made of {self.spec.module_name}: {self._refused}")
         return self._program
 
+    def forget(self) -> None:
+        """Leave nothing of an export that nobody has opened."""
+        if self._exporter is not None:
+            self._exporter.end()
+            self._exporter = None
+            self._refused = "it was forgotten"
+
     def _open(self, exporter: "_Exporter") -> None:
         with stage(f"{self.subject} is made in {self.spec.dtype}"):
             self._made = exporter.wait()
@@ -252,7 +259,7 @@ def _export_of(subject: str, spec: Spec, weights: Weights) -> _Export:
         same_network.append(found)
         while sum(map(len, _kept.values())) > MOST_KEPT:
             oldest = next(key for key, each in _kept.items() if each)
-            _kept[oldest].pop(0)
+            _kept[oldest].pop(0).forget()
             if not _kept[oldest]:
                 del _kept[oldest]
     return found

@@ -45,17 +45,13 @@ def frozen_of(evidence: Evidence, side: Side) -> Frozen | None:
         other = other_shape(problem.spec, evidence.in_own_dtype(side))
     except Refused as refused:
         if is_at(problem, made_at) or not _runs(side, problem_at(problem, made_at)):
-            raise _naming(side, refused) from refused
+            if refused.message.startswith(side.subject):
+                raise
+            raise Refused(f"{side.subject} fails: {refused.message}", refused.hint) from refused
         return Frozen(side.role, made_at, refused.message)
     if other is None or is_at(problem, made_at) or not _runs(side, problem_at(problem, made_at)):
         return None  # a shape that is wrong everywhere is another finding
     return Frozen(side.role, made_at, "", *other)
-
-
-def _naming(side: Side, refused: Refused) -> Refused:
-    """The same, which says what it is that refuses."""
-    named = refused.message.startswith(side.subject)
-    return refused if named else Refused(f"{side.subject} fails: {refused.message}", refused.hint)
 
 
 def problem_at(problem: Problem, sizes: tuple[int, int]) -> Problem:

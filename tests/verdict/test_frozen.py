@@ -1,6 +1,7 @@
 """Exports that do at other sizes what they do not do where they were made: made by stand-ins, so that each is known."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from stand_in_exports import Around, DropsH0, First7, OneBatch, RightAt7, legacy
 from support import Cli
 
 from rnnscope import Comparison, RnnscopeError, Spec, compare, sweep
+from rnnscope.subjects import exports
 from rnnscope.subjects.exporter import Made
 
 GRU = Spec(kind="gru", num_layers=1, seq_len=9, batch_size=2)
@@ -217,6 +219,24 @@ def test_a_sweep_makes_an_export_once_for_all_sizes(monkeypatch: pytest.MonkeyPa
     assert found is not None
     assert found.total.counts["equivalent"] + found.total.counts.get("identical", 0) == 6
     assert [(each.seq_len, each.batch_size) for each in made] == [(7, 3)]
+
+
+def test_one_that_cannot_be_made_is_a_row_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch, refusing("no such operator"))
+    found = sweep({"kind": ("gru",), "right": ("onnx@legacy",)})
+    assert found is not None
+    assert found.messages == [("failed", "onnx@legacy cannot be made of nn.GRU: no such operator", 1)]
+
+
+def test_exports_beyond_those_that_are_kept_leave_no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = stand_in(monkeypatch, scripted())
+    monkeypatch.setattr(exports, "MOST_KEPT", 2)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = sweep({"kind": ("gru",), "num_layers": (1, 2, 3), "reference": (False,), "right": ("scripted",)})
+    assert found is not None
+    assert found.total.counts["identical"] == 3
+    assert len(made) == 6
+    assert len(list(tmp_path.iterdir())) <= 1
 
 
 def test_a_sweep_makes_one_for_each_network(monkeypatch: pytest.MonkeyPatch) -> None:
