@@ -98,7 +98,8 @@ class SideFlag(Flag):
         return part.startswith(COMMAND) and COMMAND in self.allowed  # its words may have commas
 
     def _is_known(self, subject: str) -> bool:
-        if subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed):
+        is_deviation = subject.startswith(DEVIATION) and DEVIATION in self.allowed and "@" not in subject
+        if subject in SUBJECT_NAMES or is_deviation:
             return True
         return (subject in EXPORTS and subject in self.allowed) or (is_model(subject) and "FILE.onnx" in self.allowed)
 

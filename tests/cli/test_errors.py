@@ -109,13 +109,15 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
+            "--left is 'modul', but it must be one of module, cells, equations, compiled, compiled-module, items, "
+            "quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class, exported, exported@decomposed, scripted, "
+            "onnx, onnx@legacy, FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME; did you mean --left module?",
         ),
         (
             "compare --right gru",
-            "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; try --right cells",
+            "--right is 'gru', but it must be one of module, cells, equations, compiled, compiled-module, items, "
+            "quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class, exported, exported@decomposed, scripted, "
+            "onnx, onnx@legacy, FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME; try --right cells",
         ),
         (
             "compare --left module@gpu",
@@ -145,8 +147,8 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "bench --subjects deviation:h0-ignored",
-            "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, items, "
-            "FILE.py:Class, package.module:Class, cell:FILE.py:Class; try --subjects cells",
+            "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, "
+            "compiled-module, items, quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class; try --subjects cells",
         ),
         (
             "compare --kind lstm --proj-size 3 --left compiled",
