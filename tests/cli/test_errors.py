@@ -16,6 +16,16 @@ from rnnscope.network import costs as memory
 from rnnscope.network.cells import StackedCells
 from rnnscope.spec.spec import DEVICE_FORMS
 
+IN_TORCH = (
+    "module, cells, equations, compiled, compiled-module, items, quantized, "
+    "FILE.py:Class, package.module:Class, cell:FILE.py:Class"
+)
+ELSEWHERE = (
+    "exported, exported@decomposed, scripted, onnx, onnx@legacy, "
+    "FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME"
+)
+"""The sides that there are."""
+
 WRONG_VALUES = {
     "--layers 0": "--layers is 0, but it must be a whole number of at least 1; try --layers 2",
     "--num-layers -3": "--layers is -3, but it must be a whole number of at least 1; try --layers 2",
@@ -109,15 +119,11 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations, compiled, compiled-module, items, "
-            "quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class, exported, exported@decomposed, scripted, "
-            "onnx, onnx@legacy, FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME; did you mean --left module?",
+            f"--left is 'modul', but it must be one of {IN_TORCH}, {ELSEWHERE}; did you mean --left module?",
         ),
         (
             "compare --right gru",
-            "--right is 'gru', but it must be one of module, cells, equations, compiled, compiled-module, items, "
-            "quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class, exported, exported@decomposed, scripted, "
-            "onnx, onnx@legacy, FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME; try --right cells",
+            f"--right is 'gru', but it must be one of {IN_TORCH}, {ELSEWHERE}; try --right cells",
         ),
         (
             "compare --left module@gpu",
@@ -147,8 +153,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "bench --subjects deviation:h0-ignored",
-            "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, "
-            "compiled-module, items, quantized, FILE.py:Class, package.module:Class, cell:FILE.py:Class; try --subjects cells",
+            f"--subjects is 'deviation:h0-ignored', but it must be one of {IN_TORCH}; try --subjects cells",
         ),
         (
             "compare --kind lstm --proj-size 3 --left compiled",
