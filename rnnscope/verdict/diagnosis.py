@@ -19,7 +19,7 @@ from rnnscope.network.weights import time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
-from rnnscope.verdict.bounds import UNITS, Bounds
+from rnnscope.verdict.bounds import INT8, UNITS, Bounds
 from rnnscope.verdict.deviations import Deviation, batch_and_time_swapped, deviations, pairs_of_deviations
 from rnnscope.verdict.evidence import Evidence, Side, function_arithmetic, unless_refused
 from rnnscope.verdict.figures import HOPELESS_EARLY, Check, distance_within, is_of_outputs
@@ -276,7 +276,8 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     start = Evidence(problem, left, right).first(SCREENED)
     rich = Evidence(rich_probe(problem, spec), left, right)
     where = replace(right.spec, device="cpu")
-    used = right.arithmetic if right.is_recorded else where.dtype  # a mutant is as imprecise as the recording
+    # A mutant is as imprecise as the recording, or as int8.
+    used = right.arithmetic if right.is_recorded or right.arithmetic == INT8 else where.dtype
     caught, missed, equivalent = list[str](), list[str](), list[str]()
     for deviation in _each_told(spec):
         mutant = replace(right, subject=deviation.name, spec=where, run=deviation.run, arithmetic=used)
