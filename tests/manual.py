@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ _EXAMPLE = re.compile(
 )
 
 _HIDDEN = ("numpy", "safetensors")
-"""Extras that the set-up of README does not install: no example may need one."""
+"""Extras that the set-up of README does not install: no example may need one, but those of ONNX."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,16 @@ class Example:
     @property
     def can_run(self) -> bool:
         """Whether this machine says what the manual says."""
-        if "cuda" in self.text:
-            return not torch.cuda.is_available()
+        if "cuda" in self.text or "@mps" in self.text:
+            return not torch.accelerator.is_available()
+        if self.needs_onnx:
+            return all(map(find_spec, ("onnx", "onnxruntime")))
         return "bfloat16" not in self.text or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+    @property
+    def needs_onnx(self) -> bool:
+        """Whether it reads or writes a file of ONNX, for which numpy is installed too."""
+        return ".onnx" in self.text
 
     def run(self, folder: Path, **environment: str) -> str:
         """What is printed; a console shows errors too. A script that fails says so in what it prints."""
@@ -47,7 +55,7 @@ class Example:
         done = subprocess.run(
             program,
             cwd=folder,
-            env=os.environ | _environment(folder) | environment,
+            env=os.environ | _environment(folder, () if self.needs_onnx else _HIDDEN) | environment,
             capture_output=True,
             text=True,
             timeout=240,
@@ -57,11 +65,11 @@ class Example:
         return done.stdout + (f"exit code {done.returncode}\n{done.stderr}" if is_trouble else "")
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment(folder: Path, names: tuple[str, ...]) -> dict[str, str]:
     """`rnnscope` is this very package, and what the set-up does not install is not there."""
-    hidden = folder / ".hidden"
+    hidden = folder / f".hidden{len(names)}"
     hidden.mkdir(exist_ok=True)
-    for name in _HIDDEN:
+    for name in names:
         (hidden / f"{name}.py").write_text(f"raise ModuleNotFoundError('no {name} here')\n", encoding="utf-8")
     paths = (str(hidden), *filter(None, [os.environ.get("PYTHONPATH")]))
     return {

@@ -78,7 +78,7 @@ def peak(words: str) -> float:
 
 FIGURE = r"\d[\d.]*(e[-+]\d+)?"
 
-CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of )?\w+\[[\d, ]+\]|-)"
+CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of\s+)?\w+\[[\d,\s]+\]|-)"
 """A row of the table of a comparison that says how far each side is from the reference."""
 
 
@@ -113,9 +113,7 @@ def without_rounding(text: str) -> str:
     if not version("torch").startswith(GOLDEN_TORCH):  # another release draws other roundings, and so other bounds:
         # then another tensor may be the one that is told, which is the furthest over its bound.
         text = re.sub(rf"(in (?:float|bfloat)\d\d) [yhc] is {FIGURE} apart", r"\1 T is F apart", text)
-    of_rounding = (
-        r'"(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+(?:,\s+"error"|\s+\}))'  # or of an explanation
-    )
+    of_rounding = r'"(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+(?:,\s+"(?:error|deviations)"|\s+\}))'
     text = re.sub(rf"({of_rounding})[\d.e+-]+", r"\1F", text)
     text = re.sub(r'("index": )(?:\[[^]]*\]|null)', r"\1[I]", text)
     return re.sub(r"[ ─]+", " ", re.sub(r"\d+\.\d{5,}(e-?\d+)?|\d{4,}\.0|\d[\d.]*e-(0[7-9]|[1-9]\d)", "F", text))

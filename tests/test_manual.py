@@ -7,6 +7,8 @@ place is compared and not their digits.
 import re
 import shlex
 import shutil
+import sys
+import warnings
 from pathlib import Path
 
 import manual
@@ -85,16 +87,42 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_lstm.py").write_text(
         re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", README, re.M | re.S)[0], encoding="utf-8"
     )
+    port = re.findall(r"<<'PYTHON'\n(.*?)^PYTHON$", TOPICS["programs"], re.M | re.S)[0]
+    (folder / "port").write_text(f"#!{sys.executable}\n{port}", encoding="utf-8")
+    (folder / "port").chmod(0o755)
     return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> None:
+    """The network of model.pt in ONNX."""
+    pytest.importorskip("onnxruntime")
+    lstm, names = torch.nn.LSTM(8, 16, 2), ["x", "h0", "c0", "y", "h", "c"]
+    lstm.load_state_dict(torch.load(folder / "model.pt"))
+    state = torch.zeros(2, 5, 16)
+    free = {"x": {0: "L", 1: "N"}, "h0": {1: "N"}, "c0": {1: "N"}}
+    given, file = (torch.zeros(3, 5, 8), (state, state)), folder / "model.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            lstm, given, file, dynamo=False, input_names=names[:3], output_names=names[3:], dynamic_axes=free
+        )
 
 
 @pytest.mark.parametrize(("command", "words"), SCREENS, ids=[command for command, _ in SCREENS])
 def test_a_screen_says_what_settles_it(
-    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch, command: str, words: str
+    cli: Cli,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    command: str,
+    words: str,
 ) -> None:
     if "cuda" in command and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     monkeypatch.chdir(folder)
+    if ".onnx" in command:
+        request.getfixturevalue("model")
     if "run.pt" in command:
         cli("compare", "--record", "run.pt", "--force", "-q")
     answer = cli(*shlex.split(command)[1:])
@@ -104,8 +132,8 @@ def test_a_screen_says_what_settles_it(
 PROBLEMS: list[tuple[str, str]] = re.findall(r"^\| [^|]+ \| `(rnnscope [^`]+)` \| `([\w-]+)` \|$", README, re.MULTILINE)
 
 
-def test_readme_has_thirteen_problems() -> None:
-    assert len(PROBLEMS) == 13
+def test_readme_has_sixteen_problems() -> None:
+    assert len(PROBLEMS) == 16
 
 
 @pytest.mark.parametrize(("command", "name"), PROBLEMS)

@@ -98,6 +98,7 @@ def sweep(
     axes: Annotated["Axes", axes_of_a_sweep],
     random: Annotated[int | None, options.RANDOM],
     configs: Annotated[str | None, options.CONFIGS],
+    at_boundaries: Annotated[bool, options.AT_BOUNDARIES],
     out: Annotated[str | None, options.ROWS],
     resume: Annotated[bool, options.RESUME],
     force: Annotated[bool, options.FORCE],
@@ -106,13 +107,13 @@ def sweep(
     """Do many configurations agree, and which do not? Each flag takes a list."""
     from rnnscope.sweeps.plan import check_flags
 
-    check_flags(axes, random, configs, out, resume, report)
+    check_flags(axes, random, configs, out, resume, report, at_boundaries)
     if report:
         from rnnscope.sweeps.result import read_sweep
 
         told: Result | None = read_sweep(report)
     else:
-        told = rnnscope.sweep(axes, random, configs, out, resume, force)
+        told = rnnscope.sweep(axes, random, configs, out, resume, force, at_boundaries)
     if told is None or is_helper("sweep"):  # another process tells
         raise typer.Exit
     return told

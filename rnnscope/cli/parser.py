@@ -33,7 +33,7 @@ from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Repeated, Switch, Words
 from rnnscope.spec.options import FORCE, NO_FILES, SOURCE_FLAGS, Sources
-from rnnscope.spec.sides import RECORDED, recorded_files
+from rnnscope.spec.sides import RECORDED, is_model, recorded_files, subject_of
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:  # its module imports torch
@@ -402,7 +402,8 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
     left, right = (values.get(side, "") for side in ("left", "right"))
     sources.check_prefixes(left, right)
-    if not (any(sources.given()) or left.startswith(RECORDED) or right.startswith(RECORDED)):
+    brings = [side.startswith(RECORDED) or is_model(subject_of(side)) for side in (left, right)]
+    if not (any(sources.given()) or any(brings)):
         return Asked(Spec(**given))
     if recorded_files(left, right):  # each module has a network and an input of its own
         return Asked(Spec(**given), None, sources, tuple(given))

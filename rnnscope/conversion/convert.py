@@ -15,6 +15,7 @@ from torch import Tensor
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, rnns_in, told_apart
 from rnnscope.files.loading import Loaded
+from rnnscope.files.onnx_models import Unread, find_onnx_rnn, onnx_rnns
 from rnnscope.files.tensors import check_target, read_file, writing
 from rnnscope.help.explain import more
 from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
@@ -23,6 +24,7 @@ from rnnscope.pages.progress import shown
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import FILE, FORCE, NO_FILES, OUT, SOURCE_FLAGS, TO
 from rnnscope.spec.spec import rerun
+from rnnscope.subjects.onnx_graphs import OnnxModel
 from rnnscope.verdict.compare import compare
 from rnnscope.verdict.page import verdict_in_words
 from rnnscope.verdict.result import Comparison
@@ -30,12 +32,17 @@ from rnnscope.verdict.result import Comparison
 
 @dataclass(frozen=True)
 class Checkpoint(Result):
-    """The networks in a file, in the order in which it has them; a stack before its cells."""
+    """The networks in a file, in the order in which it has them; a stack before its cells.
+
+    unread: the networks of ONNX whose weights do not stand in the file. notes: what was not looked into.
+    """
 
     file: str
     rnns: tuple[Rnn, ...]
     torch_version: str
     device_name: str = "cpu"
+    unread: tuple[Unread, ...] = ()
+    notes: tuple[str, ...] = ()
 
     command: ClassVar[str] = "weights"
 
@@ -50,22 +57,41 @@ class Checkpoint(Result):
         letters = _letters(self.rnns)
         has_rnn = any(each.spec.kind == "rnn" for each in self.rnns)
         unknown = "batch_first, nonlinearity and dropout" if has_rnn else "batch_first and dropout"
+        nodes = [each for rnn in self.rnns for each in rnn.nodes]
+        sizes = f"input H_in, hidden H{', projection P' * ('P' in letters)}; K layers, D directions."
+        listed: Page = (
+            [_sizes_grid(f"RNNs in {self.file}", named, letters), Sentence("Sizes", sizes)] if self.rnns else []
+        )
         return [
-            _sizes_grid(f"RNNs in {self.file}", named, letters),
-            Sentence("Sizes", f"input H_in, hidden H{', projection P' * ('P' in letters)}; K layers, D directions."),
+            *listed,
             *(Sentence("Note", f"{name}: {note}.") for name, rnn in named for note in rnn.notes),
-            _tensors_grid(named),
-            Sentence("Not recorded", f"{unknown} are in no state_dict: the flags say them."),
+            *(Sentence("Not read", f"{each.network.name}: {each.reason}.") for each in self.unread),
+            *(Sentence("Note", f"{each}.") for each in self.notes),
+            *([_tensors_grid(named)] if self.rnns else []),
+            *([_nodes_grid(nodes)] if nodes else []),
+            *([] if nodes or self.unread else [Sentence("Not recorded", f"{unknown} {_NOT_RECORDED}")]),
             Sentence("Rerun", self.rerun, verbatim=True),
         ]
 
     def facts(self) -> dict[str, Any]:
         """The file and its networks."""
-        return {"file": self.file, "rnns": [_rnn_record(each) for each in self.rnns]}
+        found: dict[str, Any] = {"file": self.file, "rnns": [_rnn_record(each) for each in self.rnns]}
+        if not (self.unread or self.notes or any(each.nodes for each in self.rnns)):
+            return found
+        found["unread"] = [
+            {"prefix": each.network.name, "reason": each.reason, "nodes": [node.facts for node in each.network.nodes]}
+            for each in self.unread
+        ]
+        return found | {"notes": list(self.notes)}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a network."""
-        return ({**_rnn_record(each), "notes": "; ".join(each.notes)} for each in self.rnns)
+        for each in self.rnns:
+            record = {name: value for name, value in _rnn_record(each).items() if name != "nodes"}
+            yield record | {"notes": "; ".join(each.notes)}
+
+
+_NOT_RECORDED = "are in no state_dict: the flags say them."
 
 
 @shown("weights")
@@ -73,7 +99,8 @@ def checkpoint(file: str) -> Checkpoint:
     """Every RNN, LSTM and GRU in a file, and every stack of their cells, with sizes and weights.
 
     Args:
-        file: a state_dict, bare or inside what a trainer saved: .pt, .pth or .safetensors; or .npz.
+        file: a state_dict, bare or inside what a trainer saved: .pt, .pth or .safetensors; or .npz; or a model that can
+            be run, .onnx or .pt2.
 
     Raises:
         RnnscopeError: a file that cannot be read, or has no RNN inside; or an RNN that is not whole.
@@ -84,7 +111,12 @@ def checkpoint(file: str) -> Checkpoint:
     ...     [(each.path, each.spec.kind, each.parameter_count) for each in checkpoint(f"{folder}/a.pt").rnns]
     [('model', 'gru', 108)]
     """
-    return Checkpoint(file, rnns_in(file), str(torch.__version__))
+    version = str(torch.__version__)
+    if not file.lower().endswith(".onnx"):
+        return Checkpoint(file, rnns_in(file), version)
+    model = read_file(file)
+    rnns, unread = onnx_rnns(model)
+    return Checkpoint(file, rnns, version, unread=unread, notes=model.unread)
 
 
 @dataclass(frozen=True)
@@ -166,7 +198,8 @@ def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool
     check_target(out, force)
     if Path(out).exists() and Path(out).samefile(file):
         raise RnnscopeError(f"{out} is the file that is read, and would lose all else that it has", "name another file")
-    rnn = find_rnn(file, read_file(file), prefix)
+    content = read_file(file)
+    rnn = find_onnx_rnn(content, prefix) if isinstance(content, OnnxModel) else find_rnn(file, content, prefix)
     if to == "cells" and rnn.spec.proj_size:
         raise RnnscopeError(
             f"{file}: {rnn.path!r} has a projection, which nn.LSTMCell does not know", "use --to module"
@@ -233,6 +266,34 @@ def _tensors_grid(named: list[tuple[str, Rnn]]) -> Grid:
     return Grid("What goes in and comes out", (Column("prefix", name=True), *map(Column, titles.values())), rows)
 
 
+_PLAIN = {"layout": 0, "clip": 0.0, "input_forget": 0}
+"""What most nodes say of themselves, or do not say."""
+
+
+def _nodes_grid(nodes: list[dict[str, Any]]) -> Grid:
+    """What ONNX says of each node; what most of them say is left out where all do."""
+    odd = [name for name, plain in _PLAIN.items() if any(each[name] != plain for each in nodes)]
+    is_gru = any(each["operator"] == "GRU" for each in nodes)
+    names = ["direction", *(["linear_before_reset"] if is_gru else []), "activations", *odd]
+    titles = [Column(name.replace("linear_before_reset", "lbr"), prose=name == "activations") for name in names]
+    columns = (Column("node", name=True), *titles, Column("inputs", prose=True))
+    rows = tuple(
+        (each["name"], *(_said(each, name) for name in names), ", ".join(each["inputs"].values())) for each in nodes
+    )
+    return Grid("Nodes of ONNX" + (", lbr: linear_before_reset" if is_gru else ""), columns, rows)
+
+
+def _said(node: dict[str, Any], name: str) -> str:
+    if name == "activations":
+        said = node[name]
+        half = len(said) // 2
+        both_alike = node["direction"] == "bidirectional" and said[:half] == said[half:]
+        return " ".join(said[:half] if both_alike else said)
+    if name == "linear_before_reset" and node["operator"] != "GRU":
+        return "-"
+    return f"{node[name]:g}" if isinstance(node[name], float) else str(node[name])
+
+
 def _shapes(rnn: Rnn, *names: str) -> Iterator[str]:
     """The tensors with the sizes that are known, L and N by their letters; a cell has neither y, L nor layers."""
     is_cell = rnn.form == "cell"
@@ -250,4 +311,8 @@ def _rnn_record(rnn: Rnn) -> dict[str, Any]:
     names = ("kind", "input_size", "hidden_size", "num_layers", "bidirectional", "bias", "proj_size", "dtype")
     where = {"prefix": rnn.prefix, "path": rnn.path, "form": rnn.form}
     sizes = {name: getattr(rnn.spec, name) for name in names}
-    return where | sizes | {"parameter_count": rnn.parameter_count, "notes": list(rnn.notes)}
+    found = where | sizes | {"parameter_count": rnn.parameter_count, "notes": list(rnn.notes)}
+    if not rnn.nodes:
+        return found
+    of_rnn = {"nonlinearity": rnn.spec.nonlinearity} if rnn.spec.kind == "rnn" else {}
+    return found | of_rnn | {"nodes": list(rnn.nodes)}

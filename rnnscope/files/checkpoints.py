@@ -89,6 +89,9 @@ class Rnn:
 
     Only kind, sizes and dtype of the Spec are known; all else is not recorded. The dict that has these very weights is
     reached in the file through `keys`: None where weights were folded. `notes` say what else was seen.
+
+    `nodes` are the facts of the nodes of ONNX that are its layers; then the nonlinearity is recorded, too. `refusal`
+    says what the network does that none of torch's modules does.
     """
 
     prefix: str
@@ -99,6 +102,8 @@ class Rnn:
     weights: Weights
     notes: tuple[str, ...] = ()
     keys: tuple[Any, ...] | None = ()
+    nodes: tuple[dict[str, Any], ...] = ()
+    refusal: str | None = None
 
     @property
     def parameter_count(self) -> int:

@@ -120,7 +120,7 @@ def _zipped(names: list[str], ending: str) -> Kind | None:
     if "constants.pkl" in inside and any(name.startswith("code/") for name in inside):
         return Kind("a TorchScript archive, which holds code", _BEHIND)
     if "archive_format" in inside or "serialized_exported_program.json" in {*names, *inside}:
-        return Kind("a program of torch.export", _BEHIND)
+        return Kind("a program of torch.export under another ending", "name it .pt2")
     if "data.pkl" in inside:
         return _TORCHS if ending in _OTHERS else None
     if all(name.endswith(".npy") for name in names):
@@ -184,7 +184,7 @@ def _protobuf(stream: BinaryIO) -> Kind | None:
     """A model in protobuf, by the numbers of its fields: none of them says its format in words."""
     fields = _fields(stream)
     if fields.get(1) == _VARINT and fields.get(7) == fields.get(8) == _BYTES:
-        return Kind("an ONNX model", _BEHIND)
+        return Kind("an ONNX model under another ending", "name it .onnx")
     if fields.get(1) == _VARINT and fields.get(2) == _BYTES and max(fields) >= 200:
         return Kind("a Core ML model", _COPY)
     if fields == {1: _VARINT, 2: _BYTES}:

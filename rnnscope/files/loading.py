@@ -24,15 +24,17 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, has_own_numbers
+from rnnscope.files.onnx_models import find_onnx_rnn
 from rnnscope.files.recording import TENSORS, about_in, call_in, calls_in, programs
 from rnnscope.files.tensors import read_file, writing
 from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, nonfinite_index, sizes_of
 from rnnscope.spec.flags import Switch
 from rnnscope.spec.options import NO_FILES, SOURCE_FLAGS, Sources
-from rnnscope.spec.sides import RECORDED
+from rnnscope.spec.sides import RECORDED, is_model, subject_of
 from rnnscope.spec.spec import DTYPES, SPEC_FLAGS, Spec
 from rnnscope.subjects.builtin import Run
+from rnnscope.subjects.onnx_graphs import OnnxModel
 
 Facts = dict[str, Any]
 """Fields of a Spec by their names."""
@@ -177,7 +179,8 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
 
     Args:
         flags: the fields of the Spec that were given.
-        left, right: the sides. A recorded side brings weights and input along, unless another file gives them.
+        left, right: the sides. A recorded side brings weights and input along, unless another file gives them, and a
+            file of a model brings its weights.
 
     Raises:
         RnnscopeError: a file cannot be used, contradicts a flag or another file, or lacks what only a file can give.
@@ -197,7 +200,8 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
     flag = SOURCE_FLAGS["prefix"].name
     calls = {role: call_in(file, read(file), prefixes[role], flag) for role, file in recorded.items()}
     recordings = {role: recording(file, calls[role]) for role, file in recorded.items()}
-    return _loaded(sources, flags, recordings, calls, read)
+    models = {role: subject for role, side in sides.items() if is_model(subject := subject_of(side))}
+    return _loaded(sources, flags, recordings, calls, read, models)
 
 
 def load_call(file: str, call: Any) -> Loaded:
@@ -211,15 +215,27 @@ def _loaded(
     recordings: Mapping[str, Recording],
     calls: Mapping[str, Any],
     read: Callable[[str], Any],
+    models: Mapping[str, str] | None = None,
 ) -> Loaded:
-    """What files and flags say; recordings and calls: the recorded sides, and the content that each was read from."""
+    """What files and flags say.
+
+    Args:
+        recordings, calls: the recorded sides, and the content that each was read from.
+        models: the files of models, by their sides; the first brings its weights along, unless another file gives them.
+    """
     run = next(iter(recordings.values()), None)
-    said, rnn = _Said(flags), None
-    if file := sources.weights or (run.file if run else None):
-        content = next(iter(calls.values())) if sources.weights is None else read(file)
-        rnn = _rnn_of_run(file, content) if sources.weights is None else _find(file, content, sources.prefix)
+    said, rnn, models = _Said(flags), None, models or {}
+    role, model = next(iter(models.items()), ("left", None)) if not (sources.weights or run) else ("left", None)
+    if file := sources.weights or model or (run.file if run else None):
+        content = next(iter(calls.values())) if file not in (sources.weights, model) else read(file)
+        if file == model:
+            rnn = _find(file, content, sources.prefix_in(role, file))
+        else:
+            rnn = _rnn_of_run(file, content) if sources.weights is None else _find(file, content, sources.prefix)
         said.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
         said.take(file, _habits(_facts_beside(content), rnn.spec.kind))
+        if rnn.nodes and rnn.spec.kind == "rnn":
+            said.take(file, {"nonlinearity": rnn.spec.nonlinearity})
     if sources.inputs is not None:
         content = read(sources.inputs)
         run = recording(sources.inputs, call_in(sources.inputs, content, sources.prefix, SOURCE_FLAGS["prefix"].name))
@@ -232,14 +248,40 @@ def _loaded(
         right_rnn = _find(sources.right_weights, read(sources.right_weights), sources.right_prefix)
         _check_alike(sources.right_weights, right_rnn.spec, spec)
         right_weights, right_dtype = right_rnn.weights, None if "dtype" in flags else right_rnn.spec.dtype
+    elif rnn and "right" in models and role != "right":
+        right_weights = _of_other_model(models["right"], read, sources, spec)
     given = input_of(spec, run.tensors, f"{run.file}: ") if run else None
     return Loaded(sources, spec, rnn, right_weights, right_dtype, given, recordings)
 
 
 def _find(file: str, content: Any, prefix: str | None) -> Rnn:
     """The network under a prefix, which may also be the name of a recorded run."""
+    if isinstance(content, OnnxModel):
+        return find_onnx_rnn(content, prefix)
     calls = calls_in(content)
     return find_rnn(file, calls[prefix]) if prefix and prefix in calls else find_rnn(file, content, prefix)
+
+
+def rnn_of_model(file: str) -> Rnn:
+    """The one network in the file of a model.
+
+    Raises:
+        RnnscopeError: the file cannot be used, or has none or several.
+    """
+    return _find(file, read_file(file), None)
+
+
+def _of_other_model(file: str, read: Callable[[str], Any], sources: Sources, spec: Spec) -> Weights | None:
+    """The weights in the file of the right side; None where they are not known as torch's, or of another network.
+
+    Then its outputs alone are judged: a bias that an export lost is no trouble but a finding.
+    """
+    try:
+        rnn = _find(file, read(file), sources.prefix_in("right", file))
+    except RnnscopeError:
+        return None
+    is_alike = all(getattr(rnn.spec, name) == getattr(spec, name) for name in _NETWORK)
+    return rnn.weights if is_alike else None
 
 
 class _Said:
@@ -307,12 +349,12 @@ def _sizes(run: Recording, batch_first: bool) -> Facts:
     return facts | {"lengths": tuple(lengths.tolist())}
 
 
-def _check_alike(file: str, right: Spec, left: Spec) -> None:
+def _check_alike(file: str, right: Spec, left: Spec, flag: str = "--right-weights") -> None:
     """Raise unless the right side's weights are those of the same network."""
     for name in _NETWORK:
         if getattr(right, name) != getattr(left, name):
             raise RnnscopeError(
-                f"--right-weights {file} has {SPEC_FLAGS[name].name} {getattr(right, name)}, and the left side has "
+                f"{flag} {file} has {SPEC_FLAGS[name].name} {getattr(right, name)}, and the left side has "
                 f"{getattr(left, name)}",
                 "compare networks of one kind and size",
             )

@@ -30,7 +30,7 @@ from rnnscope.network.weights import Weights, dtype_name, input_of, sizes_of, ti
 from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import in_int8, other_shape
-from rnnscope.subjects.devices import arithmetic
+from rnnscope.subjects.devices import arithmetic, autocast_is_on
 
 TENSORS = ("x", "h0", "c0", "lengths", *OUTPUTS)
 """What a run consists of, besides its weights."""
@@ -312,7 +312,7 @@ def _computed_in(module: nn.Module, spec: Spec, device: str, is_fused: bool) -> 
         return {"arithmetic": "int8"}
     kind = device.partition(":")[0]
     used = arithmetic(replace(spec, device=device), is_fused) if kind == "cuda" else spec.dtype
-    if not torch.is_autocast_enabled(kind):
+    if not autocast_is_on(kind):
         return {"arithmetic": used}
     return {"arithmetic": used, "autocast": str(torch.get_autocast_dtype(kind)).removeprefix("torch.")}
 

@@ -8,7 +8,7 @@ import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from rnnscope.files.kinds import SAVE, folder_kind, kind_of, whole_class
 from rnnscope.pages.progress import stage
 from rnnscope.pages.render import check_ending, check_place, whole_file
 from rnnscope.subjects.devices import is_out_of_memory
+from rnnscope.subjects.exported_programs import read_program
+from rnnscope.subjects.onnx_graphs import read_onnx
 
 ABOUT = "rnnscope"
 """The key under which rnnscope keeps what it knows of a file that it wrote: a text of JSON."""
@@ -37,15 +39,17 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 def read_file(path: str) -> Any:
     """What a file holds: tensors in dicts and lists, and whatever else stands beside them; on the CPU.
 
+    Of .onnx it is an OnnxModel, and of .pt2 the state_dict.
+
     Raises RnnscopeError where it is not there, cannot be read, is damaged, would run code or needs an extra.
     """
     _check_readable(path)
     ending = Path(path).suffix.lower()
-    _check_extra(ending)
+    check_extra(ending)
     try:
         with stage(f"reading {Path(path).name}"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return {".safetensors": _read_safetensors, ".npz": _read_npz}.get(ending, _read_torch)(path)
+            return _READERS.get(ending, _read_torch)(path)
     except RnnscopeError:
         raise
     except Exception as error:
@@ -73,7 +77,8 @@ def _check_readable(path: str) -> None:
         raise RnnscopeError(f"{path!r}: {error}") from error
 
 
-def _check_extra(ending: str) -> None:
+def check_extra(ending: str) -> None:
+    """Raise unless the package is there that files with an ending need."""
     if name := _EXTRAS.get(ending):
         try:
             __import__(name)
@@ -106,6 +111,14 @@ def _read_npz(path: str) -> Any:
 
     with open(path, "rb") as stream, numpy.load(stream, allow_pickle=False) as archive:
         return {name: _from_numpy(path, archive, name) for name in archive.files}
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".safetensors": _read_safetensors,
+    ".npz": _read_npz,
+    ".onnx": read_onnx,
+    ".pt2": lambda path: read_program(path).state,
+}
 
 
 def _from_numpy(path: str, archive: Mapping[str, Any], name: str) -> Any:
@@ -170,7 +183,7 @@ def check_target(path: str, force: bool = False) -> None:
     """Raise unless a file can be written: its ending names a format whose extra is there, and its place is free."""
     check_ending(path, ENDINGS)
     check_place(path, force)
-    _check_extra(Path(path).suffix.lower())
+    check_extra(Path(path).suffix.lower())
 
 
 @contextmanager
@@ -180,13 +193,18 @@ def writing(path: str, tensors: Mapping[str, Tensor], about: str | None = None, 
     The text `about` is kept under the key ABOUT, in .safetensors as metadata. Raises RnnscopeError where the format has
     no such dtype, or the file cannot be written after all.
     """
-    plain = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    with whole_file(path, _bytes(path, plain, {} if about is None else {ABOUT: about}), force) as part:
+    with whole_file(path, _bytes(path, tensors, {} if about is None else {ABOUT: about}), force) as part:
         yield part
 
 
-def _bytes(path: str, tensors: dict[str, Tensor], about: dict[str, str]) -> bytes:
+def write_tensors(path: str, tensors: Mapping[str, Tensor]) -> None:
+    """Write tensors under their names to a file that nobody else reads meanwhile, as one for another program."""
+    Path(path).write_bytes(_bytes(path, tensors, {}))
+
+
+def _bytes(path: str, given: Mapping[str, Tensor], about: dict[str, str]) -> bytes:
     """The content of a file, in the format that its ending names."""
+    tensors = {name: each.detach().cpu().contiguous().clone() for name, each in given.items()}
     ending = Path(path).suffix.lower()
     if ending == ".safetensors":
         from safetensors.torch import save

@@ -8,16 +8,33 @@ from functools import partial
 
 from rnnscope.help.entries import Entry
 
-_WILD = """\
+_SCALED = """\
 python -c "from torch import manual_seed, nn, save
 manual_seed(0)
 wild = nn.RNN(10, 128, 2).state_dict()
-save({name: 30 * wild[name] for name in wild}, 'wild.pt')"
+save({}, 'wild.pt')"
 rnnscope compare --weights wild.pt """
+
+_WILD = _SCALED.format("{name: 30 * wild[name] for name in wild}")
+
+_CHAOTIC = _SCALED.format("{k: 30 * v if 'hh' in k else v for k, v in wild.items()}")
+"""Where x moves little, errors grow on every machine."""
 
 _cause = partial(Entry, sort="cause")
 
 CAUSES: tuple[Entry, ...] = (
+    _cause(
+        name="frozen",
+        does="an export fails or gives another shape at the sizes of the run, though it runs at those it was made at",
+        command="rnnscope compare --kind gru --layers 1 --right exported",
+        says="the right side (exported) is frozen",
+        shows="The verdict is different, and no numbers are compared: the table has what it does at the sizes of the "
+        "run and at those at which it was made. Why has the runtime's own sentence. Adapted says how sizes were asked "
+        "to stay dynamic, and which ways the exporter refused.",
+        mends="Make one export for each L, or pad to the L it was made at. Or take one that keeps L and N: rnnscope "
+        "help exports lists which do. --traced-at 7,3 says at which L and N an export is made; they differ from the "
+        "run's by default, since at the same sizes nothing that is frozen shows.",
+    ),
     _cause(
         name="shape",
         does="an output or a gradient of the right side has another shape than the left side's",
@@ -365,7 +382,7 @@ rnnscope compare --right single.py:Single""",
     _blind_spot(
         name="late fault",
         does="where rounding decides the later steps, a fault of the loop behind the first ones would not be seen",
-        command=f"{_WILD}--seq-len 50",
+        command=f"{_CHAOTIC}--seq-len 50 --right items",
         says="steps would not be seen",
         shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
         "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither. All steps "

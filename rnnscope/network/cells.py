@@ -237,7 +237,7 @@ def _packed_like(given: PackedSequence, y: Tensor) -> PackedSequence:
     return PackedSequence(data, given.batch_sizes, given.sorted_indices, given.unsorted_indices)
 
 
-_MOST_SHAPES = 256
+MOST_SHAPES = 256
 """A step may be compiled for so many shapes and dtypes in one process; torch's limit of 8 is a guard for servers."""
 
 
@@ -249,7 +249,7 @@ class CompiledCells(StackedCells):
         import torch._dynamo.config  # not there before it is asked for
 
         # torch 2.6 knows the limit by this name alone; newer releases keep it beside recompile_limit.
-        with warnings.catch_warnings(), torch._dynamo.config.patch(cache_size_limit=_MOST_SHAPES):
+        with warnings.catch_warnings(), torch._dynamo.config.patch(cache_size_limit=MOST_SHAPES):
             # dynamo looks at .grad of everything that it traces.
             warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
             try:

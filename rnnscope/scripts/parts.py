@@ -141,11 +141,13 @@ def sizes(spec: Spec) -> str:
 
 def settings(spec: Spec) -> str:
     """The seed, and what the Spec says of dtype, device, threads and back ends."""
-    device = '"cuda" if torch.cuda.is_available() else "cpu"' if spec.device == "auto" else literal(spec.device)
+    device = 'torch.accelerator.current_accelerator() if found else "cpu"'
+    device = device if spec.device == "auto" else literal(spec.device)
     exact = "  # so that rounding is too small to hide a fault" if spec.dtype == "float64" else ""
     return text(
         f"torch.manual_seed({spec.seed})",
         spec.dtype != "float32" and f"torch.set_default_dtype(torch.{spec.dtype}){exact}",
+        spec.device == "auto" and "found = torch.accelerator.is_available()  # a GPU, of whichever maker",
         spec.device != "cpu" and f"torch.set_default_device({device})",
         spec.threads is not None and f"torch.set_num_threads({spec.threads})",
         spec.tf32 is not None and f"torch.backends.cudnn.allow_tf32 = {spec.tf32}",
@@ -421,13 +423,16 @@ def check(spec: Spec) -> str:
 def _in_float64(spec: Spec, run: str, found: str) -> list[str]:
     """The difference in the Spec's dtype, and everything made float64."""
     modules = ["module", "cells", *(["reverse_cells"] if spec.bidirectional else [])]
+    has_float64 = spec.device == "cpu" or spec.device.startswith("cuda")
+    double = "double()" if has_float64 else "cpu().double()"
     return [
         f'    print(f"{spec.dtype}: they differ by {{{found}:.3g}} at most")',
         "",
         f"    # Rounding in {spec.dtype} can hide a small fault. In float64 it is too small for that, so the",
         "    # verdict is float64's, with the same weights and the same input.",
-        *(f"    {each}.double()" for each in modules),
-        f"    x, {states(spec, 'h0')} = x.double(), {states(spec, 'h0.double()')}",
+        *([] if has_float64 else ['    torch.set_default_device("cpu")  # another device may have no float64']),
+        *(f"    {each}.{double}" for each in modules),
+        f"    x, {states(spec, 'h0')} = x.{double}, {states(spec, f'h0.{double}')}",
         run,
     ]
 

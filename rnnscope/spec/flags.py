@@ -98,6 +98,10 @@ class Flag:
         """The values that begin with what was typed, as a shell offers them. Without any, it offers names of files."""
         return [each for each in (self.offers() if self.offers else self.choices) if each.startswith(typed)]
 
+    def ends_a_list(self, part: str) -> bool:
+        """Whether what follows a part of a list belongs to it, commas and all."""
+        return False
+
     def check(self, value: object) -> None:
         """Raise unless the value is allowed.
 
@@ -239,7 +243,8 @@ class Listed(Flag):
     on, off, both   of a switch
     3,2,2/4,1       of lists
 
-    A flag that is repeated anyway has one value here: all its texts.
+    A flag that is repeated anyway has one value here: all its texts. What ends a list is the last of its values: the
+    flag is typed again for more.
     """
 
     @property
@@ -275,6 +280,8 @@ class Listed(Flag):
         if isinstance(self.each, Repeated):
             return self.gathered([typed])
         parts = typed.split(self._separator)
+        last = next((place for place, part in enumerate(parts) if self.each.ends_a_list(part)), len(parts))
+        parts[last:] = [self._separator.join(parts[last:])] if last < len(parts) else []
         return tuple(dict.fromkeys(value for part in parts for value in self._values(part)))
 
     def as_typed(self, value: Any) -> list[str]:
@@ -284,7 +291,12 @@ class Listed(Flag):
             return [self.name, ",".join(_runs(value))]
         if isinstance(self.each, Repeated):
             return self.each.as_typed(value[0])
-        return [self.name, self._separator.join(self.each.as_typed(each)[-1] for each in value)]
+        lists: list[list[str]] = [[]]
+        for each in value:
+            if lists[-1] and self.each.ends_a_list(lists[-1][-1]):
+                lists.append([])
+            lists[-1].append(self.each.as_typed(each)[-1])
+        return [word for texts in lists for word in (self.name, self._separator.join(texts))]
 
     def check(self, value: object) -> None:
         if not isinstance(value, tuple) or not value:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed
-from rnnscope.spec.sides import RECORDED, SUBJECT
+from rnnscope.spec.sides import RECORDED, SUBJECT, is_model, subject_of
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 
@@ -37,8 +37,8 @@ class Sources:
             flag.check(value)
 
     def check_prefixes(self, left: str = "", right: str = "") -> None:
-        """Raise if a prefix is given without a file in which it could be; the sides may be recorded runs."""
-        is_recorded = [side.startswith(RECORDED) for side in (left, right)]
+        """Raise if a prefix is given without a file in which it could be; the sides may be recorded runs or models."""
+        is_recorded = [side.startswith(RECORDED) or is_model(subject_of(side)) for side in (left, right)]
         has_file = {
             "prefix": ("weights", self.weights or self.inputs or any(is_recorded)),
             "right_prefix": ("right_weights", self.right_weights or is_recorded[1]),
@@ -47,6 +47,12 @@ class Sources:
             if getattr(self, prefix) is not None and not found:
                 name = SOURCE_FLAGS[file].name
                 raise RnnscopeError(f"{SOURCE_FLAGS[prefix].name} is given without {name}", f"add {name} FILE")
+
+    def prefix_in(self, role: str, model: str) -> str | None:
+        """Where in the file of a model the network of a side is: the prefix of other weights says nothing of it."""
+        if role == "right" and self.right_prefix is not None:
+            return self.right_prefix
+        return self.prefix if self.weights in (None, model) else None
 
     def given(self) -> Iterator[tuple[Flag, str]]:
         """The flags that were given, each with its value."""
@@ -136,6 +142,8 @@ RANDOM = Whole(
 )
 
 CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
+
+AT_BOUNDARIES = Switch(("--at-boundaries",), "Add sizes at which devices are known to fail.", "Sweep", False, rare=True)
 
 ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
 

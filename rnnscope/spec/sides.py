@@ -11,7 +11,8 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
-from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec
+from rnnscope.spec.programs import EXAMPLE, program_complaint
+from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec, nearest_device
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
 
@@ -48,6 +49,8 @@ class SideFlag(Flag):
         text = str(value)
         for prefix, form in ((RECORDED, f"{RECORDED}FILE"), (COMMAND, f"{COMMAND}WORDS")):
             if text.startswith(prefix) and prefix in self.allowed:
+                if prefix == COMMAND and text[len(prefix) :].strip():
+                    return program_complaint(text[len(prefix) :])
                 return None if text[len(prefix) :].strip() else form
         if self._is_known(_parted(text)[0]):
             return None
@@ -75,9 +78,15 @@ class SideFlag(Flag):
 
     def hint(self, value: object) -> str | None:
         text = str(value)
+        if text.startswith(COMMAND):
+            return f"try {self.name} '{COMMAND}{EXAMPLE}'"
+        if text.startswith(RECORDED):
+            return f"try {self.name} {RECORDED}run.pt"
         subject = text.partition("@")[0]
         if self._is_known(subject):
-            return f"try {self.name} {subject}@cpu/float32"
+            device = text.partition("@")[2].partition("/")[0]
+            near = None if re.fullmatch(DEVICES, device) else nearest_device(device)
+            return f"did you mean {self.name} {subject}@{near}?" if near else f"try {self.name} {subject}@cpu/float32"
         if text.endswith(".py"):
             return f"name the class in it, such as {text}:MyLSTM"
         if text.startswith(CELL):
@@ -85,8 +94,12 @@ class SideFlag(Flag):
         near = nearest(subject, (*SUBJECT_NAMES, *(each for each in EXPORTS if each in self.allowed)))
         return f"did you mean {self.name} {near}?" if near else super().hint(value)
 
+    def ends_a_list(self, part: str) -> bool:
+        return part.startswith(COMMAND) and COMMAND in self.allowed  # its words may have commas
+
     def _is_known(self, subject: str) -> bool:
-        if subject in SUBJECT_NAMES or (subject.startswith(DEVIATION) and DEVIATION in self.allowed):
+        is_deviation = subject.startswith(DEVIATION) and DEVIATION in self.allowed and "@" not in subject
+        if subject in SUBJECT_NAMES or is_deviation:
             return True
         return (subject in EXPORTS and subject in self.allowed) or (is_model(subject) and "FILE.onnx" in self.allowed)
 
@@ -102,10 +115,17 @@ def is_model(subject: str) -> bool:
     return subject.endswith(MODEL_ENDINGS) and not subject.startswith((RECORDED, DEVIATION, CELL, COMMAND))
 
 
+def subject_of(typed: str) -> str:
+    """The subject of a side as it was typed, without device and dtype."""
+    return _parted(typed)[0]
+
+
 def _parted(text: str) -> tuple[str, str, str]:
     """Subject, device and dtype; a file may have an @ in its name, and words of a program are left as they are."""
-    found = None if text.startswith((RECORDED, COMMAND)) else _PLACE.fullmatch(text)
-    return (found[1], found[2], found[5] or "") if found else (text, "", "")
+    if text.startswith(COMMAND):
+        return text, "cpu", ""
+    found = None if text.startswith(RECORDED) else _PLACE.fullmatch(text)
+    return (found[1], found[2], found[3] or "") if found else (text, "", "")
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Number, Switch, Whole, Wholes
+from rnnscope.spec.flags import Choice, Flag, Number, Switch, Whole, Wholes, nearest
 
 KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """The kinds of network, with the name of torch's module."""
@@ -25,11 +25,38 @@ LARGEST_SEED = 2**30 - 1
 
 MOST_THREADS = 1024
 
-DEVICES, DEVICE_FORMS = r"cpu|auto|cuda(:(0|[1-9]\d{0,3}))?", "cpu, cuda, cuda:N, auto"
-"""The devices that can be asked for: as a regular expression, and in words."""
+ACCELERATORS = ("cuda", "mps", "xpu", "mtia", "hpu", "npu", "privateuseone")
+"""The types of device that torch.accelerator may name; AMD's are cuda, too. npu is the one of which packages outside of
+torch make most use, and privateuseone stands for whatever else such a package registers.
 
-DEVICE_WORDS = ("cpu", "cuda", "auto")
+Source: https://docs.pytorch.org/docs/stable/torch.html#accelerators
+"""
+
+DEVICES = rf"cpu|auto|(?:{'|'.join(ACCELERATORS)})(?::(?:0|[1-9]\d{{0,3}}))?"
+"""The devices that can be asked for, as a regular expression without groups."""
+
+DEVICE_FORMS = "cpu, cuda, cuda:N, mps, xpu, xpu:N, mtia, hpu, npu, privateuseone, auto"
+"""The same in words."""
+
+DEVICE_WORDS = ("cpu", *ACCELERATORS, "auto")
 """Those that have no number."""
+
+_OTHER_WORDS = {"gpu": "auto", "hip": "cuda", "rocm": "cuda", "nvidia": "cuda", "metal": "mps", "intel": "xpu"}
+"""What people call some of them."""
+
+
+def nearest_device(typed: str) -> str | None:
+    """The device that was probably meant; None where none is near."""
+    word = typed.partition(":")[0].lower()
+    return _OTHER_WORDS.get(word) or nearest(word, DEVICE_WORDS, cutoff=0.7)
+
+
+class DeviceFlag(Flag):
+    """A device, with its number where there may be several."""
+
+    def hint(self, value: object) -> str | None:
+        near = nearest_device(str(value))
+        return f"did you mean {self.name} {near}?" if near else super().hint(value)
 
 
 def _field(
@@ -90,10 +117,10 @@ class Spec:
     seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", maximum=LARGEST_SEED)
 
     device: str = _place(
-        Flag,
+        DeviceFlag,
         "cpu",
         "--device",
-        help="cpu, cuda, cuda:N or auto.",
+        help="cpu, cuda[:N], mps, xpu[:N] or auto.",
         pattern=DEVICES,
         allowed=f"one of {DEVICE_FORMS}",
         offers=lambda: DEVICE_WORDS,

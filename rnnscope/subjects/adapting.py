@@ -164,7 +164,7 @@ def _laid_out(spec: Spec, layout: bool | None) -> Spec:
 
 
 def _placed(network: nn.Module, spec: Spec) -> nn.Module:
-    return network.to(spec.device, getattr(torch, spec.dtype)).eval()
+    return network.to(getattr(torch, spec.dtype)).to(spec.device).eval()
 
 
 def _probe(maker: Maker, spec: Spec) -> nn.Module:

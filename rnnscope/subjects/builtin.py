@@ -3,6 +3,7 @@
 A comparison runs it once. A benchmark calls it again and again.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.cells import MODULES, CompiledCells, StackedCells, without_compiler
+from rnnscope.network.cells import MODULES, MOST_SHAPES, CompiledCells, StackedCells, without_compiler
 from rnnscope.network.equations import Layer, State, Step, gru_step, lstm_step, rnn_step, walk
 from rnnscope.network.shapes import Shape, cell_name, direction_parameters, tensor_shapes
 from rnnscope.network.weights import Input, Weights, time_first, time_of
 from rnnscope.spec.sides import check_quantized
 from rnnscope.spec.spec import Spec
+from rnnscope.subjects.devices import wait_for
 
 Renamed = Callable[[Weights], Weights]
 """Gives the gradients of torch's parameters for those of a network's own."""
@@ -105,8 +107,7 @@ class Prepared:
         y, last = self.as_torch(outputs)
         if isinstance(y, PackedSequence):
             y, _ = pad_packed_sequence(y, self.spec.batch_first, total_length=self.spec.seq_len)
-        if (device := next(tensors_of(self.x)).device).type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(next(tensors_of(self.x)).device)
         state = last if isinstance(last, tuple) else (last,)
         has_y, y = y is not None, state[0].new_empty(0) if y is None else y
         return Run(y, state, self.parameters, bool(self.hx), self.by_torchs_names, has_y)
@@ -194,10 +195,85 @@ def prepare_compiled(spec: Spec, weights: Weights, given: Input) -> Prepared:
     return replace(prepare_cells(spec, weights, given, CompiledCells), entered=_with_compiler)
 
 
+COMPILED_FIRST = 4, 2
+"""L and N at which a compiled module is called first, so that the call of the run is not the one it was compiled for;
+one more where the run has the same."""
+
+MOST_UNROLLED = 64
+"""Steps of layers that may be compiled: torch.compile unrolls them, and takes about a second for each."""
+
+
 def prepare_compiled_module(spec: Spec, weights: Weights, given: Input) -> Prepared:
-    """torch's module under torch.compile, as a whole."""
+    """torch's module under torch.compile, as a whole; dynamo is told to go into it, as it does not by itself.
+
+    Raises:
+        RnnscopeError: it has so many steps that compiling them would take many minutes.
+    """
+    unrolled = spec.seq_len * spec.num_layers * spec.directions
+    if unrolled > MOST_UNROLLED:
+        steps = MOST_UNROLLED // (spec.num_layers * spec.directions)
+        raise RnnscopeError(
+            f"compiled-module: torch.compile unrolls {spec.module_name}, and {unrolled} steps of layers take too long",
+            f"use --seq-len {steps} or less" if steps else "make --layers smaller",
+        )
     whole = prepare_module(spec, weights, given)
-    return replace(whole, network=torch.compile(whole.network), entered=_with_compiler)
+    compiled, is_called = torch.compile(whole.network), False
+
+    def network(x: Any, *hx: Any) -> Any:
+        nonlocal is_called
+        if not is_called:
+            is_called = True
+            first = as_module(whole.network, *_elsewhere(spec, given), {})
+            compiled(first.x, *first.hx)
+        return compiled(x, *hx)
+
+    return replace(whole, network=network, entered=_compiling_modules)
+
+
+def _first_sizes(spec: Spec) -> tuple[int, int]:
+    steps, items = COMPILED_FIRST
+    return steps + (steps == spec.seq_len), 1 if spec.unbatched else items + (items == spec.batch_size)
+
+
+def _elsewhere(spec: Spec, given: Input) -> tuple[Spec, Input]:
+    """A Spec with another L and N, and zeros for it."""
+    steps, items = _first_sizes(spec)
+    lengths = spec.lengths and tuple(max(1, steps - item) for item in range(items))
+    other = replace(spec, seq_len=steps, batch_size=items, lengths=lengths)
+    x, *state = (given.x.new_zeros(each.shape) for each in tensor_shapes(other) if each.role != "output")
+    return other, Input(x, tuple(state))
+
+
+@contextmanager
+def _compiling_modules() -> Iterator[None]:
+    """Let dynamo go into nn.RNN, nn.LSTM and nn.GRU, which it otherwise leaves as they are; then as it was."""
+    import torch._dynamo.config as dynamo  # not there before it is asked for
+
+    settings: Any = {"cache_size_limit": MOST_SHAPES}  # which torch 2.6 knows by this name alone
+    settings |= {"allow_rnn": True} if hasattr(dynamo, "allow_rnn") else {}
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)  # dynamo tells of each part that it leaves uncompiled
+    try:
+        with warnings.catch_warnings(), dynamo.patch(**settings), _with_compiler():
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor that is not a leaf")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def compiled_in_words(spec: Spec) -> tuple[str, ...]:
+    """What was done to compile a module."""
+    import torch._dynamo.config as dynamo
+
+    steps, items = _first_sizes(spec)
+    first = f"L = {steps}" if spec.unbatched else f"L = {steps}, N = {items}"
+    told = [f"it was called at {first} first"]
+    if not hasattr(dynamo, "allow_rnn"):
+        return f"this torch compiles no {spec.module_name}, and runs it as it is", *told
+    if spec.lengths is not None:
+        told.append("a packed input breaks its graph, so that torch runs most of it uncompiled")
+    allowed = "torch.compile with torch._dynamo.config.allow_rnn"
+    return f"{allowed}, without which torch runs {spec.module_name} uncompiled", *told
 
 
 def prepare_quantized(spec: Spec, weights: Weights, given: Input) -> Prepared:

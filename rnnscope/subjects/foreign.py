@@ -27,6 +27,9 @@ class Foreign:
         outputs: those of y, h and c that it gives.
         made_at: L and N at which it was made; None where that means nothing, or is not known.
         arithmetic: what its products are rounded to, where that is not its dtype.
+        dtype: the one in which it takes x; None where it takes the dtype of the Spec.
+        first_run_tells: whether its first run tells which outputs it gives.
+        in_torch: whether it runs in this process; otherwise nothing shows of its inside, and each run takes long.
         told: gives what was done to make and to call it, in sentences without a full stop, once it has run.
     """
 
@@ -37,4 +40,7 @@ class Foreign:
     outputs: tuple[str, ...] = OUTPUTS
     made_at: tuple[int, int] | None = None
     arithmetic: str | None = None
+    dtype: str | None = None
+    first_run_tells: bool = False
+    in_torch: bool = True
     told: Callable[[], tuple[str, ...]] = tuple

@@ -118,7 +118,7 @@ class OwnNetwork:
             RnnscopeError: parameters of which it is not known what they stand for, or no argument that takes hx.
         """
         with self.entered(spec):
-            network = self.make(spec).to(spec.device, getattr(torch, spec.dtype))
+            network = self.make(spec).to(getattr(torch, spec.dtype)).to(spec.device)
             # Copies: a class that changes what it is given must not change it for the other side.
             given = Input(given.x.clone(), tuple(each.clone() for each in given.state))
             mapping = self._load(network, spec, weights)

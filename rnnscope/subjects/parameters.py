@@ -58,16 +58,20 @@ class Mapping:
         """Copy weights into own parameters, in place."""
         for piece in self.pieces:
             matrix = torch.cat([self._rows(weights, name, piece.rows) for name in piece.names], dim=-1)
-            own[piece.own].copy_((matrix.T if piece.transposed else matrix).reshape(own[piece.own].shape))
+            into = own[piece.own]
+            into.copy_((matrix.T if piece.transposed else matrix).reshape(into.shape).to(into.dtype))
         for name in self.zeroed:
             own[name].zero_()
 
     def _rows(self, weights: Weights, name: str, gates: tuple[int, ...]) -> Tensor:
-        """Rows of one of torch's parameters, with the rows of the other bias that have no own parameter."""
-        blocks, other = _blocks(weights[name], name, self.spec), other_bias(name)
+        """Rows of one of torch's parameters, with the rows of the other bias that have no own parameter.
+
+        On the CPU, since a device may have no float64.
+        """
+        blocks, other = _blocks(weights[name].cpu(), name, self.spec), other_bias(name)
         found = [blocks[gate] for gate in gates]
         if other in self.folded:
-            added = _blocks(weights[other], other, self.spec)
+            added = _blocks(weights[other].cpu(), other, self.spec)
             # In float64: the sum must be rounded once, as that of `fold` is.
             found = [
                 block.double() + added[gate].double() if gate in self.folded[other] else block

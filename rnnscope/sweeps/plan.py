@@ -17,7 +17,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import named_deviation
 from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
-from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
+from rnnscope.spec.options import AT_BOUNDARIES, CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
@@ -233,7 +233,13 @@ def check_axes(axes: Axes, random: int | None, lines: int = 1) -> None:
 
 
 def check_flags(
-    axes: Axes, random: int | None, configs: str | None, out: str | None, resume: bool, report: str | None
+    axes: Axes,
+    random: int | None,
+    configs: str | None,
+    out: str | None,
+    resume: bool,
+    report: str | None,
+    at_boundaries: bool = False,
 ) -> None:
     """Raise unless the flags of a sweep go together, as far as can be told before lines are read.
 
@@ -242,6 +248,7 @@ def check_flags(
     """
     if report is not None:
         own = {"--random": random, "--configs": configs, "--out": out, "--resume": resume or None}
+        own |= {AT_BOUNDARIES.name: at_boundaries or None}
         given = [*(AXES[name].name for name in axes), *(name for name, value in own.items() if value is not None)]
         if given:
             raise RnnscopeError(f"--report runs nothing, and {given[0]} is given", "leave one of the two out")
@@ -255,11 +262,12 @@ def check_flags(
     check_axes(axes, random)
 
 
-def sweep_line(axes: Axes, random: int | None, configs: str | None) -> str:
+def sweep_line(axes: Axes, random: int | None, configs: str | None, at_boundaries: bool = False) -> str:
     """The command line of a sweep, less the file that it writes."""
     words = ["rnnscope", "sweep"]
     for name, values in axes.items():
         words += AXES[name].as_typed(values)
     words += [] if random is None else RANDOM.as_typed(random)
     words += [] if configs is None else CONFIGS.as_typed(configs)
+    words += [AT_BOUNDARIES.name] if at_boundaries else []
     return shlex.join(words)

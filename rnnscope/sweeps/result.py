@@ -17,6 +17,7 @@ from rnnscope.pages.render import Result
 from rnnscope.spec.flags import Choice, Number, Repeated, Switch, Whole
 from rnnscope.spec.options import REPORT
 from rnnscope.spec.question import nan_last
+from rnnscope.sweeps.boundaries import LeftOut
 from rnnscope.sweeps.plan import FIELDS, Configuration, read_rerun
 from rnnscope.sweeps.rows import FROM_A_SWEEP, read_rows
 
@@ -119,6 +120,7 @@ class Sweep(Result):
 
     line: the command line that gives this again, less the file that it wrote. smallest: that of the smallest Spec that
     still differs, where one was looked for. workers: how many processes of torchrun shared the work, where it was used.
+    left_out: boundary sizes that were not compared.
     """
 
     findings: tuple[Finding, ...]
@@ -126,6 +128,7 @@ class Sweep(Result):
     smallest: str | None = None
     workers: int | None = None
     torch_version: str | None = None
+    left_out: tuple[LeftOut, ...] = ()
     device_name: None = None
 
     command: ClassVar[str] = "sweep"
@@ -174,8 +177,13 @@ class Sweep(Result):
 
     @property
     def first_different(self) -> Finding | None:
-        """The first one that differs by function."""
-        return next((each for each in self.different if each.cause == "function"), None)
+        """The first one that differs by function, or is frozen."""
+        return next((each for each in self.different if each.cause in ("function", "frozen")), None)
+
+    @property
+    def first_to_shrink(self) -> Finding | None:
+        """The one of which a smallest Spec is looked for."""
+        return next((each for each in self.different if each.cause in SHRUNK), None)
 
     @property
     def more(self) -> list[str]:
@@ -220,7 +228,7 @@ class Sweep(Result):
             page.append(Sentence("Smallest that differs", self.smallest, verbatim=True))
         for outcome, message, count in self.messages[:_MOST]:
             page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
-        page += [*_left_out(len(self.messages), "reason"), *more(self.more)]
+        page += [*_left_out(len(self.messages), "reason"), *map(_not_compared, self.left_out), *more(self.more)]
         if self.torch_version:
             *fewer, most = self._threads
             threads = " or ".join((*map(str, fewer), counted(most, "thread")))
@@ -239,6 +247,7 @@ class Sweep(Result):
             "first_different": first and first.rerun,
             "smallest_different": self.smallest,
             "more": self.more,
+            "left_out": [asdict(each) for each in self.left_out],
             "configurations": [finding_record(each) for each in self.findings],
         }
 
@@ -290,7 +299,11 @@ _CAUSES = {
     "precision": "Less precise",
     "shape": "Other shapes",
     "nonfinite": "NaN or infinity",
+    "frozen": "Frozen",
 }
+
+SHRUNK = ("frozen", "function", "nonfinite", "shape")
+"""The causes of which a smallest Spec is looked for: less precision depends on every size."""
 
 _MOST = 3
 """So many lines, and so many reasons, are shown; JSON has them all."""
@@ -299,6 +312,12 @@ _MOST = 3
 def _left_out(many: int, unit: str, like: str = "") -> Page:
     rest = many - _MOST
     return [Sentence("Left out", f"{counted(rest, unit)}{like}: --format tsv lists all.")] if rest > 0 else []
+
+
+def _not_compared(left: LeftOut) -> Sentence:
+    """Boundary sizes that were left out, and why."""
+    sizes = ", ".join(map(str, left.sizes))
+    return Sentence("Not at", f"{left.flag} {sizes} ({counted(left.count, 'configuration')}), since {left.reason}.")
 
 
 def _grid(sweep: Sweep) -> Grid:

@@ -27,6 +27,7 @@ from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT, How, OwnSides
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
+from rnnscope.sweeps.boundaries import NO_MEMORY, boundaries_of, left_out_of
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
 from rnnscope.sweeps.result import Finding, Sweep, finding, read_finding
 from rnnscope.sweeps.rows import Row, rows_added_to
@@ -41,6 +42,7 @@ def sweep(
     out: str | None = None,
     resume: bool = False,
     force: bool = False,
+    at_boundaries: bool = False,
 ) -> Sweep | None:
     """Compare every configuration that is asked for; None in a process of torchrun that only helps.
 
@@ -51,6 +53,8 @@ def sweep(
         out: a file to which each row is added as soon as it is there.
         resume: whether to go on with a file that is there, and leave out what it has.
         force: whether to replace one.
+        at_boundaries: whether each is compared at sizes around which kernels fail, too; what that would take too long
+            for is left out, and told.
 
     Raises:
         RnnscopeError: a value that is not allowed, or a line that is no configuration.
@@ -66,14 +70,25 @@ def sweep(
         raise RnnscopeError(f"{ROWS.name} {out} is what {CONFIGS.name} reads", "name another file")
     ranks = Ranks() if is_launched() else None
     plan = plan_of(axes, random) if configs is None else plan_of(axes, random, _lines(configs, ranks))
+    added, left_out = boundaries_of(plan) if at_boundaries else ([], ())
+    plan += [each.configuration for each in added]
     if ranks is not None and ranks.rank:
         for number in ranks.draw(json.loads(ranks.receive("todo"))):
             ranks.hand_over(json.dumps((number, row_of(plan[number]))))
         return None
-    findings, line = tuple(_lead(plan, ranks, out, resume, force)), sweep_line(axes, random, configs)
-    found = Sweep(findings, line, workers=ranks.size if ranks else None, torch_version=str(torch.__version__))
-    first = found.first_different
-    return found if first is None else replace(found, smallest=_smallest_like(first.configuration))
+    # What memory has room for is known to rank 0 alone: it says what is to be done.
+    no_room = [each for each in added if not _has_room(each.configuration)]
+    left_out += left_out_of((each, NO_MEMORY) for each in no_room)
+    findings = tuple(_lead(plan, ranks, out, resume, force, {each.configuration for each in no_room}))
+    found = Sweep(
+        findings,
+        sweep_line(axes, random, configs, at_boundaries),
+        workers=ranks.size if ranks else None,
+        torch_version=str(torch.__version__),
+        left_out=left_out,
+    )
+    first = found.first_to_shrink
+    return found if first is None else replace(found, smallest=_smallest_like(first.configuration, str(first.cause)))
 
 
 def _lines(configs: str, ranks: Ranks | None) -> list[Values]:
@@ -115,8 +130,29 @@ def _bounded(stream: TextIO) -> Iterator[str]:
         yield line
 
 
-def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resume: bool, force: bool) -> list[Finding]:
-    """Compare what has no row yet, with the help of the other ranks, and give all findings in the order of the plan."""
+def _has_room(asked: Configuration) -> bool:
+    """Whether memory has room for a configuration, as far as its flags tell."""
+    if asked.has_files:
+        return True
+    try:
+        _check_memory(Spec(**asked.of(SPEC_FLAGS)), _work_of(asked))
+    except RnnscopeError:
+        return False
+    return True
+
+
+def _work_of(asked: Configuration) -> Work:
+    sides = {side: asked.value(side) for side in ("left", "right")}
+    return Work.of("compare", vars(Question(**asked.of(QUESTION_FLAGS))) | sides)
+
+
+def _lead(
+    plan: list[Configuration], ranks: Ranks | None, out: str | None, resume: bool, force: bool, skip: set[Configuration]
+) -> list[Finding]:
+    """Compare what has no row yet, with the help of the other ranks, and give all findings in the order of the plan.
+
+    skip: what is left out, unless it has a row.
+    """
     old: list[Finding] = []
 
     def seen(row: Row) -> None:
@@ -124,7 +160,8 @@ def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resum
 
     with nullcontext() if out is None else rows_added_to(out, resume, force, seen) as append, _telling_of(out):
         found = {each.configuration: each for each in old}
-        todo = [number for number, configuration in enumerate(plan) if configuration not in found]
+        plan_of_all, plan = plan, [each for each in plan if each in found or each not in skip]
+        todo = [number for number, each in enumerate(plan_of_all) if each not in found and each not in skip]
         lock = threading.Lock()  # rows of the other ranks come from a thread
         with progress(len(plan), "configurations", done=len(plan) - len(todo)) as advance:
 
@@ -132,10 +169,10 @@ def _lead(plan: list[Configuration], ranks: Ranks | None, out: str | None, resum
                 with lock:
                     if append is not None:
                         append(row)
-                    found[plan[number]] = finding(plan[number], row)
+                    found[plan_of_all[number]] = finding(plan_of_all[number], row)
                     advance(1)
 
-            _run(plan, todo, ranks, take)
+            _run(plan_of_all, todo, ranks, take)
     return [found[configuration] for configuration in plan]
 
 
@@ -170,12 +207,15 @@ TOO_LARGE = "there is too little memory for it; make --seq-len, --batch, --hidde
 """How much is missing differs from one moment to the next."""
 
 
-def row_of(asked: Configuration) -> Row:
+def row_of(asked: Configuration, with_reasons: bool = True) -> Row:
     """Compare what a configuration asks for: schema, command, rerun, status, message, spec, left, right, and the rest.
 
     status: compared; not_comparable where it contradicts itself, which is told from the flags alone; failed where it
     was tried and no verdict came out: no such device or file, too little memory, a class that is wrong, and whatever
     else nobody expected. The rest, where it was compared, is the document of the comparison less its environment.
+
+    Args:
+        with_reasons: whether to look for what explains a difference, which takes most of the time.
 
     Raises:
         Exception: a GPU that will compute nothing any more.
@@ -196,8 +236,9 @@ def row_of(asked: Configuration) -> Row:
         row["status"] = "failed"
         loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
         row["spec"] = loaded.spec.facts
-        _check_memory(loaded.spec, Work.of("compare", vars(question) | {"left": left, "right": right}))
-        found = rnnscope.compare(loaded.spec, left, right, loaded=loaded, question=question, own=own, how=how)
+        _check_memory(loaded.spec, _work_of(asked))
+        options: dict[str, Any] = {"loaded": loaded, "question": question, "own": own, "how": how}
+        found = rnnscope.compare(loaded.spec, left, right, with_reasons=with_reasons, **options)
         facts = {"sources": asdict(found.sources)} | found.facts()
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}
@@ -224,14 +265,17 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-def _smallest_like(asked: Configuration) -> str | None:
-    """The command line of the smallest Spec under which both sides still differ; None where files say what it is."""
+def _smallest_like(asked: Configuration, cause: str) -> str | None:
+    """The command line of the smallest Spec under which both sides still differ by the same cause.
+
+    None where files say what it is.
+    """
     if asked.has_files:
         return None
     others = {name: value for name, value in asked.values.items() if name not in (*SPEC_FLAGS, "power", "map")}
 
     def differs(spec: Spec) -> bool:
-        return row_of(Configuration(others | vars(spec))).get("cause") == "function"
+        return row_of(Configuration(others | vars(spec)), with_reasons=False).get("cause") == cause
 
     return Configuration(others | vars(shrink(Spec(**asked.of(SPEC_FLAGS)), differs))).rerun
 
@@ -275,9 +319,20 @@ def _changes(spec: Spec) -> Iterator[dict[str, Any]]:
     yield from ({name: flag.default} for name, flag in SPEC_FLAGS.items() if name not in kept)
     for name, size in sizes.items():
         yield from ({name: smaller} for smaller in _smaller(size))
+    yield from _traded(spec)
     for (one, size), (other, other_size) in combinations(sizes.items(), 2):
         for smaller, other_smaller in zip(_smaller(size), _smaller(other_size), strict=False):
             yield {one: smaller, other: other_smaller}
+
+
+def _traded(spec: Spec) -> Iterator[dict[str, Any]]:
+    """Fewer steps of so many more items that the product of both does not get smaller: only that may count.
+
+    It ends, as no other step makes more steps of fewer.
+    """
+    if spec.lengths is None and not spec.unbatched and spec.batch_size > spec.seq_len:
+        for steps in (each for each in _FEW if each < spec.seq_len):
+            yield {"seq_len": steps, "batch_size": -(-spec.seq_len * spec.batch_size // steps)}
 
 
 def _smaller(size: int, least: int = 1) -> Iterator[int]:

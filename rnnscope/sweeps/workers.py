@@ -41,11 +41,12 @@ def workers_here() -> int:
 
 
 class Ranks:
-    """This process among those that torchrun started. Each takes its own CUDA device where there are some."""
+    """This process among those that torchrun started. Each takes an accelerator of its own where there are several."""
 
     def __init__(self) -> None:
-        import torch
         from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
+
+        from rnnscope.subjects.devices import take_device
 
         store, self.rank, self.size = next(iter(rendezvous("env://")))
         store.set_timeout(timedelta(days=7))  # torchrun ends all ranks when one is gone
@@ -53,8 +54,7 @@ class Ranks:
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self._store = PrefixStore(f"rnnscope/{attempt}/{next(_SWEEPS)}", store)
         self._drawn = 0
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        take_device(int(os.environ.get("LOCAL_RANK", "0")))
 
     def send(self, name: str, text: str) -> None:
         """Give the other ranks a text."""

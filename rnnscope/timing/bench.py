@@ -32,7 +32,7 @@ from rnnscope.spec.sides import SUBJECT, side_spec
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import prepare
 from rnnscope.subjects.builtin import Prepared, other_shape, tensors_of
-from rnnscope.subjects.devices import back_ends, device_name, running
+from rnnscope.subjects.devices import back_ends, device_name, running, wait_for
 from rnnscope.timing.result import Bench, Timing
 
 ROUNDS = 5
@@ -129,7 +129,7 @@ class _Turns:
         with stage(self.timing.typed), self._noting(), running(self._spec, self._grad) as placed:
             self.placed, self.timing = placed, replace(self.timing, device=placed.device)
             drawn = loaded.weights or draw_weights(placed)
-            weights = {name: each.to(placed.device, getattr(torch, placed.dtype)) for name, each in drawn.items()}
+            weights = {name: each.to(getattr(torch, placed.dtype)).to(placed.device) for name, each in drawn.items()}
             prepared = prepare(self.timing.subject, placed, weights, draw_input(placed)).with_input(leaf)
             with prepared.entered():
                 target = self._first_call(prepared, placed.device)
@@ -137,7 +137,7 @@ class _Turns:
                 steps *= placed.batch_size if self.timing.subject == "items" else 1
                 peak = peak_bytes(target, placed.device, steps)
             self.timing, self._entered = replace(self.timing, peak_bytes=peak), prepared.entered
-            clock = EventClock(placed.device) if placed.device.startswith("cuda") else perf_counter
+            clock = clock_of(placed.device)
             self._timer = Timer(
                 "target()", timer=clock, globals={"target": target}, num_threads=torch.get_num_threads()
             )
@@ -153,7 +153,7 @@ class _Turns:
             target = with_backward(prepared, outputs)
             del outputs  # with all that autograd keeps of it
             target()
-        _wait_for(device)
+        wait_for(device)
         if is_compiled:  # for now all of the first call
             first = perf_counter() - started
             self.timing = replace(self.timing, compile_s=first if compilations() > graphs else 0.0)
@@ -238,21 +238,36 @@ class EventClock:
         return mark
 
 
-def _wait_for(device: str) -> None:
-    """Wait until a device has done all that it was given."""
+def clock_of(device: str) -> Callable[[], float]:
+    """Seconds: of the CPU, of CUDA's events, or of the CPU once another device has done all that it was given."""
     if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
+        return EventClock(device)
+
+    def waiting() -> float:
+        wait_for(device)
+        return perf_counter()
+
+    return perf_counter if device == "cpu" else waiting
+
+
+def _peak_on(call: Callable[[], object], device: str) -> int | None:
+    """The most bytes that a call has allocated on an accelerator; None where torch does not count them there."""
+    memory: Any = torch.cuda if device.startswith("cuda") else torch.accelerator
+    wait_for(device)
+    try:
+        memory.reset_peak_memory_stats(device)
+        before = memory.memory_allocated(device)
+    except (RuntimeError, AttributeError):
+        return None
+    call()
+    wait_for(device)
+    return int(memory.max_memory_allocated(device) - before) or None
 
 
 def peak_bytes(call: Callable[[], object], device: str, steps: int) -> int | None:
     """The most bytes that a call has allocated at one time; None if a CPU takes more steps than can be recorded."""
-    if device.startswith("cuda"):
-        _wait_for(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        call()
-        _wait_for(device)
-        return torch.cuda.max_memory_allocated(device) - before
+    if device != "cpu":
+        return _peak_on(call, device)
     if steps > MOST_WATCHED_STEPS:
         return None
     silent = patch.dict(os.environ, KINETO_LOG_LEVEL="99")  # the profiler's library tells of itself on stderr

@@ -330,8 +330,9 @@ def _meanings(bench: Bench) -> Sentence:
     text = f"of a call. Spread: interquartile range / median. Steps/s: time steps{together}. Ratio: {ratio}."
     text += " Growth: to the row above." if several else ""
     text += " Peak: memory that a call takes on top of weights and input"
-    if any(each.peak_bytes is None for each in bench.measured):
-        text += f", of at most {thousands(MOST_WATCHED_STEPS)} steps in all layers and directions"
+    unknown = {each.device for each in bench.measured if each.peak_bytes is None}
+    text += f", of at most {thousands(MOST_WATCHED_STEPS)} steps in all layers and directions" * ("cpu" in unknown)
+    text += ", where torch counts it" * bool(unknown - {"cpu"})
     return Sentence("Median", f"{text}.")
 
 

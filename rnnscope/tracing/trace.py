@@ -6,7 +6,7 @@ Source: "Outputs" in https://docs.pytorch.org/docs/stable/generated/torch.nn.LST
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -49,14 +49,17 @@ def trace(
     loaded = loaded or Loaded(NO_FILES, spec)
     with running(spec) as placed:
         device, dtype = placed.device, getattr(torch, placed.dtype)
-        weights = {name: each.to(device, dtype) for name, each in (loaded.weights or draw_weights(placed)).items()}
+        weights = {name: each.to(dtype).to(device) for name, each in (loaded.weights or draw_weights(placed)).items()}
         drawn = loaded.given or draw_input(placed)
-        given = Input(drawn.x.to(device, dtype), tuple(each.to(device, dtype).contiguous() for each in drawn.state))
+        given = Input(
+            drawn.x.to(dtype).to(device), tuple(each.to(dtype).to(device).contiguous() for each in drawn.state)
+        )
         with stage(spec.module_name):
             run = run_module(placed, weights, given)
+            run = replace(run, y=run.y.cpu(), state=tuple(each.cpu() for each in run.state))
         watch = _Watch(placed, item)
         with stage("the equations"):
-            y = run_equations(placed, weights, given, around=watch.around).y
+            y = run_equations(placed, weights, given, around=watch.around).y.cpu()
         of_item = _of_item(placed, given, item)
         with stage("slices that are equal"):
             equalities, by_chance = _equalities(placed, run)

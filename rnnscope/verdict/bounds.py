@@ -61,7 +61,7 @@ from rnnscope.network.weights import Input, Weights, time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.question import nan_last
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Run, Subject, run_equations
+from rnnscope.subjects.builtin import Run, Subject, run_equations, valid_region
 from rnnscope.subjects.devices import running
 from rnnscope.verdict.int8 import SCHEMES, Rounding, at_random, quantized, to_steps
 from rnnscope.verdict.problem import Problem, Solver, Tensors, solve
@@ -110,6 +110,7 @@ class Bound:
 
     plus: what is added for numbers near 0. least: what every wider bound allows at least, where an activation may be
     rounded absolutely. is_floor: whether no run was needed for it. measured: whether randomly rounded runs are in it.
+    is_padded: whether the reference, which is a deviation then, has numbers in the padding of y.
     by_range: whether rounding is relative to the range of all items.
     """
 
@@ -118,10 +119,12 @@ class Bound:
     least: float
     is_floor: bool = False
     measured: bool = False
+    is_padded: bool = False
     by_range: bool = False
 
     def of(self, name: str) -> Tensor:
-        """The bound of one tensor; padding is 0 in the reference, and may be nothing else."""
+        """The bound of one tensor. Padding is 0 in the equations, and may be nothing else; elsewhere it is as y is."""
+        name = "y" if self.is_padded and name not in self.limits else name
         return self.limits[name] if name in self.limits else torch.zeros(1, 1, device="cpu")
 
 
@@ -160,7 +163,7 @@ class Bounds:
         info, is_exact = torch.finfo(getattr(torch, dtype)), arithmetic == "float64"
         smallest = info.smallest_normal * (info.eps if dtype == "float16" else 1)  # the others are flushed to 0 by some
         factor, plus = (FUNCTION_FACTOR, 0.0) if is_exact else (PRECISION_FACTOR, 4 * smallest)
-        bound = partial(_bound, factor=factor, plus=plus, least=factor * unit)
+        bound = partial(_bound, factor=factor, plus=plus, least=factor * unit, is_padded=self._is_padded)
         found = self._floor(unit, 1.0 if is_exact else 2.0)
         yield bound(found, is_floor=True)
         if not is_exact:
@@ -173,7 +176,9 @@ class Bounds:
     def _of_int8(self) -> Iterator[Bound]:
         """Those of int8: quantized as torch does it, then with more and more noise. All else in it is float32."""
         unit, share = UNITS["float32"], PRECISION_FACTOR / INT8_FACTOR
-        bound = partial(_bound, factor=INT8_FACTOR, plus=0.0, least=INT8_FACTOR * unit, by_range=True)
+        bound = partial(
+            _bound, factor=INT8_FACTOR, plus=0.0, least=INT8_FACTOR * unit, is_padded=self._is_padded, by_range=True
+        )
         of_floats = self._floor(unit, 2.0)
         few, many = INT8_DRAWS
         yield bound(self._with_floats(0, of_floats, share))
@@ -200,7 +205,8 @@ class Bounds:
         """In the shape of the bound: where it is too wide to say anything. Chaos does not widen the floor."""
         if name.startswith(MEAN):  # the tensor itself tells
             return torch.zeros_like(bound.of(name), dtype=torch.bool)
-        most = self._most(name, bound, TOO_WIDE) if name in self._magnitudes else 0.0
+        known = "y" if self._is_padded and name not in self._magnitudes else name
+        most = self._most(known, bound, TOO_WIDE) if known in self._magnitudes else 0.0
         return (bound.of(name) > most + bound.plus) & (not bound.is_floor)
 
     def sharp_steps(self, arithmetic: str, bound: Bound) -> int | None:
@@ -211,6 +217,11 @@ class Bounds:
         by_step = wide.flatten(2).any(2) if wide.dim() > 2 else wide
         walks = [by_step[:, 0], *(by_step[:, way].flip(0) for way in range(1, by_step.shape[1]))]
         return min((int(each.int().argmax()) for each in walks if each.any()), default=None)
+
+    @cached_property
+    def _is_padded(self) -> bool:
+        spec, y = self.problem.spec, self.reference.get("y")
+        return spec.lengths is not None and y is not None and bool(y.masked_fill(valid_region(spec, y), 0.0).any())
 
     def _most(self, name: str, bound: Bound, share: float) -> Tensor:
         """What a bound may be at most: a share of each item, or of all where rounding is relative to these."""
@@ -441,11 +452,12 @@ def _bound(
     least: float,
     is_floor: bool = False,
     measured: bool = False,
+    is_padded: bool = False,
     by_range: bool = False,
 ) -> Bound:
     # What overflows has no bound; a NaN here would look like one that a side gave.
     widened = {name: (factor * each + plus).nan_to_num(torch.inf) for name, each in figures.items()}
-    return Bound(widened, plus, least, is_floor, measured, by_range)
+    return Bound(widened, plus, least, is_floor, measured, is_padded, by_range)
 
 
 def _elementwise_maximum(*figures: Tensors) -> Tensors:

@@ -25,6 +25,7 @@ from rnnscope.network.costs import macs
 from rnnscope.network.weights import Input, Weights, all_finite
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, other_shape
+from rnnscope.subjects.devices import seed_device
 from rnnscope.subjects.own import OwnNetwork, called, module_of
 from rnnscope.verdict.bounds import Bounds, flat_index
 from rnnscope.verdict.diagnosis import SCREENED
@@ -225,8 +226,7 @@ def _dice_kept() -> Iterator[None]:
 def _seed(number: int, device: str) -> None:
     """Seed torch, Python and numpy, by which a class may roll its dice."""
     torch.default_generator.manual_seed(number)  # torch.manual_seed notes who called it, which takes longer
-    if device != "cpu":
-        torch.cuda.default_generators[torch.device(device).index].manual_seed(number)
+    seed_device(number, device)
     random.seed(number)
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed(number)

@@ -191,7 +191,7 @@ def beside_a_whole_run(problem: Problem, left: Side, right: Side, tolerance: Tol
     walks = []
     for side, is_walked in zip((left, right), walked, strict=True):
         if is_walked:  # x is placed as a whole, as it would be for a whole run
-            x = problem.given.x.to(side.spec.device, getattr(torch, side.spec.dtype))
+            x = problem.given.x.to(getattr(torch, side.spec.dtype)).to(side.spec.device)
             walks.append(_walk(side, problem, torch.split(x, steps, time_of(spec))))
         else:
             walks.append(_whole(side, problem, steps))

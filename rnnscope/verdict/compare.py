@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.loading import Loaded, Recording, write_recording
-from rnnscope.files.tensors import check_target
+from rnnscope.files.loading import Loaded, Recording, load, write_recording
+from rnnscope.files.tensors import check_extra, check_target, read_file, write_tensors
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import OUTPUTS, Place
+from rnnscope.network.shapes import OUTPUTS, Place, outputs_of
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
@@ -52,10 +52,11 @@ from rnnscope.spec.sides import (
     OwnSides,
     is_model,
     side_spec,
+    subject_of,
 )
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.adapting import own_network
-from rnnscope.subjects.builtin import SUBJECTS
+from rnnscope.subjects.builtin import SUBJECTS, compiled_in_words
 from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks, diagnosis
@@ -72,17 +73,18 @@ from rnnscope.verdict.evidence import (
 )
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
 from rnnscope.verdict.figures import Difference, difference
-from rnnscope.verdict.frozen import Frozen, frozen_of, problem_at
+from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
-from rnnscope.verdict.live import live_sides
+from rnnscope.verdict.live import Live, live_sides
 from rnnscope.verdict.modules import ComparedRuns
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
     Problem,
     clear_padding,
     draw_problem,
+    first_steps,
     rounded_weights,
     step_by_step,
     stressed_problem,
@@ -97,6 +99,17 @@ T = TypeVar("T")
 @overload
 def compare(
     left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, /, **question: Any
+) -> Comparison: ...
+
+
+@overload
+def compare(
+    left: nn.Module | str | os.PathLike[str],
+    right: nn.Module | str | os.PathLike[str],
+    x: Tensor | PackedSequence,
+    hx: Hidden | None = None,
+    /,
+    **question: Any,
 ) -> Comparison: ...
 
 
@@ -133,7 +146,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     `compare(left, right, x, hx)`: two modules with weights of their own. At least one is nn.RNN, nn.LSTM, nn.GRU,
     StackedCells, or names its parameters as they do. x: (L, N, H_in), or (N, L, H_in) with batch_first, or (L, H_in),
     or a packed sequence; hx: h0, or (h0, c0), or None. Both are copied and left as they are, and compared in evaluation
-    mode.
+    mode. In place of one of them may stand the name of a file, "model.onnx" or "model.pt2".
 
     `compare(spec, left="module", right="cells")`: two subjects, written as for --left and --right, on the weights and
     the input of the Spec's seed. `loaded` brings what files gave; `record` names a file that keeps the left side's run,
@@ -165,7 +178,7 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
         options["own"] = replace(options.get("own", NOTHING_SAID_OF_SIDES), **said)
     if said := {name: options.pop(name) for name in HOW_FLAGS if name in options}:
         options["how"] = replace(options.get("how", AS_IT_IS), **said)
-    if len(sides) > 1 and all(isinstance(each, nn.Module) for each in sides[:2]):
+    if len(sides) > 1 and _are_live(*sides[:2]):
         return _compare_modules(*sides, question=question, **options)
     if "spec" in options or (sides and isinstance(sides[0], Spec)):
         return _compare_subjects(*sides, question=question, **options)
@@ -173,7 +186,16 @@ def compare(*sides: Any, question: Question = DEFAULT_QUESTION, **options: Any) 
     if len(sides) == 2 and are_files:
         check_recordings((), NO_FILES, None, question)
         return _compare_files(*map(os.fspath, sides), **options)
-    raise RnnscopeError("compare takes a Spec, or two modules and their input, or two files of recorded runs")
+    raise RnnscopeError(
+        "compare takes a Spec, or two modules and their input, of which one may be a model's file, or two files of "
+        "recorded runs"
+    )
+
+
+def _are_live(*sides: Any) -> bool:
+    """Whether both are modules, or one is and the other names a file of a model."""
+    files = [each for each in sides if isinstance(each, (str, os.PathLike)) and is_model(os.fspath(each))]
+    return len(files) < 2 and all(isinstance(each, nn.Module) for each in sides if each not in files)
 
 
 def _compare_files(
@@ -208,8 +230,11 @@ def assert_equivalent(*sides: Any, **question: Any) -> Comparison:
 
 
 def _compare_modules(
-    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
+    left: Live, right: Live, x: Tensor | PackedSequence, hx: Hidden | None = None, *, question: Question
 ) -> Comparison:
+    file = next((os.fspath(each) for each in (left, right) if not isinstance(each, nn.Module)), None)
+    if file and question.grad:
+        raise RnnscopeError(f"{file} gives no gradients for grad=True", "leave grad out")
     spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
     question.check_chunk(spec)
     one, other = _chunked(one, question), _chunked(other, question)
@@ -228,14 +253,15 @@ def _compare_subjects(
     force: bool = False,
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
+    with_reasons: bool = True,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
-    loaded = loaded or Loaded(NO_FILES, spec)
+    loaded = loaded or _loaded(spec, left, right)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how)
+    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how)
+    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how, loaded.sources)
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
@@ -253,8 +279,12 @@ def _compare_subjects(
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
+        one, other = (_with_outputs(side, problem, question) for side in (one, other))
         problem, one, other = _alike(problem, one, other)
-        found = _compare_sides(placed, one, other, problem, question, xs, (left, right), loaded.sources, own, how)
+        said = (loaded.sources, own, how)
+        found = _compare_sides(
+            placed, one, other, problem, question, xs, (left, right), *said, with_reasons=with_reasons
+        )
         if record is not None:
             outputs = one.solve(replace(problem, cotangents=None), one.spec.dtype)
             write_recording(
@@ -263,10 +293,30 @@ def _compare_subjects(
         return found
 
 
+def _loaded(spec: Spec, left: str, right: str) -> Loaded:
+    """What the files of models give, which have their weights in them; nothing where no side is one."""
+    has_model = any(is_model(subject_of(each)) for each in (left, right))
+    return load(NO_FILES, vars(spec), left, right) if has_model else Loaded(NO_FILES, spec)
+
+
 def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
     """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
     stateless = any(not side.has_steps and not side.is_recorded for side in (left, right))
     return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
+
+
+def _with_outputs(side: Side, problem: Problem, question: Question) -> Side:
+    """The side with the outputs that it gives, where its first run tells; a chunk needs all of them."""
+    if not (side.foreign and side.foreign.first_run_tells):
+        return side
+    start = problem if question.chunk is None else first_steps(problem, 1)
+    found = tuple(side.solve(start, side.spec.dtype))
+    if question.chunk is not None and found != outputs_of(problem.spec.kind):
+        raise RnnscopeError(
+            f"{side.subject} gives {' and '.join(found)} alone, and {CHUNK.name} {question.chunk} carries the state on",
+            f"leave {CHUNK.name} out",
+        )
+    return replace(side, foreign=replace(side.foreign, outputs=found))
 
 
 def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Side]:
@@ -318,8 +368,14 @@ def _chunked(side: Side, question: Question) -> Side:
     return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
 
 
-def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
-    """What runs an export, a model's file or a program; None where a subject is none of them."""
+def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -> Foreign | None:
+    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them.
+
+    prefix: where in the file of a model the network is.
+    """
+    if subject == "compiled-module":
+        told = partial(compiled_in_words, spec)
+        return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
     if subject in EXPORTS:
         from rnnscope.subjects.exports import export_of
 
@@ -327,11 +383,12 @@ def _foreign_of(subject: str, spec: Spec, how: How) -> Foreign | None:
     if is_model(subject):
         from rnnscope.subjects.models import opened
 
-        return opened(subject, spec, how.traced_at)
+        return opened(subject, spec, how.traced_at, prefix)
     if subject.startswith(COMMAND):
-        from rnnscope.subjects.programs import program_of
+        from rnnscope.subjects.programs import Files, program_of
 
-        return program_of(subject.removeprefix(COMMAND), how.timeout)
+        files = Files(check_extra, write_tensors, read_file)
+        return program_of(subject.removeprefix(COMMAND), spec.dtype, how.timeout, files)
     return None
 
 
@@ -343,8 +400,9 @@ def _side(
     recorded: Recording | None,
     said: Own = NOTHING_SAID,
     how: How = AS_IT_IS,
+    sources: Sources = NO_FILES,
 ) -> Side:
-    """The side that a name stands for. said: of a class of the user's."""
+    """The side that a name stands for. said: of a class of the user's. sources: where in a model's file it is."""
     subject, own = side_spec(flag, typed, spec)
     if subject.startswith(RECORDED) and recorded is None:
         raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
@@ -353,7 +411,7 @@ def _side(
     deviation = deviation_of(flag, subject, spec)
     try:
         with running(own) as placed:
-            if foreign := _foreign_of(subject, placed, how):
+            if foreign := _foreign_of(subject, placed, how, sources.prefix_in(role, subject)):
                 return foreign_side(role, subject, foreign, placed)
             if subject not in SUBJECTS and deviation is None:
                 with stage(f"loading {subject}"):
@@ -361,7 +419,8 @@ def _side(
             if subject == "quantized":
                 return quantized_side(role, subject, SUBJECTS[subject], placed)
             used = arithmetic(placed, fused=subject in ("module", "items"))
-            return Side(role, subject, placed, deviation.run if deviation else SUBJECTS[subject], used)
+            run = deviation.run if deviation else SUBJECTS[subject]
+            return Side(role, subject, placed, run, used).where_it_is()
     except RnnscopeError as error:
         if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
             raise
@@ -381,6 +440,7 @@ def _compare_sides(
     own: OwnSides = NOTHING_SAID_OF_SIDES,
     how: How = AS_IT_IS,
     is_stressed: bool = False,
+    with_reasons: bool = True,
 ) -> Comparison:
     """Run two sides on one problem while the Spec runs, and gather what is found; xs: x in chunks, if it has none."""
     calls = tuple(each for side in (left, right) for each in unsteady(problem, side, question.reference))
@@ -403,7 +463,11 @@ def _compare_sides(
         is_stressed=is_stressed,
     )
     evidence = Evidence(step_by_step(problem) if question.resync else problem, left, right)
-    if frozen := next(filter(None, (frozen_of(evidence, side) for side in sides)), None):
+    asked = evidence
+    if xs is not None and question.chunk is not None:  # of which the problem has the first step alone
+        chunk = min(question.chunk, problem.spec.seq_len)
+        asked = Evidence(problem_at(problem, (chunk, problem.spec.batch_size)), left, right)
+    if frozen := next(filter(None, (frozen_of(asked, side) for side in sides)), None):
         return comparison_with(figures=Figures(()), frozen=_judged_there(frozen, left, right, problem))
     if question.figures_alone and (alone := _figures_alone(problem, left, right, question, xs)):
         figures, place = alone
@@ -415,7 +479,8 @@ def _compare_sides(
             evidence = with_arithmetics(evidence)
             reference = _reference(evidence)
         ask = partial(_reasons, spec, evidence, question, figures, reference)
-        reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
+        if with_reasons:
+            reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
         place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
         gate, fault = None, None
@@ -436,6 +501,8 @@ def _compare_sides(
         reasons=reasons,
         heat_map=drawn,
     )
+    ask_there = partial(_with_where_made, found, sides, problem)
+    found = told.unless_refused("the verdict where it was made", ask_there) or found
     found = _with_reach(found, sides, problem)
     stressed_too = told.unless_refused("the verdict under stress", lambda: _with_stress(found, left, right, problem))
     hints = _hints(sides) if cause_of(figures, None) == "shape" else []
@@ -452,7 +519,20 @@ def _judged_there(frozen: Frozen, left: Side, right: Side, problem: Problem) -> 
     """What is frozen, with the verdict at the sizes at which it was made."""
     at = problem_at(problem, frozen.made_at)
     with stage("where it was made"):
-        return replace(frozen, there=_compare_sides(at.spec, left, right, at, DEFAULT_QUESTION).verdict)
+        there = _compare_sides(at.spec, in_one_call(left), in_one_call(right), at, DEFAULT_QUESTION)
+    return replace(frozen, there=there.verdict)
+
+
+def _with_where_made(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
+    """What was found, with the sizes at which an export was made, where it is the same function at these alone."""
+    off = [side for side in sides if found.reference and side.role in found.reference.deviating]
+    made = next(((side.role, side.foreign.made_at) for side in off if side.foreign and side.foreign.made_at), None)
+    if found.cause != "function" or made is None or is_at(problem, made[1]):
+        return found
+    at = problem_at(problem, made[1])
+    with stage("where it was made"):
+        there = _compare_sides(at.spec, *sides, at, DEFAULT_QUESTION)
+    return replace(found, only_where_made=made) if there.exit_code == 0 else found
 
 
 class _Told:
@@ -480,7 +560,7 @@ def _hints(sides: tuple[Side, Side]) -> list[str]:
 
 def _with_reach(found: Comparison, sides: tuple[Side, Side], problem: Problem) -> Comparison:
     """What was found, with how far the equations reach where a class of the user's may do something beyond that."""
-    own = [side for side in sides if side.is_own]
+    own = [side for side in sides if side.is_own or (side.foreign and side.foreign.gets_weights)]
     has_range = found.is_stressed or (own and found.reference)
     if not has_range and not (found.reference and found.spec.nonlinearity == "relu"):
         return found
@@ -570,7 +650,8 @@ def _reference(evidence: Evidence) -> Reference:
         elif side.inside:
             inside.append(Inside(side.role, side.inside, side.is_seen))
     without = tuple(side.role for side in sides if not side.has_float64)
-    return replace(found, inside=tuple(inside), without_float64=without)
+    asked_in = tuple((side.role, side.finest) for side in sides if side.finest)
+    return replace(found, inside=tuple(inside), without_float64=without, asked_in=asked_in)
 
 
 def _of_one_function(evidence: Evidence) -> Reference:
@@ -616,9 +697,13 @@ def _reasons(
     roles = reference.deviating if reference else ()
     deviating = tuple(side for side in (evidence.left, evidence.right) if side.role in roles)
     caught = partial(_would_differ, question, not figures.within_tolerance)
+    explanations = diagnosis.explanations(evidence, deviating)
+    explained = {each.side for each in explanations}
+    # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
+    puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
     return Reasons(
-        diagnosis.explanations(evidence, deviating),
-        diagnosis.dependences(evidence, deviating),
+        explanations,
+        diagnosis.dependences(evidence, puzzling),
         diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
     )
 

@@ -116,9 +116,14 @@ def _deciding(evidence: Evidence, side: Side) -> Evidence | None:
 
 
 def _arithmetics(part: Evidence, side: Side) -> Iterator[str]:
-    """That in which the function of a side is asked for, then a coarser one that was seen in it."""
+    """That in which the function of a side is asked for, then a coarser one that was seen in it.
+
+    A program may read float64, and compute in float32 all the same, which nobody sees.
+    """
     yield side.exact_arithmetic
-    if not side.is_recorded:
+    if side.is_outside:
+        yield from coarser_than(side.exact_arithmetic, ["float32"])
+    elif not side.is_recorded:
         yield from coarser_than(side.exact_arithmetic, dtypes_inside(side, part.problem))
 
 
@@ -195,8 +200,10 @@ def _is_near(pair: Deviation, problem: Problem, actual: Tensors, near: float) ->
 
 def _without_gradients(evidence: Evidence, steps: int | None = None) -> Evidence:
     """The same sides without gradients, on the first steps alone where that is asked."""
-    problem = replace(evidence.problem, cotangents=None)
-    return Evidence(problem if steps is None else first_steps(problem, steps), evidence.left, evidence.right)
+    found = evidence
+    if evidence.problem.cotangents is not None:
+        found = Evidence(replace(evidence.problem, cotangents=None), evidence.left, evidence.right)
+    return found if steps is None else found.first(steps)
 
 
 def _is_torchs(deviation: Deviation, evidence: Evidence, side: Side) -> bool:
@@ -223,14 +230,14 @@ def _explains(deviation: Deviation, evidence: Evidence, side: Side, actual: Tens
 
 
 def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence, ...]:
-    """What networks of somebody's own do not use, and whether chance is in what they give.
+    """What networks and programs of somebody's own do not use, and whether chance is in what they give.
 
     Args:
         sides: those that are not torch's function.
     """
     found = []
     for side in sides:
-        if not (side.is_own and side.gets_weights):
+        if not (side.gets_weights and (side.is_own or side.foreign)):
             continue
         whole, side = side.own_problem(replace(evidence.problem, cotangents=None)), replace(side, weights=None)
         problem = first_steps(whole, SCREENED)
@@ -241,7 +248,7 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
             torch.manual_seed(1)  # otherwise chance would fall as it did before
             repeats = _same(before, side.solve(problem, side.exact_dtype))
         exact, ignores = Bounds(problem).reference, []
-        for name, each in problem.weights.items():
+        for name, each in problem.weights.items() if repeats else ():
             other = replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
             unused = _same(side.solve(other, side.exact_dtype), before)
             if unused and not _same(Bounds(other).reference, exact):
@@ -266,7 +273,7 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     problem, left, right = evidence.problem, evidence.left, evidence.right
     if left.is_recorded:  # what was recorded is there for the whole input alone
         left = replace(left, run=run_equations)
-    start = Evidence(first_steps(problem, SCREENED), left, right)
+    start = Evidence(problem, left, right).first(SCREENED)
     rich = Evidence(rich_probe(problem, spec), left, right)
     where = replace(right.spec, device="cpu")
     # A mutant is as imprecise as the recording, or as int8.
@@ -274,13 +281,15 @@ def power(evidence: Evidence, spec: Spec, differs: Callable[[Evidence], bool], b
     caught, missed, equivalent = list[str](), list[str](), list[str]()
     for deviation in _each_told(spec):
         mutant = replace(right, subject=deviation.name, spec=where, run=deviation.run, arithmetic=used)
+        if by_reference:
+            start.exact(left)  # once, and not against each mutant
         at_once = by_reference and _parts_at_once(start.against(mutant))
         if deviation.applies(problem.spec) and (at_once or differs(evidence.against(mutant))):
             caught.append(deviation.name)
-        elif rich.against(mutant).same_function().within:
-            equivalent.append(deviation.name)
-        else:
-            missed.append(deviation.name)
+            continue
+        rich.exact(left)
+        outcome = equivalent if rich.against(mutant).same_function().within else missed
+        outcome.append(deviation.name)
     return Power(tuple(caught), tuple(missed), tuple(equivalent))
 
 

@@ -21,7 +21,7 @@ from rnnscope.pages.progress import stage
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, Subject
-from rnnscope.subjects.devices import arithmetic, is_out_of_memory, running
+from rnnscope.subjects.devices import arithmetic, device_type, has_float64, is_out_of_memory, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
@@ -56,6 +56,7 @@ class Side:
         weights: its own, by torch's names, in float64; None where they are the problem's.
         is_recorded: whether it has only the outputs of a run. It cannot run on anything else, nor in float64.
         has_float64: whether it can run in float64.
+        finest: the dtype in which its function is asked for where it has no float64; its own dtype where that is None.
         inside: the arithmetic in which it computes where its function is asked for, if that is a coarser one.
         is_seen: whether a tensor of that dtype was seen in it.
         is_own: whether it is somebody's own network.
@@ -76,6 +77,7 @@ class Side:
     weights: Weights | None = None
     is_recorded: bool = False
     has_float64: bool = True
+    finest: str | None = None
     inside: str | None = None
     is_seen: bool = False
     is_own: bool = False
@@ -91,6 +93,11 @@ class Side:
     def may_refuse(self) -> bool:
         """Whether it may not take an input that nobody typed: one layer, fewer steps, another batch."""
         return self.is_own or self.foreign is not None
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it runs in a process of its own, so that nothing shows of its inside and each run takes long."""
+        return self.foreign is not None and not self.foreign.in_torch
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -112,13 +119,22 @@ class Side:
 
     @property
     def exact_dtype(self) -> str:
-        """The dtype in which its function is asked for: float64, or its own where it has no other."""
-        return "float64" if self.has_float64 else self.spec.dtype
+        """The dtype in which its function is asked for: float64, or the finest that it has otherwise."""
+        return "float64" if self.has_float64 else self.finest or self.spec.dtype
 
     @property
     def exact_arithmetic(self) -> str:
         """What is rounded to where its function is asked for."""
-        return self.inside or ("float64" if self.has_float64 else self.arithmetic)
+        if self.inside or self.has_float64:
+            return self.inside or "float64"
+        is_finer = self.finest is not None and self.finest != self.spec.dtype
+        return self.finest if is_finer and self.finest else self.arithmetic
+
+    def where_it_is(self) -> "Side":
+        """The side, asked in float32 on a device that has no float64."""
+        if has_float64(self.spec.device):
+            return self
+        return replace(self, has_float64=False, finest="float32")
 
     def own_problem(self, problem: Problem) -> Problem:
         """A problem with the side's own weights."""
@@ -139,7 +155,7 @@ def _under_autocast(dtype: str, run: Subject, spec: Spec, weights: Weights, give
     if spec.dtype == "float64":
         return run(spec, weights, given)
     try:
-        with torch.autocast(spec.device.partition(":")[0], getattr(torch, dtype)):
+        with torch.autocast(device_type(spec.device), getattr(torch, dtype)):
             return run(spec, weights, given)
     except RuntimeError as error:
         if "could not create a primitive" not in str(error):
@@ -166,7 +182,8 @@ def own_side(role: str, network: OwnNetwork, placed: Spec, weights: Weights | No
     """The side of somebody's own network, on the device where its Spec runs."""
     used = INT8 if network.is_int8 else arithmetic(placed, network.is_fused)
     side = Side(role, network.name, placed, network.run, used, weights, is_own=True, gets_weights=network.gets_weights)
-    return replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+    side = replace(side, has_layers=network.has_layers, has_steps=network.has_steps, network=network)
+    return side.where_it_is()
 
 
 def quantized_side(role: str, subject: str, run: Subject, placed: Spec) -> Side:
@@ -176,13 +193,14 @@ def quantized_side(role: str, subject: str, run: Subject, placed: Spec) -> Side:
 
 
 def foreign_side(role: str, subject: str, foreign: Foreign, placed: Spec) -> Side:
-    """The side of an export, a model's file or a program."""
+    """The side of an export, a model's file or a program; in the dtype of the file, where it has one."""
+    placed = replace(placed, dtype=foreign.dtype or placed.dtype)
     side = Side(role, subject, placed, foreign.run, foreign.arithmetic or placed.dtype, foreign=foreign)
     return replace(
         side,
         has_float64=foreign.has_float64 is not False,
         gets_weights=foreign.gets_weights,
-        has_layers=False,
+        has_layers=foreign.gets_weights,
         has_steps=foreign.has_steps,
     )
 
@@ -226,6 +244,7 @@ class Evidence:
         self._own_bounds: dict[str, Bounds] = {}
         self._runs: dict[tuple[Side, str], Tensors] = {}
         self._functions: dict[Side | None, Check] = {}
+        self._starts: dict[int, Evidence] = {}
 
     def against(self, right: Side) -> "Evidence":
         """The same left side against another right one. What has been run is not run again."""
@@ -260,6 +279,14 @@ class Evidence:
         """The same sides on the first half of the steps."""
         half = first_steps(self.problem, (self.problem.spec.seq_len + 1) // 2)
         return Evidence(half, self.left, self.right)
+
+    def first(self, steps: int) -> "Evidence":
+        """The same sides on the first steps, each run once; this itself where it has no more."""
+        if steps >= self.problem.spec.seq_len:
+            return self
+        if steps not in self._starts:
+            self._starts[steps] = Evidence(first_steps(self.problem, steps), self.left, self.right)
+        return self._starts[steps]
 
     @cached_property
     def tamed(self) -> "tuple[float, Evidence] | None":

@@ -93,7 +93,8 @@ class Reference:
 
     deviating: the sides that are not torch's function. inside: the sides that compute in a coarser arithmetic inside,
     in which `function` is then asked. without_float64: the sides that cannot run in float64,
-    as a recorded one: they are judged in their own arithmetic throughout. about_coarser: the arithmetic that would
+    as a recorded one: they are judged in their own arithmetic throughout, or in the finest that their device has.
+    asked_in: those that have a finer one than their own, with its dtype. about_coarser: the arithmetic that would
     explain a recorded side. without_tf32: how far both sides are apart without TF32, if one of them may use it.
     """
 
@@ -103,6 +104,7 @@ class Reference:
     deviating: tuple[str, ...] = ()
     inside: tuple[Inside, ...] = ()
     without_float64: tuple[str, ...] = ()
+    asked_in: tuple[tuple[str, str], ...] = ()
     about_coarser: str | None = None
     without_tf32: float | None = None
 
@@ -193,7 +195,8 @@ class Judged(SpecResult):
     class of the user's, by its side. notes: what could not be told. unseen: what the numbers themselves leave unseen.
     reached: how far the equations reach, where a class of the user's is a side, or under stress. stress: what is found
     under stress, where that was asked and nothing differs as it is. is_stressed: whether this is that. frozen: what
-    does not run at these sizes; then nothing else was found.
+    does not run at these sizes; then nothing else was found. only_where_made: a side that is the same function at the
+    sizes at which it was made alone, with these sizes.
     """
 
     spec: Spec
@@ -218,6 +221,7 @@ class Judged(SpecResult):
     stress: "Judged | None" = None
     is_stressed: bool = False
     frozen: Frozen | None = None
+    only_where_made: tuple[str, tuple[int, int]] | None = None
 
     @property
     def left(self) -> str:

@@ -111,24 +111,29 @@ def with_piece(found: Difference, piece: Difference, dim: int, start: int) -> Di
 def _piece(name: str, actual: Tensor, expected: Tensor, tolerance: Tolerance) -> Difference:
     """The figures of two tensors (n,) on the CPU."""
     a, e = actual.double(), expected.double()
-    absolute = (a - e).abs()
-    relative = torch.where(absolute == 0, absolute, absolute / e.abs())
-    finite = a.isfinite() & e.isfinite()
-    all_finite, alike = bool(finite.all()), actual.dtype == expected.dtype
-    # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
-    mismatched = int((~(absolute <= tolerance.atol + tolerance.rtol * e.abs()) | ~finite).sum())
+    absolute, size = (a - e).abs(), e.abs()
+    max_abs, alike = absolute.max().item(), actual.dtype == expected.dtype
+    # Where no difference is NaN or infinite, no number is, and the many need not be looked at one by one.
+    nonfinite = 0 if math.isfinite(max_abs) else int((~(a.isfinite() & e.isfinite())).sum())
+    all_finite, mismatched, max_rel = nonfinite == 0, 0, 0.0
+    if max_abs != 0:
+        max_rel = torch.where(absolute == 0, absolute, absolute / size).max().item()
+    if not max_abs <= tolerance.atol:
+        # Asked as "not within", so that NaN, which is neither over nor under, counts as a mismatch.
+        over = ~(absolute <= tolerance.atol + tolerance.rtol * size)
+        mismatched = int((over if all_finite else over | ~(a.isfinite() & e.isfinite())).sum())
     ulp = _ulp(actual, expected).max().item() if alike and all_finite else math.nan
     return Difference(
         name,
         shape=tuple(expected.shape),
         right_shape=tuple(expected.shape),
         total=len(expected),
-        max_abs=absolute.max().item(),
-        max_rel=relative.max().item(),
+        max_abs=max_abs,
+        max_rel=max_rel,
         max_ulp=ulp if alike else None,
         worst_index=(int(absolute.argmax()),),
         mismatched=mismatched,
-        nonfinite=int((~finite).sum()),
+        nonfinite=nonfinite,
         identical=alike and all_finite and torch.equal(_bits(actual), _bits(expected)),
         within_tolerance=mismatched == 0,
     )
@@ -138,8 +143,18 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[tensor.element_size()])
 
 
+def _place(tensor: Tensor) -> Tensor:
+    """How many steps of the dtype lie between 0 and each number, below 0 where it is negative; of up to 32 bits."""
+    bits = _bits(tensor)
+    negative = bits >> (8 * tensor.element_size() - 1)  # -1 where the sign is set, 0 elsewhere
+    magnitude = (1 << (8 * tensor.element_size() - 1)) - 1
+    return (negative & magnitude).bitwise_xor_(bits).sub_(negative).double()
+
+
 def _ulp(a: Tensor, b: Tensor) -> Tensor:
     """Distance in units in the last place: how many steps of the dtype lie between the two, +0 and −0 being one."""
+    if a.element_size() < 8:
+        return _place(a).sub_(_place(b)).abs_()
     places = []
     for each in (a, b):
         bits = _bits(each).long()

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import Shape
-from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import other_shape
+from rnnscope.subjects.exporter import spec_at
 from rnnscope.subjects.foreign import Refused
 from rnnscope.verdict.evidence import Evidence, Side
-from rnnscope.verdict.problem import Problem, draw_problem
+from rnnscope.verdict.problem import Problem, clear_padding, draw_problem
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,12 @@ def frozen_of(evidence: Evidence, side: Side) -> Frozen | None:
     try:
         other = other_shape(problem.spec, evidence.in_own_dtype(side))
     except Refused as refused:
-        if not _runs(side, problem_at(problem, made_at)):
-            raise
+        if is_at(problem, made_at) or not _runs(side, problem_at(problem, made_at)):
+            if refused.message.startswith(side.subject):
+                raise
+            raise Refused(f"{side.subject} fails: {refused.message}", refused.hint) from refused
         return Frozen(side.role, made_at, refused.message)
-    if other is None or not _runs(side, problem_at(problem, made_at)):
+    if other is None or is_at(problem, made_at) or not _runs(side, problem_at(problem, made_at)):
         return None  # a shape that is wrong everywhere is another finding
     return Frozen(side.role, made_at, "", *other)
 
@@ -55,20 +57,22 @@ def frozen_of(evidence: Evidence, side: Side) -> Frozen | None:
 def problem_at(problem: Problem, sizes: tuple[int, int]) -> Problem:
     """The same network on another random input, of other sizes."""
     at = draw_problem(spec_at(problem.spec, sizes), problem.dtypes, weights=problem.weights)
+    clear_padding(at.spec, at.given.x)
     return replace(at, compared=problem.compared)
 
 
-def spec_at(spec: Spec, sizes: tuple[int, int]) -> Spec:
-    """The Spec with other numbers of steps and items; each item of a packed input has an end of its own."""
-    steps, items = sizes
-    if spec.unbatched:
-        return replace(spec, seq_len=steps)
-    lengths = spec.lengths and tuple(max(1, steps - item) for item in range(items))
-    return replace(spec, seq_len=steps, batch_size=items, lengths=lengths)
+def is_at(problem: Problem, sizes: tuple[int, int]) -> bool:
+    """Whether a problem has these numbers of steps and items."""
+    return sizes == (problem.spec.seq_len, problem.spec.batch_size)
+
+
+def in_one_call(side: Side) -> Side:
+    """The side, without the chunks in which the run was asked for."""
+    return replace(side, run=side.foreign.run) if side.foreign else side
 
 
 def _runs(side: Side, problem: Problem) -> bool:
     try:
-        return other_shape(problem.spec, side.solve(problem, side.spec.dtype)) is None
+        return other_shape(problem.spec, in_one_call(side).solve(problem, side.spec.dtype)) is None
     except RnnscopeError:
         return False

@@ -26,7 +26,7 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import layer_weights
 from rnnscope.verdict.bounds import FUNCTION_FACTOR, UNITS
 from rnnscope.verdict.evidence import Evidence, Side, unless_refused
-from rnnscope.verdict.problem import Problem, Tensors
+from rnnscope.verdict.problem import Problem, Tensors, rounded
 
 BASES, CELLS, UNITS_ASKED = 2, 2, 16
 """From so many states, with so many other c each, and for so many units, a side is asked."""
@@ -52,7 +52,8 @@ def gate_at(evidence: Evidence, deviating: tuple[str, ...], weights_differ: bool
         one, other = (side.own_problem(evidence.problem).weights for side in sides)
         return None if deviating else gate_of_rows(spec, one, other, place)
     off = [side for side in sides if side.role in deviating]
-    if len(off) != 1 or not (off[0].has_float64 and off[0].has_steps) or "h" not in evidence.problem.compared:
+    is_sharp = all(side.has_float64 or side.finest for side in off)
+    if len(off) != 1 or not (is_sharp and off[0].has_steps) or "h" not in evidence.problem.compared:
         return None
     return unless_refused(lambda: _gate_of_steps(evidence.problem, off[0], place))
 
@@ -95,11 +96,11 @@ def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
         return None
     w = layer_weights(spec, weights, place.layer, place.direction)
     units = sorted({place.unit, *range(min(spec.hidden_size, UNITS_ASKED))})
-    asked = _asked(problem, w, place, units)
-    outputs = side.solve(asked, "float64")
+    asked = _asked(problem, w, place, units, side.exact_dtype)
+    outputs = side.solve(asked, side.exact_dtype)
     if not all_finite(outputs.values()):
         return None
-    step = _seen(asked, w, place, outputs)
+    step = _seen(asked, w, place, outputs, UNITS[side.exact_arithmetic])
     told = {gate: each for gate, each in _HYPOTHESES[spec.kind](step) if _stays(step, spec.kind, gate, each, units)}
     if not told or all(_is_torchs(each, step.gates[gate]) for gate, each in told.items()):
         return None
@@ -109,8 +110,11 @@ def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
     return None if others or _is_multiple(value, step.gates[gate]) or _is_vague(value, step.gates[gate]) else gate
 
 
-def _asked(problem: Problem, w: Layer, place: Place, units: list[int]) -> Problem:
-    """Single steps as items of one batch: from each base its own c and others, and h moved for each gate and unit."""
+def _asked(problem: Problem, w: Layer, place: Place, units: list[int], dtype: str) -> Problem:
+    """Single steps as items of one batch: from each base its own c and others, and h moved for each gate and unit.
+
+    All are numbers of the dtype in which they are asked.
+    """
     spec, generator = problem.spec, torch.Generator().manual_seed(0)
     blocks = dict(zip(GATES[spec.kind], w.W_hh.chunk(len(GATES[spec.kind])), strict=True))
     row = spec.row_of(place.layer, place.direction)
@@ -138,6 +142,7 @@ def _asked(problem: Problem, w: Layer, place: Place, units: list[int]) -> Proble
     given = [each.repeat(1, count, 1) for each in states]
     for each, own in zip(given, rows, strict=True):
         each[row] = torch.stack(own)
+    x, *given = (rounded(each, (dtype,)) for each in (x, *given))
     alone = replace(spec, seq_len=1, batch_size=count, lengths=None, unbatched=False, batch_first=False, h0="random")
     return replace(problem, spec=alone, given=Input(x.repeat(1, count, 1), tuple(given)), cotangents=None, origins=None)
 
@@ -148,8 +153,11 @@ def _across(rows: list[Tensor], move: Tensor) -> Tensor:
     return move - basis @ (basis.T @ move)
 
 
-def _seen(asked: Problem, w: Layer, place: Place, outputs: Tensors) -> _Step:
-    """Those steps, as the side gave them: what went into the layer is what came out of the side's layer below."""
+def _seen(asked: Problem, w: Layer, place: Place, outputs: Tensors, unit: float) -> _Step:
+    """Those steps, as the side gave them: what went into the layer is what came out of the side's layer below.
+
+    unit: the relative error of one rounding of the side.
+    """
     spec = asked.spec
     row = spec.row_of(place.layer, place.direction)
     outputs = {name: each.cpu().double() for name, each in outputs.items()}
@@ -162,7 +170,7 @@ def _seen(asked: Problem, w: Layer, place: Place, outputs: Tensors) -> _Step:
     sums = x.abs() @ w.W_ih.abs().T + before[0].abs() @ w.W_hh.abs().T
     biases = sum(float(each.abs().max()) for each in (w.b_ih, w.b_hh) if each is not None)
     largest = float(sums.max()) + biases + max(float(each.abs().max()) for each in before)
-    error = FUNCTION_FACTOR * UNITS["float64"] * (1 + largest)
+    error = FUNCTION_FACTOR * unit * (1 + largest)
     return _Step(w, x, before, after, gates_of(spec.kind, w, x, before), error)
 
 

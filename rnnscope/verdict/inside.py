@@ -59,18 +59,20 @@ def with_arithmetics(evidence: Evidence) -> Evidence:
     A side that cannot run in float64 is asked in its own dtype, and one that rounds inside in the arithmetic to which
     it rounds.
     """
-    evidence = evidence.of_sides(*(_where_it_runs(side, evidence.problem) for side in (evidence.left, evidence.right)))
+    evidence = evidence.of_sides(*(_where_it_runs(evidence, side) for side in (evidence.left, evidence.right)))
     if evidence.same_function().within:
         return evidence
     return evidence.of_sides(*(_with_inside(evidence, side) for side in (evidence.left, evidence.right)))
 
 
-def _where_it_runs(side: Side, problem: Problem) -> Side:
+def _where_it_runs(evidence: Evidence, side: Side) -> Side:
+    problem = evidence.problem
     asked = side.is_own or (side.foreign and side.foreign.has_float64 is None)
-    if not asked or side.spec.dtype == "float64":
+    if not asked or side.spec.dtype == "float64" or not side.has_float64:
         return side
-    runs = unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
-    runs = runs or unless_refused(lambda: side.solve(problem, "float64"))  # it may be built for its number of steps
+    # Somebody's own class may be built for its number of steps. The whole run of a program will be asked for anyway.
+    runs = None if side.foreign else unless_refused(lambda: side.solve(first_steps(problem, 1), "float64"))
+    runs = runs or unless_refused(lambda: evidence.exact(side))
     return side if runs else replace(side, has_float64=False)  # in its own dtype it has run already
 
 
@@ -89,9 +91,7 @@ def _parts(evidence: Evidence, side: Side) -> Iterator[tuple[Evidence, Side]]:
 
     The whole is asked only of what shows later.
     """
-    start, one = (
-        Evidence(first_steps(evidence.problem, steps), evidence.left, evidence.right) for steps in (FIRST_STEPS, 1)
-    )
+    start, one = evidence.first(FIRST_STEPS), evidence.first(1)
     yield start, side
     if evidence.problem.spec.seq_len > 1:
         yield one, side
@@ -116,6 +116,8 @@ def _told(part: Evidence, side: Side) -> Side | None:
         is_seen = arithmetic in seen
         margins = part.check(arithmetic, part.exact(side), part.bounds_of(side)).margins
         near = [each for each in margins if each.within and each.name in off]
+        if len(near) < len(off) and side.is_outside:  # it is no rounding of all that comes out: no more runs are spent
+            near = []
         found = _jumps(part, side, arithmetic, [each.name for each in near if each.decided or is_seen])
         if found is None:
             told = None if near else told
@@ -151,6 +153,8 @@ def seen_to_round(evidence: Evidence, side: Side) -> str | None:
 
 def dtypes_inside(side: Side, problem: Problem, dtype: str | None = None) -> set[str]:
     """The dtypes of all tensors of floating-point numbers that Python sees in a run of a side."""
+    if side.is_outside:
+        return set()
     watching = _Watching()
     with watching:
         side.solve(problem, dtype or side.exact_dtype)
@@ -185,8 +189,6 @@ def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> flo
         further = _carried(first.exact, Bounds(_moved(here, side, unit, number)).reference, names) / unit
         if further > MOST_TIMES:
             continue
-        if not number and not _repeats(side, problem, first, names):
-            return 0.0
         by = min(MOVED_BY * unit / max(further, 1 / MOST_TIMES), MOST_MOVED)
         runs = (first, *(_Run(side, _moved(here, side, each, number)) for each in (by, -by)))
         for name in names:
@@ -197,6 +199,10 @@ def _jumps(part: Evidence, side: Side, arithmetic: str, names: list[str]) -> flo
             scale = first.outputs[name].abs().max().item() or 1.0
             jumping += (jump / scale).square().sum().item()
             whole += (size / scale).square().sum().item()
+        if side.is_outside and jumping < JUMPS**2 * whole:  # other places would take more runs, and tell the same
+            break
+        if not number and not _repeats(side, problem, first, names):
+            return 0.0
     return math.sqrt(jumping / whole) if whole else None
 
 

@@ -1,5 +1,9 @@
-"""Two modules with weights of their own, as the sides of a comparison. Only copies of them are run."""
+"""Two modules with weights of their own, or one and the file of a model, as the sides of a comparison.
 
+Only copies of modules are run.
+"""
+
+import os
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -14,24 +18,62 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn
+from rnnscope.files.loading import rnn_of_model
 from rnnscope.network.cells import Hidden
+from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
 from rnnscope.spec.sides import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.adapting import adapted
 from rnnscope.subjects.building import Maker
-from rnnscope.subjects.devices import running
+from rnnscope.subjects.devices import running, spelled
+from rnnscope.subjects.models import opened
 from rnnscope.subjects.own import OwnNetwork
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.evidence import Side, own_side
+from rnnscope.verdict.evidence import Side, foreign_side, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
+
+Live = nn.Module | str | os.PathLike[str]
+"""A module, or the name of a file that can be run."""
 
 
 def live_sides(
-    left: nn.Module, right: nn.Module, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
+    left: Live, right: Live, x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
 ) -> tuple[Spec, Problem, Side, Side]:
-    """The Spec of the network and of the input, the problem, and both sides."""
-    modules = (left, right)
+    """The Spec of the network and of the input, the problem, and both sides, of which one may be a model's file."""
+    if isinstance(left, nn.Module) and isinstance(right, nn.Module):
+        return _of_modules((left, right), x, hx, grad)
+    if isinstance(left, nn.Module):
+        return _with_file(left, os.fspath(right), "right", x, hx)  # type: ignore[arg-type]
+    assert isinstance(right, nn.Module)
+    return _with_file(right, os.fspath(left), "left", x, hx)
+
+
+def _with_file(
+    module: nn.Module, file: str, role: str, x: Tensor | PackedSequence, hx: Hidden | None
+) -> tuple[Spec, Problem, Side, Side]:
+    """A module, with its own weights, and the file of a model, which has a role."""
+    modules, rnn = (module,), _rnn(module)
+    if isinstance(rnn, RnnscopeError):  # then the file may tell what it is
+        rnn = rnn_of_model(file)
+    spec = _with_habits(rnn.spec, modules)
+    spec, given = _with_input(spec, *_as_sequence(modules, spec, x, hx))
+    place = _placed(module, spec)
+    with running(place) as placed:
+        other = foreign_side(role, file, opened(file, placed, None), placed)
+    own = "left" if role == "right" else "right"
+    network = _network(own, _names(modules)[0], module, place)
+    weights, dtypes = _weights(network, place, [network]), (place.dtype, other.spec.dtype)
+    problem = draw_problem(place, dtypes[:: 1 if own == "left" else -1], False, weights, given)
+    one = _side(own, network, weights, place, problem)
+    both = (one, other) if own == "left" else (other, one)
+    compared = tuple(name for name in OUTPUTS if all(name in side.outputs for side in both))
+    return place, replace(problem, compared=compared), *both
+
+
+def _of_modules(
+    modules: tuple[nn.Module, nn.Module], x: Tensor | PackedSequence, hx: Hidden | None, grad: bool
+) -> tuple[Spec, Problem, Side, Side]:
     spec = _with_habits(_one_network(modules, [_rnn(module) for module in modules]), modules)
     spec, given = _with_input(spec, *_as_sequence(modules, spec, x, hx))
     places = [_placed(module, spec) for module in modules]
@@ -47,7 +89,7 @@ def live_sides(
 def _names(modules: tuple[nn.Module, ...]) -> list[str]:
     """A name for each by its class; where both are alike, with what tells them apart."""
     names = [type(module).__name__ for module in modules]
-    if len(set(names)) > 1:
+    if len(set(names)) > 1 or len(names) == 1:
         return names
     homes = [type(module).__module__.partition(".")[0] for module in modules]
     words = homes if len(set(homes)) > 1 else ["left", "right"]
@@ -177,13 +219,13 @@ def _with_input(spec: Spec, x: Tensor | PackedSequence, hx: Hidden | None) -> tu
 def _placed(module: nn.Module, spec: Spec) -> Spec:
     """The Spec on the module's device and in its dtype."""
     weight = next(module.parameters(), torch.zeros(0))
-    dtype = dtype_name(weight)
-    if dtype not in DTYPES or weight.device.type not in ("cpu", "cuda"):
+    dtype, device = dtype_name(weight), spelled(weight.device)
+    if dtype not in DTYPES or device is None:
         raise RnnscopeError(
             f"{type(module).__name__} is in {dtype} on {weight.device}, but it must be in one of {', '.join(DTYPES)} "
-            "on cpu or cuda"
+            "on a CPU or an accelerator"
         )
-    return replace(spec, device=str(weight.device), dtype=dtype)
+    return replace(spec, device=device, dtype=dtype)
 
 
 def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:

@@ -60,6 +60,7 @@ def page_of(comparison: Judged) -> Page:
         page.append(Sentence("Tolerance", rule))
     mood = "good" if comparison.exit_code == 0 else "bad"
     page.append(Sentence("Verdict", verdict_in_words(comparison), mood))
+    page += _only_where_made(comparison)
     page += [*_kept(comparison), *_why(comparison), *_own(comparison), *_adapted(comparison)]
     place = comparison.first_divergence
     if place is not None:
@@ -155,6 +156,8 @@ def _why(comparison: Judged) -> Page:
     roles = dict.fromkeys(each.side for each in reasons.explanations)
     found = [f"{side_in_words(comparison, role, 'The')} {_does(reasons.explanations, role)}" for role in roles]
     if not found:
+        if comparison.only_where_made:
+            return []
         if reference.about_coarser or reasons.dependences or reasons.refused or comparison.weights:
             return []
         outputs = [each for each in reference.function.margins if is_of_outputs(each.name)]
@@ -392,9 +395,22 @@ def _because(comparison: Judged) -> str:
 def _frozen_grid(title: str, comparison: Judged, frozen: Frozen) -> Grid:
     """What an export does at the sizes of the run, and where it was made."""
     columns = (Column("sizes", name=True), Column("what"), Column("found", prose=True))
-    here = frozen.reason or f"{frozen.output} has shape {frozen.shape}, torch has {frozen.expected}"
+    here = f"{frozen.output} has shape {frozen.shape}, torch has {frozen.expected}" if frozen.output else "fails"
     asked, made_at = _sizes_asked(comparison), _sizes_in_words(comparison, frozen.made_at)
     return Grid(title, columns, ((asked, "asked for", here), (made_at, "made at", frozen.there)))
+
+
+def _only_where_made(comparison: Judged) -> Page:
+    """Why a side is off that is frozen, or the same function where it was made alone."""
+    if comparison.frozen is not None and comparison.frozen.reason:
+        side = side_in_words(comparison, comparison.frozen.side, "The")
+        return [Sentence("Why", f"{side} says: {comparison.frozen.reason}.")]
+    if comparison.only_where_made is None:
+        return []
+    side, made_at = comparison.only_where_made
+    at = f"at {_sizes_in_words(comparison, made_at)}, where it was made"
+    who = side_in_words(comparison, side, "The")
+    return [Sentence("Why", f"{who} is the same function {at}; at {_sizes_asked(comparison)} it gives other values.")]
 
 
 def _sizes_asked(comparison: Judged) -> str:
@@ -410,7 +426,9 @@ def _sizes_in_words(comparison: Judged, sizes: tuple[int, int]) -> str:
 def _is_frozen(comparison: Judged, frozen: Frozen) -> str:
     does = "gives another shape" if frozen.output else "fails"
     made, asked = _sizes_in_words(comparison, frozen.made_at), _sizes_asked(comparison)
-    return f"{side_in_words(comparison, frozen.side)} is frozen: it was made at {made}, and at {asked} it {does}"
+    runs = "is the same function" if frozen.there in ("identical", "equivalent") else "runs"
+    who = side_in_words(comparison, frozen.side)
+    return f"{who} is frozen: it {runs} at {made}, where it was made, and at {asked} it {does}"
 
 
 def _axes_in_words(comparison: Judged, row: Difference) -> list[str]:

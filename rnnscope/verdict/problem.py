@@ -100,8 +100,11 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
     their shapes; weights have torch's names.
     """
     dtype, device = getattr(torch, spec.dtype), spec.device
-    weights = {name: each.to(device, dtype) for name, each in problem.weights.items()}
-    given = Input(problem.given.x.to(device, dtype), tuple(each.to(device, dtype) for each in problem.given.state))
+    # Rounded before it goes to a device, which may have no float64.
+    weights = {name: each.to(dtype).to(device) for name, each in problem.weights.items()}
+    given = Input(
+        problem.given.x.to(dtype).to(device), tuple(each.to(dtype).to(device) for each in problem.given.state)
+    )
     placed = replace(problem.spec, device=device, dtype=spec.dtype)
     if problem.cotangents is None:
         return _compared(problem, subject(placed, weights, given))
@@ -114,7 +117,7 @@ def solve(subject: Subject, spec: Spec, problem: Problem) -> Tensors:
         return plain
     roots = {name: each for name, each in outputs.items() if each.requires_grad}
     if roots:
-        cotangents = [problem.cotangents[name].to(each) for name, each in roots.items()]
+        cotangents = [problem.cotangents[name].to(each.dtype).to(each.device) for name, each in roots.items()]
         with stage("gradients"):
             found = torch.autograd.grad([*roots.values()], leaves, cotangents, materialize_grads=True)
     else:  # what comes out does not depend on what goes in

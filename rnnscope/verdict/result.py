@@ -69,6 +69,8 @@ class Comparison(Judged):
             "verdict": self.verdict,
             "cause": self.cause,
             "frozen": self.frozen and asdict(self.frozen),
+            "only_where_made": self.only_where_made
+            and dict(zip(("side", "made_at"), self.only_where_made, strict=True)),
             "side": self.side,
             "first_divergence": place and asdict(place) | {"gate": self.gate},
             "gradient_fault": self.gradient_fault and asdict(self.gradient_fault),

@@ -251,6 +251,8 @@ def _watch(problem: Problem) -> _Watch:
 
 def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
     """What this comparison cannot see, whatever its verdict."""
+    if comparison.frozen is not None:
+        return ()  # no numbers were compared
     has_own_input = comparison.sides.recorded is not None or comparison.sources.inputs is not None
     found = list(of_any_weights(comparison.spec, comparison.question.resync))
     if has_own_input:
@@ -270,9 +272,9 @@ def blind_spots(comparison: Judged) -> tuple[BlindSpot, ...]:
         found.append(BlindSpot("memory of its own", kept))
     for role in comparison.reference.without_float64 if comparison.reference else ():
         if role != comparison.sides.recorded:
-            used = comparison.sides.dtypes[0 if role == "left" else 1]
-            if comparison.reference and comparison.reference.function.arithmetic == INT8:
-                used = INT8
+            asked_in = dict(comparison.reference.asked_in if comparison.reference else ())
+            used = asked_in.get(role, comparison.sides.dtypes[0 if role == "left" else 1])
+            used = INT8 if comparison.reference and comparison.reference.function.arithmetic == INT8 else used
             alone = f"{side_in_words(comparison, role)} does not run in float64, so that it was judged in {used}"
             found.append(BlindSpot("no float64", f"{alone}: a fault smaller than its rounding would not be seen"))
     if comparison.reference and comparison.exit_code == 0:

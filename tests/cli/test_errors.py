@@ -14,6 +14,17 @@ from rnnscope import Spec, compare, observed_shapes
 from rnnscope.errors import RnnscopeError
 from rnnscope.network import costs as memory
 from rnnscope.network.cells import StackedCells
+from rnnscope.spec.spec import DEVICE_FORMS
+
+IN_TORCH = (
+    "module, cells, equations, compiled, compiled-module, items, quantized, "
+    "FILE.py:Class, package.module:Class, cell:FILE.py:Class"
+)
+ELSEWHERE = (
+    "exported, exported@decomposed, scripted, onnx, onnx@legacy, "
+    "FILE.onnx, FILE.pt2, command:WORDS, recorded:FILE, deviation:NAME"
+)
+"""The sides that there are."""
 
 WRONG_VALUES = {
     "--layers 0": "--layers is 0, but it must be a whole number of at least 1; try --layers 2",
@@ -56,8 +67,11 @@ WRONG_VALUES = {
         "--nonlinearity is 'tan', but it must be one of tanh, relu; did you mean --nonlinearity tanh?"
     ),
     "--h0 ones": "--h0 is 'ones', but it must be one of random, zeros; try --h0 random",
-    "--device gpu": "--device is 'gpu', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
-    "--device cuda:x": "--device is 'cuda:x', but it must be one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--device gpu": f"--device is 'gpu', but it must be one of {DEVICE_FORMS}; did you mean --device auto?",
+    "--device xpuu": f"--device is 'xpuu', but it must be one of {DEVICE_FORMS}; did you mean --device xpu?",
+    "--device MPS": f"--device is 'MPS', but it must be one of {DEVICE_FORMS}; did you mean --device mps?",
+    "--device vulkan": f"--device is 'vulkan', but it must be one of {DEVICE_FORMS}; try --device cpu",
+    "--device cuda:x": f"--device is 'cuda:x', but it must be one of {DEVICE_FORMS}; did you mean --device cuda?",
     "--kind LSTM": "--kind is 'LSTM', but it must be one of rnn, lstm, gru; did you mean --kind lstm?",
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
     "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
@@ -67,7 +81,7 @@ WRONG_VALUES = {
     "--layers": "--layers needs a whole number of at least 1; try --layers 2",
     "--layers --threads 1": "--layers needs a whole number of at least 1; try --layers 2",
     "--kind --layers 2": "--kind needs one of rnn, lstm, gru; try --kind rnn",
-    "--device": "--device needs one of cpu, cuda, cuda:N, auto; try --device cpu",
+    "--device": f"--device needs one of {DEVICE_FORMS}; try --device cpu",
     "--lengths -q": ("--lengths needs whole numbers of at least 1 with commas between them; try --lengths 3,2,2"),
     "--weights": "--weights needs the name of a file; try --weights model.pt",
     "--export -q": "--export needs the name of a file; try --export page.svg",
@@ -105,18 +119,16 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "compare --left modul",
-            "--left is 'modul', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; did you mean --left module?",
+            f"--left is 'modul', but it must be one of {IN_TORCH}, {ELSEWHERE}; did you mean --left module?",
         ),
         (
             "compare --right gru",
-            "--right is 'gru', but it must be one of module, cells, equations, compiled, items, FILE.py:Class, "
-            "package.module:Class, cell:FILE.py:Class, deviation:NAME, recorded:FILE; try --right cells",
+            f"--right is 'gru', but it must be one of {IN_TORCH}, {ELSEWHERE}; try --right cells",
         ),
         (
             "compare --left module@gpu",
-            "--left is 'module@gpu', but it must be module@DEVICE with one of cpu, cuda, cuda:N, auto; "
-            "try --left module@cpu/float32",
+            f"--left is 'module@gpu', but it must be module@DEVICE with one of {DEVICE_FORMS}; "
+            "did you mean --left module@auto?",
         ),
         (
             "compare --right cells@cpu/int8",
@@ -141,8 +153,7 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ),
         (
             "bench --subjects deviation:h0-ignored",
-            "--subjects is 'deviation:h0-ignored', but it must be one of module, cells, equations, compiled, items, "
-            "FILE.py:Class, package.module:Class, cell:FILE.py:Class; try --subjects cells",
+            f"--subjects is 'deviation:h0-ignored', but it must be one of {IN_TORCH}; try --subjects cells",
         ),
         (
             "compare --kind lstm --proj-size 3 --left compiled",
@@ -374,7 +385,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on(cli: Cli, monkeypatch: pytest
         ({"bias": 1}, "--bias is 1, but it must be True or False"),
         ({"num_layers": True}, "--layers is True, but it must be a whole number of at least 1; try --layers 2"),
         ({"seed": None}, "--seed is None, but it must be a whole number of at least 0; try --seed 0"),
-        ({"device": 3}, "--device is 3, but it must be one of cpu, cuda, cuda:N, auto; try --device cpu"),
+        ({"device": 3}, f"--device is 3, but it must be one of {DEVICE_FORMS}; try --device cpu"),
         ({"h0": "x" * 99}, f"--h0 is '{'x' * 19}...{'x' * 9}', but it must be one of random, zeros; try --h0 random"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",

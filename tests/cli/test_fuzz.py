@@ -52,6 +52,8 @@ VALUES = st.one_of(
             "cpu",
             "cuda",
             "cuda:9",
+            "mps",
+            "xpu:1",
             "auto",
         ]
     ),

@@ -86,8 +86,8 @@ CORE_ML = field(1, 4) + field(2, b"description") + field(500, b"neural network")
 SAVED_MODEL = field(1, 1) + field(2, b"meta graph")
 
 OTHERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
-    "onnx": ("model.onnx", lambda: ONNX, f"is an ONNX model; {BEHIND}"),
-    "onnx-renamed": ("model.pt", lambda: ONNX, f"is an ONNX model; {BEHIND}"),
+    "onnx": ("model.onnx", lambda: ONNX, "is damaged, cut short or no ONNX model; copy it anew, or export it anew"),
+    "onnx-renamed": ("model.pt", lambda: ONNX, "is an ONNX model under another ending; name it .onnx"),
     "core-ml": ("model.mlmodel", lambda: CORE_ML, f"is a Core ML model; {COPY}"),
     "saved-model": ("saved_model.pb", lambda: SAVED_MODEL, f"is a TensorFlow SavedModel; {COPY}"),
     "hdf5": ("w.h5", lambda: b"\x89HDF\r\n\x1a\n" + bytes(99), f"is an HDF5 file, as Keras writes; {COPY}"),
@@ -122,7 +122,7 @@ OTHERS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "zip": ("m.zip", lambda: zipped("a/b.txt"), "is a ZIP archive of 'a/b.txt'; unpack it, and name the file of"),
     "torchscript": ("m.pt", torchscript, f"is a TorchScript archive, which holds code; {BEHIND}"),
-    "torch.export": ("m.pt2", exported, f"is a program of torch.export; {BEHIND}"),
+    "torch.export": ("m.pt", exported, "is a program of torch.export under another ending; name it .pt2"),
     "lfs": (
         "m.safetensors",
         lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",

@@ -348,7 +348,7 @@ def test_an_input_of_none_is_left_out(cli: Cli, tmp_path: Path) -> None:
         ("--right recorded:{run} --resync", "recorded:{run} cannot be run again, as --resync would need; leave it out"),
         ("--right recorded:{run} --kind gru", "--kind gru contradicts {run}, which has --kind lstm; leave --kind out"),
         ("--right recorded:nowhere.pt", "nowhere.pt: No such file or directory"),
-        ("--right recorded:", "--right is 'recorded:', but it must be recorded:FILE; try --right cells"),
+        ("--right recorded:", "--right is 'recorded:', but it must be recorded:FILE; try --right recorded:run.pt"),
         ("--right recorded:{only_y}", "{only_y} has no RNN inside"),
         ("--weights {run} --right recorded:{only_y}", "{only_y} has no x; give the input by --inputs FILE"),
         ("--weights {run} --inputs {run} --right recorded:{only_y}", "{only_y} has no h and no c"),

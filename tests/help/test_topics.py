@@ -86,7 +86,8 @@ def test_what_is_typed_is_bold_and_what_is_printed_is_not(cli: Cli, monkeypatch:
     bold, plain = (re.findall(rf"\x1b\[{code}m(.*?)\x1b", cli("help", "formats").out) for code in ("1;94", "94"))
     assert 'echo "the loop of cells is nn.RNN"' in bold
     assert "the loop of cells is nn.RNN" in plain
-    assert re.findall(r"\x1b\[1;94m(.*?)\x1b", cli("help", "gpu").out) == ["$ rnnscope compare --device cuda"]
+    typed = ["$ rnnscope compare --device cuda", "$ rnnscope compare --right module@mps"]
+    assert re.findall(r"\x1b\[1;94m(.*?)\x1b", cli("help", "gpu").out) == typed
 
 
 def on_a_terminal(pager: Path, words: str) -> str:

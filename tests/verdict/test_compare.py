@@ -602,7 +602,9 @@ def test_a_fault_that_sets_in_behind_chaos_is_found(monkeypatch: Patch, fault: s
 def test_a_right_network_is_not_blamed_behind_chaos(monkeypatch: Patch) -> None:
     with_weights(monkeypatch, times_ten)
     with_cells(monkeypatch, late("right", 80))
-    found = compare(Spec(hidden_size=64, num_layers=1, seq_len=100))
+    found = compare(
+        Spec(hidden_size=64, num_layers=1, seq_len=100), "items"
+    )  # some processors give cells the module's bits
     assert found.exit_code == 0
     assert found.reference
     assert found.reference.function.tamed_by
