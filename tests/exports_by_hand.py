@@ -175,7 +175,7 @@ def by_hand(network: Network, folder: Path) -> Callable[..., Any]:
                 [sys.executable, "-W", "ignore", __file__, *words],
                 os.environ | {"PYTHONPATH": paths},
             )
-            subprocess.run(command, env=environment, check=True, capture_output=True)
+            subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True)
         return opened(network, path)
 
 
