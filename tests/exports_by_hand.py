@@ -171,10 +171,7 @@ def by_hand(network: Network, folder: Path) -> Callable[..., Any]:
         else:
             words = [str(each) for each in (path, *vars(network).values())]
             paths = os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
-            command, environment = (
-                [sys.executable, "-W", "ignore", __file__, *words],
-                os.environ | {"PYTHONPATH": paths},
-            )
+            command = [sys.executable, "-W", "ignore", __file__, *words]
             subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True, capture_output=True)
         return opened(network, path)
 
