@@ -243,6 +243,7 @@ COMMANDS = {
     "chunks": "compare --left module@npu --chunk 2 --no-reference",
     "stress": "compare --kind gru --device npu --stress --dtype bfloat16 --layers 1",
     "shapes": "shapes --device npu --kind lstm",
+    "trace": "trace --device npu --kind lstm --bidirectional --values --lengths 3,2",
     "bench": "bench --device npu --min-time 0.01 --grad --subjects module,cells",
 }
 

@@ -10,10 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from itertools import product
 from pathlib import Path
@@ -21,145 +18,14 @@ from typing import Any
 
 import pytest
 import torch
+from exports_by_hand import MADE_AT, Network, arguments_at, by_hand, module_of
 from stand_in_exports import scripted, stand_in
 from support import ROOT, Cli
-from torch import Tensor, nn
-from torch.export import Dim
 
 from rnnscope import RnnscopeError, Spec, compare
-from rnnscope.network.weights import draw_weights
 from rnnscope.subjects import exports
 from rnnscope.subjects.reasons import in_one_sentence
 from rnnscope.verdict.result import Comparison
-
-MADE_AT = (7, 3)
-
-
-@dataclass(frozen=True)
-class Network:
-    """What is exported, how, and whether it is given h0."""
-
-    subject: str
-    kind: str
-    layers: int
-    bidirectional: bool
-    batch_first: bool
-    h0: str
-
-    def spec(self, sizes: tuple[int, int]) -> Spec:
-        return Spec(
-            kind=self.kind,
-            num_layers=self.layers,
-            bidirectional=self.bidirectional,
-            batch_first=self.batch_first,
-            h0=self.h0,
-            seq_len=sizes[0],
-            batch_size=sizes[1],
-        )
-
-
-# Exports by hand.
-
-
-def module_of(network: Network) -> nn.Module:
-    kinds: dict[str, Any] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-    module: nn.Module = kinds[network.kind](
-        10, 20, network.layers, batch_first=network.batch_first, bidirectional=network.bidirectional
-    ).eval()
-    module.load_state_dict(draw_weights(network.spec(MADE_AT)))
-    return module
-
-
-def arguments_at(network: Network, sizes: tuple[int, int]) -> tuple[Any, ...]:
-    steps, items = sizes
-    generator = torch.Generator().manual_seed(steps * 100 + items)
-    x = torch.randn(items, steps, 10, generator=generator)
-    x = x if network.batch_first else x.transpose(0, 1).contiguous()
-    rows = network.layers * (2 if network.bidirectional else 1)
-    states = [torch.randn(rows, items, 20, generator=generator) for _ in range(2)]
-    if network.h0 == "zeros":
-        return (x,)
-    return (x, tuple(states) if network.kind == "lstm" else states[0])
-
-
-class Wrapped(nn.Module):
-    def __init__(self, rnn: nn.Module) -> None:
-        super().__init__()
-        self.rnn = rnn
-
-    def forward(self, x: Tensor, h0: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        y, h = self.rnn(x, h0)
-        return y, h
-
-
-class WrappedLSTM(nn.Module):
-    def __init__(self, rnn: nn.Module) -> None:
-        super().__init__()
-        self.rnn = rnn
-
-    def forward(self, x: Tensor, h0: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        y, h = self.rnn(x, h0)
-        return y, h
-
-
-def shapes_by(network: Network, of_l: Any, of_n: Any) -> Any:
-    x = {1: of_l, 0: of_n} if network.batch_first else {0: of_l, 1: of_n}
-    state = {1: of_n}
-    if network.h0 == "zeros":
-        return (x,)
-    return (x, (state, state) if network.kind == "lstm" else state)
-
-
-def first_of_the_ways(network: Network, make: Callable[[Any], Any]) -> Any:
-    """The first that is not refused: DYNAMIC, named Dims, AUTO."""
-    for of_l, of_n in ((Dim.DYNAMIC, Dim.DYNAMIC), (Dim("L"), Dim("N")), (Dim.AUTO, Dim.AUTO)):
-        try:
-            return make(shapes_by(network, of_l, of_n))
-        except Exception as error:
-            refused = error
-    raise refused
-
-
-def in_onnxruntime(network: Network, path: Path, **how: Any) -> Callable[..., Any]:
-    onnxruntime: Any = import_module("onnxruntime")
-    inputs = ["a"] if network.h0 == "zeros" else ["a", "b", "c"] if network.kind == "lstm" else ["a", "b"]
-    torch.onnx.export(module_of(network), arguments_at(network, MADE_AT), str(path), input_names=inputs, **how)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def call(x: Tensor, state: Any = ()) -> Any:
-        flat = (x, *(state if isinstance(state, tuple) else (state,)))
-        fed = {name: each.numpy() for name, each in zip(inputs, flat, strict=True)}
-        return [torch.from_numpy(each) for each in session.run(None, fed)]
-
-    return call
-
-
-@cache
-def by_hand(network: Network, folder: Path) -> Callable[..., Any]:
-    module, given, path = module_of(network), arguments_at(network, MADE_AT), folder / f"{abs(hash(network))}.onnx"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if network.subject == "scripted":
-            script: Any = torch.jit.script
-            found: Any = script((WrappedLSTM if network.kind == "lstm" else Wrapped)(module))
-        elif network.subject == "onnx@legacy":
-            sequence = {1: "L", 0: "N"} if network.batch_first else {0: "L", 1: "N"}
-            axes = {"a": sequence, "b": {1: "N"}, "c": {1: "N"}}
-            names = ["a", "b", "c"][: {"zeros": 1}.get(network.h0, 3 if network.kind == "lstm" else 2)]
-            found = in_onnxruntime(network, path, dynamo=False, dynamic_axes={name: axes[name] for name in names})
-        elif network.subject == "onnx":
-            found = first_of_the_ways(
-                network,
-                lambda shapes: in_onnxruntime(network, path, dynamo=True, verbose=False, dynamic_shapes=shapes),
-            )
-        else:
-            program = first_of_the_ways(
-                network, lambda shapes: torch.export.export(module, given, dynamic_shapes=shapes)
-            )
-            found = (program.run_decompositions() if network.subject == "exported@decomposed" else program).module()
-    return found  # type: ignore[no-any-return]
 
 
 def expected(network: Network, sizes: tuple[int, int], folder: Path) -> str:
