@@ -15,14 +15,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.files.loading import Loaded, Recording, load, write_recording
-from rnnscope.files.tensors import check_extra, check_target, read_file, write_tensors
+from rnnscope.files.loading import Loaded, write_recording
+from rnnscope.files.tensors import check_target
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import OUTPUTS, Place, outputs_of
+from rnnscope.network.shapes import Place
 from rnnscope.network.weights import all_finite, time_of
 from rnnscope.pages.progress import shown, stage
 from rnnscope.pages.render import render
-from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import NO_FILES, RECORD, Sources
 from rnnscope.spec.question import (
     CHUNK,
@@ -37,38 +36,23 @@ from rnnscope.spec.question import (
 )
 from rnnscope.spec.sides import (
     AS_IT_IS,
-    COMMAND,
-    EXPORTS,
     HOW_FLAGS,
     LEFT,
-    NOTHING_SAID,
     NOTHING_SAID_OF_SIDES,
     OWN_FLAGS,
-    RECORDED,
     RIGHT,
     SUBJECT_NAMES,
     How,
-    Own,
     OwnSides,
     is_model,
-    side_spec,
-    subject_of,
 )
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.adapting import own_network
-from rnnscope.subjects.builtin import SUBJECTS, compiled_in_words
-from rnnscope.subjects.devices import arithmetic, back_ends, device_name, is_out_of_memory, running
-from rnnscope.subjects.foreign import Foreign
+from rnnscope.subjects.devices import back_ends, device_name, is_out_of_memory, running
 from rnnscope.verdict import chunks, diagnosis
 from rnnscope.verdict.calls import Unsteady, unsteady
-from rnnscope.verdict.deviations import deviation_of
 from rnnscope.verdict.evidence import (
     Evidence,
     Side,
-    foreign_side,
-    own_side,
-    quantized_side,
-    recorded_side,
     under_autocast,
 )
 from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
@@ -78,13 +62,13 @@ from rnnscope.verdict.gates import gate_at
 from rnnscope.verdict.gradients import gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
 from rnnscope.verdict.live import Live, live_sides
+from rnnscope.verdict.making import alike, chunked, in_model_files, side_called, with_outputs, with_zeros
 from rnnscope.verdict.modules import ComparedRuns
 from rnnscope.verdict.places import HeatMap, first_nonfinite, function_parts, heat_map, precision_parts, tolerance_parts
 from rnnscope.verdict.problem import (
     Problem,
     clear_padding,
     draw_problem,
-    first_steps,
     rounded_weights,
     step_by_step,
     stressed_problem,
@@ -237,7 +221,7 @@ def _compare_modules(
         raise RnnscopeError(f"{file} gives no gradients for grad=True", "leave grad out")
     spec, problem, one, other = live_sides(left, right, x, hx, question.grad)
     question.check_chunk(spec)
-    one, other = _chunked(one, question), _chunked(other, question)
+    one, other = chunked(one, question), chunked(other, question)
     with running(spec, question.grad) as placed:
         return _compare_sides(placed, one, other, problem, question)
 
@@ -256,12 +240,14 @@ def _compare_subjects(
     with_reasons: bool = True,
 ) -> Comparison:
     check_comparable(spec, left, right, question, own, how)
-    loaded = loaded or _loaded(spec, left, right)
+    loaded = loaded or in_model_files(spec, left, right)
     if record is not None:
         _check_record(record, force, question, loaded.sources)
-    one = _side("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
+    one = side_called("left", LEFT, left, spec, loaded.recordings.get("left"), own.left, how, loaded.sources)
     right_spec = replace(spec, dtype=loaded.right_dtype or spec.dtype)
-    other = _side("right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how, loaded.sources)
+    other = side_called(
+        "right", RIGHT, right, right_spec, loaded.recordings.get("right"), own.right, how, loaded.sources
+    )
     dtypes, for_weights = (one.spec.dtype, other.spec.dtype), None
     if loaded.right_weights is not None:
         # Each side's weights are rounded to its own dtype alone: otherwise they might become alike.
@@ -269,8 +255,8 @@ def _compare_subjects(
         other = replace(other, weights=rounded_weights(loaded.right_weights, (other.spec.dtype,)))
     if how.autocast is not None:
         other = under_autocast(other, how.autocast)
-    one, other = _chunked(one, question), _chunked(other, question)
-    spec = _with_zeros(spec, one, other, loaded)
+    one, other = chunked(one, question), chunked(other, question)
+    spec = with_zeros(spec, one, other, loaded)
     with running(spec, question.grad) as placed:
         xs = None
         if question.chunk is not None and question.figures_alone and loaded.given is None:
@@ -279,8 +265,8 @@ def _compare_subjects(
             problem = draw_problem(placed, dtypes, question.grad, loaded.weights, loaded.given, for_weights)
             if not loaded.recordings:  # a recorded run may have seen what stands there
                 clear_padding(placed, problem.given.x)
-        one, other = (_with_outputs(side, problem, question) for side in (one, other))
-        problem, one, other = _alike(problem, one, other)
+        one, other = (with_outputs(side, problem, question) for side in (one, other))
+        problem, one, other = alike(problem, one, other)
         said = (loaded.sources, own, how)
         found = _compare_sides(
             placed, one, other, problem, question, xs, (left, right), *said, with_reasons=with_reasons
@@ -291,48 +277,6 @@ def _compare_subjects(
                 record, problem.given, problem.weights, outputs, one.spec, one.arithmetic, device_name(one.spec), force
             )
         return found
-
-
-def _loaded(spec: Spec, left: str, right: str) -> Loaded:
-    """What the files of models give, which have their weights in them; nothing where no side is one."""
-    has_model = any(is_model(subject_of(each)) for each in (left, right))
-    return load(NO_FILES, vars(spec), left, right) if has_model else Loaded(NO_FILES, spec)
-
-
-def _with_zeros(spec: Spec, left: Side, right: Side, loaded: Loaded) -> Spec:
-    """The Spec, from zeros where a class takes no state: then the other side starts from them, too."""
-    stateless = any(not side.has_steps and not side.is_recorded for side in (left, right))
-    return replace(spec, h0="zeros") if stateless and spec.h0 == "random" and loaded.given is None else spec
-
-
-def _with_outputs(side: Side, problem: Problem, question: Question) -> Side:
-    """The side with the outputs that it gives, where its first run tells; a chunk needs all of them."""
-    if not (side.foreign and side.foreign.first_run_tells):
-        return side
-    start = problem if question.chunk is None else first_steps(problem, 1)
-    found = tuple(side.solve(start, side.spec.dtype))
-    if question.chunk is not None and found != outputs_of(problem.spec.kind):
-        raise RnnscopeError(
-            f"{side.subject} gives {' and '.join(found)} alone, and {CHUNK.name} {question.chunk} carries the state on",
-            f"leave {CHUNK.name} out",
-        )
-    return replace(side, foreign=replace(side.foreign, outputs=found))
-
-
-def _alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Side]:
-    """The problem and the sides with what a class of the user's lacks taken from both: a bias, or an output."""
-    networks = [side.network for side in (left, right) if side.network]
-    for network in networks:
-        # Rounded after it was summed: the rounding of a sum is no fault of a class that has one bias.
-        problem = replace(problem, weights=rounded_weights(network.folded(problem.weights), problem.dtypes))
-        left, right = (
-            replace(side, weights=rounded_weights(network.folded(side.weights), (side.spec.dtype,)))
-            if side.weights
-            else side
-            for side in (left, right)
-        )
-    compared = tuple(name for name in OUTPUTS if all(name in side.outputs for side in (left, right)))
-    return replace(problem, compared=compared), left, right
 
 
 def _check_record(record: str, force: bool, question: Question, sources: Sources) -> None:
@@ -346,86 +290,6 @@ def _check_record(record: str, force: bool, question: Question, sources: Sources
     for flag, file in sources.given():
         if os.path.exists(record) and os.path.exists(file) and os.path.samefile(record, file):
             raise RnnscopeError(f"{RECORD.name} {record} is what {flag.name} reads", "name another file")
-
-
-def _chunked(side: Side, question: Question) -> Side:
-    """The side, carrying its state through chunks if the question asks for chunks."""
-    if question.chunk is None:
-        return side
-    if not side.has_steps:
-        raise RnnscopeError(
-            f"{side.subject}: its forward takes no hx, by which {CHUNK.name} {question.chunk} carries the state on",
-            f"name an argument hx, or leave {CHUNK.name} out",
-        )
-    if not {"h", "c"} & set(side.outputs):
-        raise RnnscopeError(
-            f"{side.subject} gives no state, by which {CHUNK.name} {question.chunk} carries on",
-            f"leave {CHUNK.name} out",
-        )
-    if side.is_own:
-        side = replace(side, run=chunks.using_its_state(side.run, side.subject))
-    # For figures alone the chunks of both sides are walked side by side, and neither is put together again.
-    return side if question.figures_alone else replace(side, run=chunks.carried(side.run, side.subject, question.chunk))
-
-
-def _foreign_of(subject: str, spec: Spec, how: How, prefix: str | None = None) -> Foreign | None:
-    """What runs a compiled module, an export, a model's file or a program; None where a subject is none of them.
-
-    prefix: where in the file of a model the network is.
-    """
-    if subject == "compiled-module":
-        told = partial(compiled_in_words, spec)
-        return Foreign(SUBJECTS[subject], gets_weights=True, arithmetic=arithmetic(spec, fused=True), told=told)
-    if subject in EXPORTS:
-        from rnnscope.subjects.exports import export_of
-
-        return export_of(subject, spec, how.traced_at)
-    if is_model(subject):
-        from rnnscope.subjects.models import opened
-
-        return opened(subject, spec, how.traced_at, prefix)
-    if subject.startswith(COMMAND):
-        from rnnscope.subjects.programs import Files, program_of
-
-        files = Files(check_extra, write_tensors, read_file)
-        return program_of(subject.removeprefix(COMMAND), spec.dtype, how.timeout, files)
-    return None
-
-
-def _side(
-    role: str,
-    flag: Flag,
-    typed: str,
-    spec: Spec,
-    recorded: Recording | None,
-    said: Own = NOTHING_SAID,
-    how: How = AS_IT_IS,
-    sources: Sources = NO_FILES,
-) -> Side:
-    """The side that a name stands for. said: of a class of the user's. sources: where in a model's file it is."""
-    subject, own = side_spec(flag, typed, spec)
-    if subject.startswith(RECORDED) and recorded is None:
-        raise RnnscopeError(f"{subject} is not loaded", "give what rnnscope.load returned as loaded=")
-    if recorded is not None:
-        return replace(recorded_side(role, recorded, own), subject=subject)
-    deviation = deviation_of(flag, subject, spec)
-    try:
-        with running(own) as placed:
-            if foreign := _foreign_of(subject, placed, how, sources.prefix_in(role, subject)):
-                return foreign_side(role, subject, foreign, placed)
-            if subject not in SUBJECTS and deviation is None:
-                with stage(f"loading {subject}"):
-                    return own_side(role, own_network(subject, placed, said, role), placed)
-            if subject == "quantized":
-                return quantized_side(role, subject, SUBJECTS[subject], placed)
-            used = arithmetic(placed, fused=subject in ("module", "items"))
-            run = deviation.run if deviation else SUBJECTS[subject]
-            return Side(role, subject, placed, run, used).where_it_is()
-    except RnnscopeError as error:
-        if "@" not in typed or not error.message.startswith(f"--device {own.device}"):
-            raise
-        message = error.message.replace(f"--device {own.device}", f"{flag.name} {typed}")
-        raise RnnscopeError(message, f"use {flag.name} {subject}@cpu") from error
 
 
 def _compare_sides(
@@ -580,7 +444,7 @@ def _with_stress(found: Comparison, left: Side, right: Side, problem: Problem) -
 def _in_first_calls(side: Side, calls: tuple[Unsteady, ...], question: Question) -> Side:
     """The side, judged by its first call alone if it is known to keep state."""
     keeps = any(each.side == side.role and each.by == "state" for each in calls)
-    return _chunked(replace(side, run=side.network.run_once), question) if side.network and keeps else side
+    return chunked(replace(side, run=side.network.run_once), question) if side.network and keeps else side
 
 
 def _figures_alone(
