@@ -8,6 +8,7 @@ LONGEST = 220
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(\x07|\x1b\\)")
 _PLACES = re.compile(r"(/[\w.+-]+)+\.(py|cc|cpp|h)(:\d+)? ?")
 _CODE = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from \S+ failed: ?)?")
+_INVALID = re.compile(r"^This is an invalid model\. In Node, .*, Error (?=\w)")
 _MENDS = re.compile(r" Please fix either the inputs/outputs or the model\.?$")
 _NODE = re.compile(r"Non-zero status code returned while running (\w+) node\. Name:'[^']*' Status Message: ")
 _WHERE = re.compile(r"onnxruntime::[\w:<>~]+\([^)]*\) ?")
@@ -31,7 +32,8 @@ def in_one_sentence(error: BaseException | str) -> str:
     if "TorchScript" in text:  # where it says what failed behind where that stands
         text = text.splitlines()[-1].removeprefix("RuntimeError: ")
     paragraphs = [each for each in re.split(r"\n\s*\n", text) if each.strip()]
-    plain = _MENDS.sub("", _CODE.sub("", " ".join((paragraphs or [type(error).__name__])[0].split())))
+    plain = _CODE.sub("", " ".join((paragraphs or [type(error).__name__])[0].split()))
+    plain = _MENDS.sub("", _INVALID.sub("", plain))
     if bullet := next(filter(None, (each.search(" ".join(text.split())) for each in _BULLETS)), None):
         return _cut(bullet[1].rstrip("."))
     if node := _NODE.search(plain):

@@ -292,7 +292,7 @@ def test_a_file_that_cannot_be_imported(text: str, sentence: str, cli: Cli, tmp_
         ("no.such:Cls", "no.such:Cls: there is no module no.such"),
         (
             "mine.py",
-            "--right is 'mine.py', but it must be one of module, cells, equations, compiled, items, FILE.py:Class",
+            "--right is 'mine.py', but it must be one of module, cells, equations, compiled, compiled-module, items, ",
         ),
     ],
 )
