@@ -18,8 +18,7 @@ from rnnscope.network.weights import Input, Weights, draw_weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects import devices
 from rnnscope.subjects.builtin import Run, run_cells, run_equations, run_module
-from rnnscope.verdict import compare as comparison
-from rnnscope.verdict import evidence
+from rnnscope.verdict import evidence, making
 from rnnscope.verdict import problem as problems
 
 pytestmark = pytest.mark.usefixtures("single_deviations")
@@ -251,7 +250,7 @@ def test_tf32_is_allowed_for_and_named(monkeypatch: Patch, cli: Cli) -> None:
     def used(spec: Spec, fused: bool) -> str:
         return "tf32" if fused and spec.dtype == "float32" and torch.backends.cuda.matmul.allow_tf32 else spec.dtype
 
-    monkeypatch.setattr(comparison, "arithmetic", used)
+    monkeypatch.setattr(making, "arithmetic", used)
     found = compare(Spec(tf32=True))
     assert (found.verdict, found.cause) == ("equivalent", "rounding")
     assert greatest(found) > 1e-4
@@ -278,7 +277,7 @@ def test_tf32_is_allowed_for_where_the_network_amplifies_it(monkeypatch: Patch) 
         return run_equations(spec, rounded, given, around=around)
 
     monkeypatch.setitem(subjects.SUBJECTS, "module", tf32)
-    monkeypatch.setattr(comparison, "arithmetic", lambda spec, fused: "tf32" if fused else spec.dtype)
+    monkeypatch.setattr(making, "arithmetic", lambda spec, fused: "tf32" if fused else spec.dtype)
     with_weights(monkeypatch, lambda weights: {name: 5 * each for name, each in weights.items()})
     found = compare(Spec(hidden_size=64, seq_len=50))
     assert greatest(found) > 1
