@@ -186,7 +186,7 @@ def load(sources: Sources, flags: Facts, left: str = "module", right: str = "cel
         RnnscopeError: a file cannot be used, contradicts a flag or another file, or lacks what only a file can give.
 
     >>> from tempfile import TemporaryDirectory
-    >>> from rnnscope.spec.options import (Sources)
+    >>> from rnnscope.spec.options import Sources
     >>> with TemporaryDirectory() as folder:
     ...     torch.save(torch.nn.GRU(3, 4).state_dict(), f"{folder}/gru.pt")
     ...     load(Sources(weights=f"{folder}/gru.pt"), {"batch_first": True}).spec.hidden_size

@@ -19,7 +19,7 @@ from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
 from rnnscope.spec.options import AT_BOUNDARIES, CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
-from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT
+from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT, is_model, subject_of
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
 FIELDS: dict[str, Flag] = {
@@ -80,8 +80,9 @@ class Configuration:
     @property
     def has_files(self) -> bool:
         """Whether files say what the network or its input is, too."""
-        recorded = any((self.values.get(side) or "").startswith(RECORDED) for side in ("left", "right"))
-        return recorded or any(self.values.get(name) is not None for name in SOURCE_FLAGS)
+        sides = [self.values.get(side) or "" for side in ("left", "right")]
+        are_files = any(each.startswith(RECORDED) or is_model(subject_of(each)) for each in sides)
+        return are_files or any(self.values.get(name) is not None for name in SOURCE_FLAGS)
 
     @property
     def written(self) -> Values:

@@ -13,10 +13,7 @@ from rnnscope.network.shapes import OUTPUTS, outputs_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import NO_FILES, Sources
-from rnnscope.spec.question import (
-    CHUNK,
-    Question,
-)
+from rnnscope.spec.question import CHUNK, Question
 from rnnscope.spec.sides import (
     AS_IT_IS,
     COMMAND,
@@ -36,18 +33,8 @@ from rnnscope.subjects.devices import arithmetic, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import (
-    Side,
-    foreign_side,
-    own_side,
-    quantized_side,
-    recorded_side,
-)
-from rnnscope.verdict.problem import (
-    Problem,
-    first_steps,
-    rounded_weights,
-)
+from rnnscope.verdict.evidence import Side, foreign_side, own_side, quantized_side, recorded_side
+from rnnscope.verdict.problem import Problem, first_steps, rounded_weights
 
 
 def side_called(

@@ -6,14 +6,13 @@ runs in float64; what is beyond it, --no-reference takes. There at most LIMIT is
 both between two modules, neither of which is an export.
 """
 
-import time
 import warnings
-from collections.abc import Callable
 from functools import partial
 
 warnings.simplefilter("ignore")
 
 import torch  # noqa: E402
+from verdict_cost import least  # noqa: E402
 
 from rnnscope import Spec, compare  # noqa: E402
 from rnnscope.network.weights import draw_input, draw_weights  # noqa: E402
@@ -26,15 +25,7 @@ SPEC = Spec(kind="lstm", input_size=128, hidden_size=128, num_layers=2, seq_len=
 
 LIMIT = 1.5
 
-
-def least(run: Callable[[], object], times: int = 15) -> float:
-    """The least time of a run in seconds."""
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        run()
-        found.append(time.perf_counter() - start)
-    return min(found)
+RUNS = 15
 
 
 def bare(subject: str) -> float:
@@ -50,7 +41,7 @@ def bare(subject: str) -> float:
             program.call(kept[0].spec, arguments)
 
         both()
-        return least(both)
+        return least(both, RUNS)
 
 
 def cost(subject: str) -> None:

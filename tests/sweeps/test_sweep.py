@@ -509,3 +509,13 @@ def test_a_row_in_a_file_says_what_the_row_says() -> None:
     asked = Configuration({"kind": "lstm"})
     row = row_of(asked)
     assert read_finding(json.loads(line_of(row))) == finding(asked, row)
+
+
+def test_the_file_of_a_model_brings_its_weights_into_a_sweep(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    from onnx_files import module_of, written
+
+    file = written(tmp_path / "model.onnx", module_of("GRU"))
+    found = rnnscope.sweep({"right": (file,), "seq_len": (2, 9)})
+    assert found is not None
+    assert [each.outcome for each in found.findings] == ["equivalent", "equivalent"]
