@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any, get_args, get_origin
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import nearest
@@ -108,6 +108,19 @@ def maker_of(
                 _check_left_out(user, network, argument, spec, takes_any=bool(takes))
     of_configs = (f"{one}.{each} is {it.says}" for one, names in asked for each, it in names.items() if it.says != each)
     return Maker(partial(_made, call), network, takes, (*call.adaptations, *of_configs))
+
+
+def computed(module: nn.Module) -> dict[int, Any]:
+    """What deepcopy takes for tensors that a module keeps as results, which it would refuse, by their ids."""
+    waiting: list[Any] = [vars(each) for each in module.modules()]
+    found = {}
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Tensor) and not each.is_leaf:
+            found[id(each)] = each.detach()
+        elif isinstance(each, (dict, list, tuple)):
+            waiting += each.values() if isinstance(each, dict) else each
+    return found
 
 
 def _settled(own: Own) -> set[str]:

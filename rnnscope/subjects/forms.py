@@ -22,10 +22,10 @@ from rnnscope.network.shapes import OUTPUTS, Shape, outputs_of, tensor_shapes
 from rnnscope.network.weights import time_of
 from rnnscope.spec.spec import Spec
 
-_STATE = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
+STATE_NAMES = re.compile("^h|hx|hidden|state|init|memory|carry", re.IGNORECASE)
 """How people name what torch calls hx."""
 
-_CELL = re.compile("^c$|^c_|^c[0-9xt]|cell|^c.*prev", re.IGNORECASE)
+CELL_NAMES = re.compile("^c$|^c_|^c[0-9xt]|cell|^c.*prev", re.IGNORECASE)
 """How people name c0, where it is an argument of its own."""
 
 _NAMES = {
@@ -219,12 +219,12 @@ def state_parameters(network: nn.Module, is_lstm: bool) -> tuple[inspect.Paramet
     It is the first one behind x with such a name, or one that has no default.
     """
     unnamed = inspect.Parameter("hx", inspect.Parameter.POSITIONAL_ONLY, default=None)
-    every = _arguments_of(network)
+    every = arguments_of(network)
     if every is None:
         return (unnamed,)
     named = [each for each in every[1:] if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
-    cells = [each for each in named if is_lstm and _CELL.search(each.name)]
-    found = sorted((each for each in named if _STATE.search(each.name)), key=lambda each: each in cells)
+    cells = [each for each in named if is_lstm and CELL_NAMES.search(each.name)]
+    found = sorted((each for each in named if STATE_NAMES.search(each.name)), key=lambda each: each in cells)
     found += [each for each in named if each.default is each.empty]
     found += [unnamed for each in every if each.kind is each.VAR_POSITIONAL]
     if not found:
@@ -238,12 +238,12 @@ def unfilled(network: nn.Module, state: tuple[inspect.Parameter, ...]) -> list[s
     """The arguments of forward that rnnscope has nothing for."""
     return [
         each.name
-        for each in (_arguments_of(network) or [])[1:]
+        for each in (arguments_of(network) or [])[1:]
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) and each.default is each.empty and each not in state
     ]
 
 
-def _arguments_of(network: nn.Module) -> list[inspect.Parameter] | None:
+def arguments_of(network: nn.Module) -> list[inspect.Parameter] | None:
     """The arguments of forward; None for a scripted module, which has no signature."""
     try:
         return list(inspect.signature(network.forward).parameters.values())

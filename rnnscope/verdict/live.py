@@ -25,7 +25,7 @@ from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes
 from rnnscope.spec.sides import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.adapting import adapted
-from rnnscope.subjects.building import Maker
+from rnnscope.subjects.building import Maker, computed
 from rnnscope.subjects.devices import running, spelled
 from rnnscope.subjects.models import opened
 from rnnscope.subjects.own import OwnNetwork
@@ -236,26 +236,13 @@ def _copies(module: nn.Module) -> Callable[[Spec], nn.Module]:
 
     def make(spec: Spec) -> nn.Module:
         try:
-            copy = deepcopy(module, _computed(module))
+            copy = deepcopy(module, computed(module))
             _make_plain(copy)
             return copy
         except RuntimeError as error:
             raise RnnscopeError(f"{type(module).__name__} cannot be copied ({error})", "make it plain first") from error
 
     return make
-
-
-def _computed(module: nn.Module) -> dict[int, Any]:
-    """What deepcopy takes for tensors that a module keeps as results, which it would refuse, by their ids."""
-    waiting: list[Any] = [vars(each) for each in module.modules()]
-    found = {}
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Tensor) and not each.is_leaf:
-            found[id(each)] = each.detach()
-        elif isinstance(each, (dict, list, tuple)):
-            waiting += each.values() if isinstance(each, dict) else each
-    return found
 
 
 def _make_plain(module: nn.Module) -> None:

@@ -1,0 +1,318 @@
+"""One module with one input, run in float64, and what rounding alone does to what comes out. Every relation asks it.
+
+The bound has no equations to lean on. So it is measured on the module as a black box: x, the state and all parameters
+are rounded at random by one unit of the arithmetic, some times, and what comes out moves. That holds whatever happens
+inside: cancellation, growth over time, a division by something small. Two runs of a relation may be as far apart as
+FACTOR times that.
+"""
+
+import random
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnscope.checks.module import Recurrent
+from rnnscope.checks.probing import copy_in, sized, whole_lengths
+from rnnscope.checks.states import Axes, cast, is_number, mapped, numbers, of_items, tensors
+from rnnscope.checks.values import Values
+from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.building import computed
+
+DRAWS = 4
+"""How often everything is rounded at random."""
+
+FACTOR = 64.0
+"""How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
+
+FLOOR = 4.0
+"""Units in the last place of an output's greatest number in an item that it may be off anyway: it is rounded itself."""
+
+UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""Unit roundoff u of each arithmetic."""
+
+CHAOTIC = 1e-3
+"""Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ran:
+    """What came out of a call: its values, and the state as the module has it, to be handed on."""
+
+    values: Values
+    state: Any
+
+
+@dataclass(eq=False)
+class Case:
+    """A module in float64 with x and a state to start from.
+
+    Args:
+        recurrent: how it is called.
+        module: a copy in float64, whose numbers the own dtype of the module has, too. It is never run itself.
+        x: (L, N, ...), numbers that float32 has, too.
+        state: from which it starts: one that the module itself has come to, or the user's; None where it takes none.
+        seed: of whatever is drawn.
+        dtype: float64, or float32 where the device has none.
+        counted: how often the module was called, by relation.
+    """
+
+    recurrent: Recurrent
+    module: nn.Module
+    x: Tensor
+    state: Any
+    seed: int = 0
+    dtype: torch.dtype = torch.float64
+    unit: float = UNITS[torch.float64]
+    counted: Counter[str] = field(default_factory=Counter)
+    asking: str = "bound"
+
+    @property
+    def steps(self) -> int:
+        """L."""
+        return self.x.shape[0]
+
+    @property
+    def items(self) -> int:
+        """N."""
+        return self.x.shape[1]
+
+    @property
+    def axes(self) -> Axes:
+        return self.recurrent.axes
+
+    @property
+    def takes_state(self) -> bool:
+        return self.state is not None
+
+    def run(
+        self,
+        x: Tensor | None = None,
+        state: Any = ...,
+        *,
+        on: nn.Module | None = None,
+        seed: int = 0,
+        as_it_is: bool = False,
+        **others: Any,
+    ) -> Ran:
+        """Call a new copy of the module, and read what comes out.
+
+        Args:
+            x: (L, N, ...); the case's own without it.
+            state: likewise; None leaves it out.
+            on: a module that is called instead of a new copy.
+            seed: of torch, Python and numpy, by which a module may roll its dice.
+            as_it_is: whether x is handed over in the module's own layout as it lies in memory.
+            others: more arguments by their names.
+
+        Raises:
+            RnnscopeError: an error of the module's.
+        """
+        self.counted[self.asking] += 1
+        x = self.x if x is None else x
+        state = self.state if state is ... else state
+        if self.recurrent.roles.needs_lengths and self.recurrent.roles.lengths not in others:
+            others[str(self.recurrent.roles.lengths)] = whole_lengths(x)
+        given = x if as_it_is else self.recurrent.laid_out(x).clone()
+        with _dice(seed), default_dtype(self.dtype):
+            module = self.copy() if on is None else on
+            result = self.recurrent.call(module, given, mapped(lambda _, each: each.clone(), state), **others)
+        return Ran(*self.recurrent.read(result))
+
+    def copy(self) -> nn.Module:
+        """A new copy, that keeps nothing of the calls before; parameters are shared, since a call does not change them."""
+        return deepcopy(self.module, computed(self.module) | {id(each): each for each in self.module.parameters()})
+
+    @cached_property
+    def base(self) -> Ran:
+        """x from the state."""
+        return self.run()
+
+    @cached_property
+    def from_nothing(self) -> Ran:
+        """x without a state."""
+        return self.run(state=None) if self.takes_state else self.base
+
+    @cached_property
+    def allowed(self) -> Values:
+        """What rounding may bring at each number of `base`."""
+        return self._allowed(self.base, self.state)
+
+    @cached_property
+    def allowed_from_nothing(self) -> Values:
+        """Likewise of `from_nothing`."""
+        return self._allowed(self.from_nothing, None) if self.takes_state else self.allowed
+
+    def _allowed(self, base: Ran, state: Any) -> Values:
+        with self.asked_by("bound"):
+            return allowed(base.values, self.rounded_runs(state, self.unit), self.unit)
+
+    def rounded_runs(self, state: Any, unit: float, draws: int = DRAWS) -> Iterator[Values]:
+        """Runs with x, the state and every parameter rounded at random by a unit."""
+        for draw in range(draws):
+            rounding = Rounding(self.seed + draw, unit)
+            module = deepcopy(self.module, computed(self.module))._apply(rounding)
+            yield self.run(rounding(self.x), numbers(rounding, state), on=module).values
+
+    @contextmanager
+    def asked_by(self, relation: str) -> Iterator[None]:
+        """Count the calls inside for a relation."""
+        before, self.asking = self.asking, relation
+        try:
+            yield
+        finally:
+            self.asking = before
+
+    def first(self, steps: int) -> "Case":
+        """The same on the first steps alone."""
+        return replace_case(self, x=self.x[:steps])
+
+    def of_items(self, index: Tensor | list[int], state: Any = ...) -> tuple[Tensor, Any]:
+        """x and the state of some items."""
+        rows = torch.as_tensor(index, device=self.x.device)
+        state = self.state if state is ... else state
+        return self.x.index_select(1, rows), of_items(state, self.axes, rows)
+
+    def other_x(self, seed: int = 1) -> Tensor:
+        """Other numbers of the size of x; whole numbers, which may stand for words, in another order."""
+        if not is_number(self.x):
+            return self.x.flip(0) if torch.equal(self.x.flip(0), self.x) is False else (self.x + 1) % (self.x.max() + 1)
+        generator = torch.Generator().manual_seed(self.seed + seed)
+        drawn = torch.randn(self.x.shape, generator=generator, dtype=torch.float32)
+        return self.x.abs().mean().clamp(min=0.5) * drawn.to(self.x)
+
+
+def replace_case(case: Case, **changed: Any) -> Case:
+    """A case with something else; what is cached in it is not taken along."""
+    facts = {name: getattr(case, name) for name in ("recurrent", "module", "x", "state", "seed", "dtype", "unit")}
+    return Case(**(facts | changed), counted=case.counted, asking=case.asking)
+
+
+class Rounding:
+    """Rounds numbers at random: each is multiplied by 1 + u·d, d between −1 and 1, and rounded again."""
+
+    def __init__(self, seed: int, unit: float) -> None:
+        self._generator, self._unit = torch.Generator().manual_seed(seed), unit
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        if not is_number(tensor):
+            return tensor
+        if tensor.is_complex():
+            return torch.view_as_complex(self(torch.view_as_real(tensor).contiguous()))
+        size = self._unit / UNITS[torch.float64]
+        drawn = torch.rand(tensor.shape, generator=self._generator, dtype=torch.float64).to(tensor.device)
+        if size == 1.0 and tensor.dtype == torch.float64:
+            # One unit is half of the distance to the next number: so the next one, or the same.
+            factor = torch.where(drawn < 1 / 3, 0.5, 2.0).to(tensor)
+            moves = (drawn < 2 / 3) & (tensor != 0)
+            return torch.where(moves, torch.nextafter(tensor, tensor * factor), tensor)
+        return (tensor * (1 + self._unit * (2 * drawn - 1))).to(tensor.dtype)
+
+
+def allowed(base: Values, runs: Iterator[Values], unit: float) -> Values:
+    """What rounding may bring at each number: of y (L, N, 1, ...), of a state one number for each item.
+
+    Args:
+        runs: what came out of numbers that were rounded at random.
+    """
+    moved: dict[str, Tensor] = {name: torch.zeros_like(_reach(each)) for name, each in base.tensors.items()}
+    for run in runs:
+        for name, each in base.tensors.items():
+            there = run.tensors.get(name)
+            if there is not None and there.shape == each.shape and is_number(each):
+                moved[name] = torch.maximum(moved[name], _reach(there - each))
+    found = {}
+    for name, each in base.tensors.items():
+        over = [axis for axis in range(each.dim()) if axis != base.axes[name] and not (name == "y" and axis == 0)]
+        most = _amax(moved[name], over)
+        if name == "y":  # an error that was made stays, if it does not grow
+            most = most.cummax(0).values
+        if (axis := base.axes[name]) is not None:  # one item may have had luck
+            most = torch.maximum(most, most.mean(axis, keepdim=True))
+        found[name] = FACTOR * most + FLOOR * unit * _amax(_reach(each), over)
+    return Values(found, base.axes)
+
+
+def _reach(tensor: Tensor) -> Tensor:
+    """|x| in float64, infinite where it is no number."""
+    return tensor.abs().double().nan_to_num(nan=torch.inf, posinf=torch.inf) if is_number(tensor) else tensor.double() * 0
+
+
+def _amax(tensor: Tensor, axes: list[int]) -> Tensor:
+    return tensor.amax(axes, keepdim=True) if axes and tensor.numel() else tensor
+
+
+def trusted_steps(case: Case) -> int:
+    """The first steps in which rounding moves y by less than CHAOTIC of its greatest number up to there."""
+    y = case.base.values.tensors.get("y")
+    if y is None or not y.numel():
+        return case.steps
+    limit = case.allowed.tensors["y"].flatten(1).amax(1)
+    size = y.abs().double().flatten(1).amax(1).cummax(0).values
+    chaotic = ~(limit <= CHAOTIC * size)
+    return int(chaotic.nonzero()[0]) if chaotic.any() and size.max() > 0 else case.steps
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """A state that a module makes itself must be of the dtype in which it is run."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _dice(seed: int) -> Iterator[None]:
+    """Seed torch, Python and numpy; those of Python and numpy are afterwards what they were, and torch's by `running`."""
+    numpy: Any = sys.modules.get("numpy")
+    before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if numpy:
+        numpy.random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+
+
+def case_of(
+    recurrent: Recurrent, x: Tensor, state: Any = None, seed: int = 0, dtype: torch.dtype = torch.float64
+) -> Case:
+    """A module in float64, with x: (L, N, ...) and a state that the module itself comes to.
+
+    Numbers are those that the module's own dtype has: so that it can be run in that on the very same ones.
+    """
+    module = copy_in(recurrent.module, dtype)
+    with torch.no_grad():
+        for each in module.parameters():
+            if is_number(each):
+                each.copy_(cast(cast(each, torch.float32), dtype))
+    case = Case(recurrent, module, cast(cast(x, torch.float32), dtype), None, seed, dtype, UNITS[dtype])
+    if recurrent.takes_state:
+        case.state = _reached(case) if state is None else mapped(lambda _, each: cast(each, dtype), state)
+    return case
+
+
+def _reached(case: Case) -> Any:
+    """The state after some steps, with numbers that float32 has, too."""
+    before = sized(case.other_x(seed=2), min(case.steps, 5), case.items)
+    start = None
+    if case.recurrent.roles.needs_state:
+        from rnnscope.checks.probing import starting_states
+
+        start = next(starting_states(case.recurrent, case.x), None)
+    state = case.run(before, start).state
+    return numbers(lambda each: cast(cast(each, torch.float32), case.dtype), state)

@@ -1,0 +1,274 @@
+"""How is a module called, what does it give, and where does N stand? Told from a few calls of a copy of it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
+from rnnscope.checks.states import axis_of, cast, tensors
+from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.building import computed
+
+PROBED = 6
+"""A form is looked for on so many steps at most."""
+
+_Y = ("output", "outputs", "y", "ys", "out", "last_hidden_state", "sequence", "hidden_states", "hs")
+"""How people name what torch calls output."""
+
+_INITIAL = (
+    "init_hidden init_state initial_state get_initial_state init_states initial_hidden get_init_state begin_state "
+    "zero_state init_zero_state empty_state new_state init_carry initialize_carry init_memory"
+).split()
+"""How people name a method that gives the state from which a sequence starts."""
+
+
+def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in evaluation mode, whose numbers are in a dtype."""
+    copy: nn.Module = deepcopy(module, computed(module))._apply(lambda each: cast(each, dtype))
+    return copy.eval()
+
+
+def probed(
+    name: str,
+    module: nn.Module,
+    x: Tensor,
+    make: Callable[[], nn.Module] | None = None,
+    batch_first: bool | None = None,
+    said: Mapping[str, str] | None = None,
+    state: Any = None,
+) -> Recurrent:
+    """How a module is called.
+
+    Args:
+        name: its name in messages.
+        x: (L, N, ...), in the dtype of the module.
+        make: builds another one.
+        batch_first: its layout; None where that is to be found out.
+        said: the names of forward's arguments that take x, state, lengths or mask, as the user says.
+        state: one that it takes, where it cannot be called without.
+
+    Raises:
+        RnnscopeError: it cannot be called with x, or nothing of its result is y or a state.
+    """
+    roles = roles_of(module, said or {})
+    plain = Recurrent(name, module, make, roles=roles)
+    told: tuple[str, ...] = ()
+    if batch_first is None:
+        batch_first, told = _layout(plain, x, state)
+    found = _formed(replace(plain, batch_first=batch_first), x, state)
+    return replace(found, adaptations=(*told, *found.adaptations))
+
+
+def _layout(plain: Recurrent, x: Tensor, state: Any) -> tuple[bool, tuple[str, ...]]:
+    """Whether x starts with N, and what a page says of that."""
+    says = [(path, each.batch_first) for path, each in plain.module.named_modules() if _says_layout(each)]
+    if says and (says[0][0] == "" or len({layout for _, layout in says}) == 1):
+        path, layout = says[0]
+        return layout, (f"x and y are (N, L, …) in it, as its {path + '.' * bool(path)}batch_first says",) * layout
+    fits = {layout: _fit(replace(plain, batch_first=layout), x, state) for layout in (False, True)}
+    if fits[True] > fits[False]:
+        return True, ("x and y are (N, L, …) in it, since its shapes fit in no other layout",)
+    return False, ()
+
+
+def _says_layout(module: nn.Module) -> bool:
+    return isinstance(getattr(module, "batch_first", None), bool)
+
+
+def _fit(plain: Recurrent, x: Tensor, state: Any) -> int:
+    """How well a layout fits: 0 not at all, 2 well, 1 where nothing tells."""
+    try:
+        found = _formed(plain, x, state)
+    except RnnscopeError:
+        return 0
+    if found.has_state:
+        follows = any(axis is not None for axis in found.axes.values())
+        grows = any(axis is not None for axis in found.growing.values())
+        return 2 if follows and not grows else 1 if follows or not grows else 0
+    return 1 if not found.has_y else 2 if _walks_over_steps(found, x) else 0
+
+
+def _walks_over_steps(found: Recurrent, x: Tensor) -> bool:
+    """Whether what the first step of an item is given does not move another item alone: that would be the time."""
+    module, x = found.module, sized(x, min(len(x), PROBED), 3)
+    changed = x.clone()
+    changed[0, 0] = x[-1, -1]
+    try:
+        one, other = (found.read(_called(found, module, each))[0].tensors["y"] for each in (x, changed))
+    except RnnscopeError:
+        return False
+    moved = (one != other).flatten(2).any(2) if one.dim() > 2 else one != other
+    return bool(moved[1:, 0].any()) or not bool(moved[0, 1:].any())
+
+
+def sized(x: Tensor, steps: int, items: int) -> Tensor:
+    """x: (L, N, ...) with so many steps and items, those that there are again and again."""
+    rows = torch.arange(steps, device=x.device) % len(x)
+    return x[rows][:, torch.arange(items, device=x.device) % x.shape[1]]
+
+
+def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
+    """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
+    others = {recurrent.roles.lengths: whole_lengths(x)} if recurrent.roles.needs_lengths else {}
+    copy = deepcopy(module, computed(module) | {id(each): each for each in module.parameters()})
+    return recurrent.call(copy, recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
+
+
+def whole_lengths(x: Tensor) -> Tensor:
+    """L for each item of x: (L, N, ...)."""
+    return torch.full((x.shape[1],), x.shape[0])
+
+
+def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
+    """A module with what is found out of its results.
+
+    Raises:
+        RnnscopeError: it cannot be called, or gives nothing that follows N.
+    """
+    items, steps = x.shape[1], min(len(x), PROBED)
+    x = sized(x, steps, items)
+    starts = [given] if given is not None else list(starting_states(plain, x)) if plain.roles.needs_state else [None]
+    one, start = _first_call(plain, x, starts)
+    wider = _perhaps(plain, sized(x, steps, items + 1), _like(start, plain, items))
+    longer = _perhaps(plain, sized(x, steps + 1, items), start)
+    entries = entries_of(one)
+    y = _y_of(entries, wider, longer, (steps, items), plain.batch_first)
+    keys = tuple(key for key, each in entries.items() if key != y and tensors(each))
+    found = replace(plain, y=y, state=keys)
+    return _with_state(found, one, wider, longer, x)
+
+
+def _first_call(plain: Recurrent, x: Tensor, starts: list[Any]) -> tuple[Any, Any]:
+    """The first result that there is, and the state that gave it."""
+    error = RnnscopeError(
+        f"{plain.name}: its forward always takes a state ({', '.join(plain.roles.state)}), and none is known",
+        "give it a default, a method init_hidden(batch_size), or call rnnscope.check(module, x, state)",
+    )
+    for start in starts:
+        try:
+            return _called(plain, plain.module, x, start), start
+        except RnnscopeError as raised:
+            error = raised
+    if starts == [None] and not plain.roles.needs_state:
+        shape = tuple(plain.laid_out(x).shape)
+        raise RnnscopeError(
+            f"{error.message}, called with x of shape {shape}", "say --input-size, --batch-first or --arg NAME=VALUE"
+        ) from error
+    raise error
+
+
+def _perhaps(plain: Recurrent, x: Tensor, start: Any) -> Any:
+    """The result of a call; None where it is refused, as by a module that is built for one L or one N."""
+    with suppress(RnnscopeError):
+        return _called(plain, plain.module, x, start)
+    return None
+
+
+def _like(start: Any, plain: Recurrent, items: int) -> Any:
+    """A starting state for one item more."""
+    if start is None:
+        return None
+    from rnnscope.checks.states import mapped
+
+    def grown(_: str, each: Tensor) -> Tensor:
+        axis = next((axis for axis, size in enumerate(each.shape) if size == items), None)
+        if axis is None:
+            return each
+        return torch.cat((each, each.narrow(axis, 0, 1)), axis)
+
+    return mapped(grown, start)
+
+
+def _y_of(
+    entries: Mapping[str | int, Any], wider: Any, longer: Any, sizes: tuple[int, int], batch_first: bool
+) -> str | int | None:
+    """Where y is: the entry whose first two axes follow L and N."""
+    steps, items = sizes
+    leading = (items, steps) if batch_first else (steps, items)
+    found = [
+        key
+        for key, each in entries.items()
+        if isinstance(each, Tensor)
+        and each.shape[:2] == leading
+        and _follows(each, wider, key, items, int(not batch_first))
+        and _follows(each, longer, key, steps, int(batch_first))
+    ]
+    return next((key for key in found if key in _Y), found[0] if found else None)
+
+
+def _follows(tensor: Tensor, result: Any, key: str | int, size: int, axis: int) -> bool:
+    """Whether an axis has one more where N or L has one more; yes where that could not be asked."""
+    if result is None:
+        return True
+    other = entries_of(result).get(key)
+    return isinstance(other, Tensor) and other.dim() == tensor.dim() and other.shape[axis] == size + 1
+
+
+def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) -> Recurrent:
+    """With the axes of the state, and whether it is taken back."""
+    steps, items = x.shape[:2]
+    entries = entries_of(one)
+    for keys in dict.fromkeys((found.state, found.state[:1])):
+        state = state_in(entries, keys)
+        found = replace(found, state=keys, axes=_axes(state, keys, wider, items))
+        found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
+        if not keys or not found.roles.state:
+            return found
+        try:
+            _called(found, found.module, x, state)
+            return replace(found, takes_state=True)
+        except RnnscopeError as raised:
+            reason = raised.message
+    names = ", ".join(filter(None, found.roles.state)) or "hx"
+    told = f"it does not take back the state that it gives, as {names}: {reason}"
+    return replace(found, adaptations=(told,))
+
+
+def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_known: bool = False) -> dict[str, Any]:
+    """The axes of a state that have one more where N or L has one more.
+
+    Where that could not be asked, N is taken for the first axis of its size.
+    """
+    there = {} if other is None else tensors(state_in(entries_of(other), keys))
+    axes: dict[str, int | None] = {}
+    for path, each in tensors(state).items():
+        if path in there:
+            axes[path] = axis_of(each.shape, there[path].shape, (size, size + 1))
+        elif not only_known:
+            axes[path] = next((axis for axis, extent in enumerate(each.shape) if extent == size), None)
+    return axes
+
+
+def starting_states(recurrent: Recurrent, x: Tensor) -> Iterator[Any]:
+    """States from which a module that always takes one may start: what its methods give, then zeros in usual shapes."""
+    yield from (state for _, state in said_states(recurrent, recurrent.module, x))
+    yield from _usual(recurrent.module, x, recurrent.roles)
+
+
+def said_states(recurrent: Recurrent, module: nn.Module, x: Tensor) -> Iterator[tuple[str, Any]]:
+    """What the methods of a module say that it starts from, with their names."""
+    for name in _INITIAL:
+        method = getattr(module, name, None)
+        if not callable(method) or isinstance(method, nn.Module):
+            continue
+        for given in ((x.shape[1],), (x.shape[1], x.device), (recurrent.laid_out(x),), ()):
+            with suppress(Exception):  # a method may be anything
+                yield f"{name}()", method(*given)
+                break
+
+
+def _usual(module: nn.Module, x: Tensor, roles: Roles) -> Iterator[Any]:
+    """Zeros: (N, H), (1, N, H) or (K, N, H), as one, as a pair, or as so many as there are arguments."""
+    size, layers = getattr(module, "hidden_size", None), getattr(module, "num_layers", 1)
+    if not isinstance(size, int):
+        return
+    layers = layers if isinstance(layers, int) else 1
+    for shape in dict.fromkeys(((x.shape[1], size), (1, x.shape[1], size), (layers, x.shape[1], size))):
+        zeros = x.new_zeros(shape) if x.is_floating_point() else torch.zeros(shape)
+        for several in (1, 2) if len(roles.state) == 1 else (len(roles.state),):
+            yield zeros if several == 1 else tuple(zeros.clone() for _ in range(several))

@@ -1,0 +1,146 @@
+"""What comes out of a call: y and the tensors of the state, of which some items or some steps can be taken."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rnnscope.checks.states import Axes, is_number
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """y: (L, N, ...) and every tensor of the state, by their names.
+
+    Args:
+        tensors: "y", and those of the state by their paths.
+        axes: where N stands in each; None where it does not.
+    """
+
+    tensors: Mapping[str, Tensor]
+    axes: Axes
+
+    def items(self, index: Tensor) -> "Values":
+        """Those of some items, in this order. What has no N stays."""
+        return replace(
+            self,
+            tensors={
+                name: each if self.axes[name] is None else each.index_select(self.axes[name], index.to(each.device))
+                for name, each in self.tensors.items()
+            },
+        )
+
+    def steps(self, first: int, last: int) -> "Values":
+        """y alone, from a step to the one before the last."""
+        return replace(self, tensors={name: each[first:last] for name, each in self.tensors.items() if name == "y"})
+
+    def of_y(self) -> "Values":
+        """y alone."""
+        return self.of(lambda name: name == "y")
+
+    def of_state(self) -> "Values":
+        """The state alone."""
+        return self.of(lambda name: name != "y")
+
+    def of(self, wanted: Callable[[str], bool]) -> "Values":
+        """The tensors whose names are wanted."""
+        return replace(self, tensors={name: each for name, each in self.tensors.items() if wanted(name)})
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where something is: the tensor that it is in, and there the step, the item and the unit, counted from 0."""
+
+    tensor: str
+    step: int | None = None
+    item: int | None = None
+    unit: int | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """How far two runs are apart, at the place where they part first.
+
+    Args:
+        max_abs: the greatest distance of all numbers; None where shapes differ.
+        bound: what rounding explains where the distance is the greatest share of that.
+        share: that share: over 1 where the runs part.
+        place: the first number that is further off than rounding explains; else the one with the greatest share.
+        says: what is to be said instead of figures, such as the shapes.
+    """
+
+    max_abs: float | None
+    bound: float | None
+    share: float
+    place: Place | None
+    says: str = ""
+
+    @property
+    def parts(self) -> bool:
+        """Whether rounding does not explain it."""
+        return not self.share <= 1.0
+
+
+def joined(pieces: "list[Values]") -> Values:
+    """Several pieces of steps as one: their y one behind the other, and the state of the last."""
+    last = pieces[-1]
+    ys = [each.tensors["y"] for each in pieces if "y" in each.tensors]
+    return replace(last, tensors={**last.tensors, **({"y": torch.cat(ys)} if ys else {})})
+
+
+def greatest(gaps: "list[Gap]") -> Gap:
+    """The gap that is to be told of several: the one of the greatest share."""
+    return max(gaps, key=lambda gap: math.inf if math.isnan(gap.share) else gap.share)
+
+
+def gap(actual: Values, expected: Values, allowed: Values) -> Gap:
+    """How far two runs are apart, with what rounding may bring at each number.
+
+    Args:
+        allowed: what rounding explains, in shapes that can be spread over those of `expected`.
+    """
+    found = [_gap(name, actual, expected, allowed) for name in expected.tensors]
+    parted = [each for each in found if each.parts]
+    if parted:  # y stands first, and what is off in it is off earlier than in the state
+        return replace(parted[0], max_abs=max((each.max_abs or 0.0 for each in parted), default=None))
+    return greatest(found) if found else Gap(0.0, 0.0, 0.0, None)
+
+
+def _gap(name: str, actual: Values, expected: Values, allowed: Values) -> Gap:
+    there, here = actual.tensors.get(name), expected.tensors[name]
+    if there is None or there.shape != here.shape:
+        shape = "nothing" if there is None else str(tuple(there.shape))
+        return Gap(None, None, math.inf, Place(name), f"{name} is {shape} instead of {tuple(here.shape)}")
+    if here.numel() == 0:
+        return Gap(0.0, 0.0, 0.0, None)
+    limit = allowed.tensors[name].expand_as(here)
+    off = distance(there, here)
+    share = torch.where(off == 0, 0.0, off / limit)  # with no limit at all everything else is too far
+    parts = share > 1
+    flat = int(parts.flatten().nonzero()[0]) if parts.any() else int(share.argmax())
+    worst = int(share.argmax())
+    index = tuple(int(each) for each in torch.unravel_index(torch.tensor(flat), here.shape)) if here.dim() else ()
+    place = place_of(name, index, expected.axes.get(name))
+    return Gap(off.max().item(), limit.flatten()[worst].item(), share.flatten()[worst].item(), place)
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """|one − other| of each number in float64; without limit where one of them alone is NaN or infinite."""
+    if not (is_number(one) or is_number(other)):
+        return torch.where(one == other, 0.0, math.inf)
+    wide = torch.complex128 if one.is_complex() or other.is_complex() else torch.float64
+    one, other = one.detach().to(wide), other.detach().to(wide)
+    off = torch.where(one == other, 0.0, (one - other).abs())
+    return torch.where(one.isnan() & other.isnan(), 0.0, off.nan_to_num(nan=math.inf, posinf=math.inf))
+
+
+def place_of(name: str, index: tuple[int, ...], axis: int | None) -> Place:
+    """The place of an element: in y (L, N, units), in the state wherever its N stands."""
+    if not index:
+        return Place(name)
+    if name == "y":
+        return Place(name, index[0], index[1] if len(index) > 1 else None, index[-1] if len(index) > 2 else None)
+    unit = index[-1] if axis != len(index) - 1 else None
+    return Place(name, None, None if axis is None else index[axis], unit)
