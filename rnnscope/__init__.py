@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
+    from rnnscope.checks.check import assert_sound as assert_sound
+    from rnnscope.checks.check import check as check
+    from rnnscope.checks.result import Check as Check
     from rnnscope.conversion.convert import checkpoint as checkpoint
     from rnnscope.conversion.convert import convert as convert
     from rnnscope.errors import RnnscopeError as RnnscopeError
@@ -20,6 +23,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
     from rnnscope.shapes.result import Shapes as Shapes
     from rnnscope.shapes.result import shapes_of as shapes_of
     from rnnscope.spec.question import Tolerance as Tolerance
+    from rnnscope.spec.relations import Wanted as Wanted
     from rnnscope.spec.spec import Spec as Spec
     from rnnscope.sweeps.sweep import sweep as sweep
     from rnnscope.timing.bench import bench as bench
@@ -32,6 +36,7 @@ if TYPE_CHECKING:  # for type checkers; a test holds it to _HOME
 __version__ = "0.1.0"
 
 _HOME = {
+    "Check": "checks.result",
     "Comparison": "verdict.result",
     "Difference": "verdict.figures",
     "RnnscopeError": "errors",
@@ -39,8 +44,11 @@ _HOME = {
     "Spec": "spec.spec",
     "StackedCells": "network.cells",
     "Tolerance": "spec.question",
+    "Wanted": "spec.relations",
     "assert_equivalent": "verdict.compare",
+    "assert_sound": "checks.check",
     "bench": "timing.bench",
+    "check": "checks.check",
     "check_memory": "network.costs",
     "checkpoint": "conversion.convert",
     "code": "scripts.script",

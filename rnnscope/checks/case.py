@@ -9,7 +9,7 @@ FACTOR times that.
 import random
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.probing import copy_in, sized, whole_lengths
-from rnnscope.checks.states import Axes, cast, is_number, mapped, numbers, of_items, tensors
+from rnnscope.checks.probing import changed, copy_in, sized, whole_lengths
+from rnnscope.checks.states import Axes, cast, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
-from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 
 DRAWS = 4
@@ -61,7 +61,11 @@ class Case:
         state: from which it starts: one that the module itself has come to, or the user's; None where it takes none.
         seed: of whatever is drawn.
         dtype: float64, or float32 where the device has none.
+        dtypes: in which it is run besides: its own, and the one that is asked for.
+        inside: the coarser dtype to which it rounds inside; None where it does not.
+        given_lengths: of the items, where they are asked for.
         counted: how often the module was called, by relation.
+        kept: runs that several relations ask for.
     """
 
     recurrent: Recurrent
@@ -71,8 +75,12 @@ class Case:
     seed: int = 0
     dtype: torch.dtype = torch.float64
     unit: float = UNITS[torch.float64]
+    given_lengths: tuple[int, ...] | None = None
+    dtypes: tuple[torch.dtype, ...] = (torch.float32,)
+    inside: torch.dtype | None = None
     counted: Counter[str] = field(default_factory=Counter)
     asking: str = "bound"
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -83,6 +91,18 @@ class Case:
     def items(self) -> int:
         """N."""
         return self.x.shape[1]
+
+    @property
+    def lengths(self) -> Tensor:
+        """A length for each item: those that were asked for, or the whole, one step, and some between."""
+        if self.given_lengths is not None:
+            return torch.tensor(self.given_lengths)
+        generator = torch.Generator().manual_seed(self.seed)
+        drawn = torch.randint(1, self.steps + 1, (self.items,), generator=generator)
+        drawn[0] = max(1, self.steps // 2)
+        drawn[-1] = 1
+        drawn[self.items // 2] = self.steps
+        return drawn
 
     @property
     def axes(self) -> Axes:
@@ -100,6 +120,7 @@ class Case:
         on: nn.Module | None = None,
         seed: int = 0,
         as_it_is: bool = False,
+        keep: bool = False,
         **others: Any,
     ) -> Ran:
         """Call a new copy of the module, and read what comes out.
@@ -109,7 +130,8 @@ class Case:
             state: likewise; None leaves it out.
             on: a module that is called instead of a new copy.
             seed: of torch, Python and numpy, by which a module may roll its dice.
-            as_it_is: whether x is handed over in the module's own layout as it lies in memory.
+            as_it_is: whether x is in the module's own layout already.
+            keep: whether x and the state are handed over themselves, as they lie in memory.
             others: more arguments by their names.
 
         Raises:
@@ -118,16 +140,28 @@ class Case:
         self.counted[self.asking] += 1
         x = self.x if x is None else x
         state = self.state if state is ... else state
-        if self.recurrent.roles.needs_lengths and self.recurrent.roles.lengths not in others:
-            others[str(self.recurrent.roles.lengths)] = whole_lengths(x)
-        given = x if as_it_is else self.recurrent.laid_out(x).clone()
+        others = self.needed(x) | others
+        given = x if as_it_is else self.recurrent.laid_out(x)
+        if not keep:
+            given, state = given.clone(), mapped(lambda _, each: each.clone(), state)
         with _dice(seed), default_dtype(self.dtype):
             module = self.copy() if on is None else on
-            result = self.recurrent.call(module, given, mapped(lambda _, each: each.clone(), state), **others)
+            result = self.recurrent.call(module, given, state, **others)
         return Ran(*self.recurrent.read(result))
 
+    def run_packed(self, packed: PackedSequence) -> Any:
+        """The result of a call with a PackedSequence, from the case's own state."""
+        self.counted[self.asking] += 1
+        with _dice(0), default_dtype(self.dtype):
+            return self.recurrent.call(self.copy(), packed, mapped(lambda _, each: each.clone(), self.state))
+
+    def needed(self, x: Tensor) -> dict[str, Any]:
+        """The lengths that a module always takes: those of whole items."""
+        roles = self.recurrent.roles
+        return {roles.lengths: whole_lengths(x)} if roles.lengths and roles.needs_lengths else {}
+
     def copy(self) -> nn.Module:
-        """A new copy, that keeps nothing of the calls before; parameters are shared, since a call does not change them."""
+        """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
         return deepcopy(self.module, computed(self.module) | {id(each): each for each in self.module.parameters()})
 
     @cached_property
@@ -158,7 +192,7 @@ class Case:
         """Runs with x, the state and every parameter rounded at random by a unit."""
         for draw in range(draws):
             rounding = Rounding(self.seed + draw, unit)
-            module = deepcopy(self.module, computed(self.module))._apply(rounding)
+            module = changed(self.module, rounding)
             yield self.run(rounding(self.x), numbers(rounding, state), on=module).values
 
     @contextmanager
@@ -172,7 +206,8 @@ class Case:
 
     def first(self, steps: int) -> "Case":
         """The same on the first steps alone."""
-        return replace_case(self, x=self.x[:steps])
+        lengths = self.given_lengths and tuple(min(each, steps) for each in self.given_lengths)
+        return replace_case(self, x=self.x[:steps], given_lengths=lengths)
 
     def of_items(self, index: Tensor | list[int], state: Any = ...) -> tuple[Tensor, Any]:
         """x and the state of some items."""
@@ -183,7 +218,7 @@ class Case:
     def other_x(self, seed: int = 1) -> Tensor:
         """Other numbers of the size of x; whole numbers, which may stand for words, in another order."""
         if not is_number(self.x):
-            return self.x.flip(0) if torch.equal(self.x.flip(0), self.x) is False else (self.x + 1) % (self.x.max() + 1)
+            return self.x.flip(0) if not torch.equal(self.x.flip(0), self.x) else (self.x + 1) % (self.x.max() + 1)
         generator = torch.Generator().manual_seed(self.seed + seed)
         drawn = torch.randn(self.x.shape, generator=generator, dtype=torch.float32)
         return self.x.abs().mean().clamp(min=0.5) * drawn.to(self.x)
@@ -191,8 +226,7 @@ class Case:
 
 def replace_case(case: Case, **changed: Any) -> Case:
     """A case with something else; what is cached in it is not taken along."""
-    facts = {name: getattr(case, name) for name in ("recurrent", "module", "x", "state", "seed", "dtype", "unit")}
-    return Case(**(facts | changed), counted=case.counted, asking=case.asking)
+    return replace(case, kept={}, **changed)
 
 
 class Rounding:
@@ -242,7 +276,9 @@ def allowed(base: Values, runs: Iterator[Values], unit: float) -> Values:
 
 def _reach(tensor: Tensor) -> Tensor:
     """|x| in float64, infinite where it is no number."""
-    return tensor.abs().double().nan_to_num(nan=torch.inf, posinf=torch.inf) if is_number(tensor) else tensor.double() * 0
+    return (
+        tensor.abs().double().nan_to_num(nan=torch.inf, posinf=torch.inf) if is_number(tensor) else tensor.double() * 0
+    )
 
 
 def _amax(tensor: Tensor, axes: list[int]) -> Tensor:
@@ -273,7 +309,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 @contextmanager
 def _dice(seed: int) -> Iterator[None]:
-    """Seed torch, Python and numpy; those of Python and numpy are afterwards what they were, and torch's by `running`."""
+    """Seed torch, Python and numpy. Afterwards the last two are what they were, as torch is behind `running`."""
     numpy: Any = sys.modules.get("numpy")
     before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
     torch.manual_seed(seed)

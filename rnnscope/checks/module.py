@@ -51,6 +51,7 @@ class Recurrent:
         name: its name in messages.
         module: itself, in its own dtype; it is never run.
         make: builds another one, with weights of its own; None where nobody knows how.
+        in_other_layout: likewise one that is asked for the other batch_first; None where it cannot be asked for that.
         batch_first: whether its x and y start with N.
         roles: which arguments take what.
         y: where y is in its result: None where there is none, "" where the result is y itself.
@@ -58,12 +59,14 @@ class Recurrent:
         axes: where N stands in each tensor that comes out.
         growing: the axis that grows with L, of the tensors of a state that have one, as a cache of keys has.
         takes_state: whether it takes back the state that it gives.
+        says_backward: whether it was asked to be bidirectional.
         adaptations: what was found out, in sentences without a full stop.
     """
 
     name: str
     module: nn.Module
     make: Callable[[], nn.Module] | None = None
+    in_other_layout: Callable[[], nn.Module] | None = None
     batch_first: bool = False
     roles: Roles = field(default_factory=Roles)
     y: str | int | None = ""
@@ -71,6 +74,7 @@ class Recurrent:
     axes: Axes = field(default_factory=dict)
     growing: Axes = field(default_factory=dict)
     takes_state: bool = False
+    says_backward: bool = False
     adaptations: tuple[str, ...] = ()
 
     @property
@@ -85,7 +89,9 @@ class Recurrent:
     @property
     def reads_backward(self) -> bool:
         """Whether it says that it is bidirectional, so that a step may depend on those behind it."""
-        return any(getattr(each, "bidirectional", False) is True for each in self.module.modules())
+        return self.says_backward or any(
+            getattr(each, "bidirectional", False) is True for each in self.module.modules()
+        )
 
     def laid_out(self, x: Tensor) -> Tensor:
         """x: (L, N, ...) in the module's own layout, with its numbers in a row in memory."""
@@ -168,8 +174,10 @@ def roles_of(module: nn.Module, said: Mapping[str, str]) -> Roles:
     taken = set(said.values())
 
     def named(role: str, pattern: re.Pattern[str]) -> inspect.Parameter | None:
-        every = (each for each in plain if each.name == said[role]) if role in said else (
-            each for each in plain[1:] if each.name not in taken and pattern.search(each.name)
+        every = (
+            (each for each in plain if each.name == said[role])
+            if role in said
+            else (each for each in plain[1:] if each.name not in taken and pattern.search(each.name))
         )
         return next(every, None)
 
@@ -184,8 +192,8 @@ def roles_of(module: nn.Module, said: Mapping[str, str]) -> Roles:
     return Roles(
         x,
         tuple("" if each.kind is each.POSITIONAL_ONLY else each.name for each in state) or (("",) if is_free else ()),
-        lengths and lengths.name,
-        mask and mask.name,
+        lengths.name if lengths else None,
+        mask.name if mask else None,
         any(each.default is each.empty for each in state),
         bool(lengths and lengths.default is lengths.empty),
     )

@@ -20,17 +20,36 @@ PROBED = 6
 _Y = ("output", "outputs", "y", "ys", "out", "last_hidden_state", "sequence", "hidden_states", "hs")
 """How people name what torch calls output."""
 
-_INITIAL = (
-    "init_hidden init_state initial_state get_initial_state init_states initial_hidden get_init_state begin_state "
-    "zero_state init_zero_state empty_state new_state init_carry initialize_carry init_memory"
-).split()
+_INITIAL = [
+    "init_hidden",
+    "init_state",
+    "initial_state",
+    "get_initial_state",
+    "init_states",
+    "initial_hidden",
+    "get_init_state",
+    "begin_state",
+    "zero_state",
+    "init_zero_state",
+    "empty_state",
+    "new_state",
+    "init_carry",
+    "initialize_carry",
+    "init_memory",
+]
 """How people name a method that gives the state from which a sequence starts."""
 
 
 def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy in evaluation mode, whose numbers are in a dtype."""
-    copy: nn.Module = deepcopy(module, computed(module))._apply(lambda each: cast(each, dtype))
-    return copy.eval()
+    return changed(module, lambda each: cast(each, dtype)).eval()
+
+
+def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Module:
+    """A copy with other parameters and buffers."""
+    copy: Any = deepcopy(module, computed(module))
+    made: nn.Module = copy._apply(function)
+    return made
 
 
 def probed(

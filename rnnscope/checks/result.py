@@ -1,14 +1,14 @@
 """What is found of one module: relation by relation, and the whole, with its page, its document and its records."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from rnnscope.checks.values import Gap, Place
 from rnnscope.pages.page import Page
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import NO_FILES, Sources
-from rnnscope.spec.relations import WANTED_FLAGS, Wanted
+from rnnscope.spec.relations import MODULE, WANTED_FLAGS, Wanted
 from rnnscope.spec.spec import Spec
 
 HOLDS, BROKEN, UNDECIDED, NOT_APPLICABLE = "holds", "broken", "undecided", "not_applicable"
@@ -62,3 +62,116 @@ def _told(outcome: str, gap: Gap | None, message: str) -> Relation:
     if gap is None:
         return Relation("", outcome, message=message)
     return Relation("", outcome, gap.max_abs, gap.bound, gap.place if outcome == BROKEN else None, message)
+
+
+@dataclass(frozen=True)
+class Support:
+    """What torch's transforms and exporters make of a module.
+
+    Args:
+        name: vmap, jvp, compile, export or scripting.
+        outcome: right, wrong, refused or not_applicable.
+        message: a sentence without capital and full stop.
+        max_abs: how far what it gives is from what the module gives. bound: what rounding explains of that.
+    """
+
+    name: str
+    outcome: str
+    message: str = ""
+    max_abs: float | None = None
+    bound: float | None = None
+
+
+@dataclass(frozen=True)
+class Smallest:
+    """The smallest sizes at which a relation still breaks, and the line that asks for just that; "" without one."""
+
+    relation: str
+    spec: Spec
+    line: str
+
+
+@dataclass(frozen=True)
+class Check(SpecResult):
+    """One module, relation by relation.
+
+    Args:
+        subject: FILE.py:Class, package.module:Class, or the name of the class of a module that was given.
+        spec: the sizes with which it was built and run.
+        steps: the first steps of L that were asked, where rounding moves later ones too far.
+        inside: the coarser dtype to which it rounds inside.
+        is_given: whether the module was given in Python, so that no line of a shell gives this again.
+
+    >>> found = check(torch.nn.GRU(4, 8), torch.randn(5, 3, 4))
+    >>> found.verdict, found.exit_code, found["causality"].outcome
+    ('holds', 0, 'holds')
+    """
+
+    subject: str
+    spec: Spec
+    relations: tuple[Relation, ...]
+    wanted: Wanted
+    supports: tuple[Support, ...] = ()
+    smallest: tuple[Smallest, ...] = ()
+    adaptations: tuple[str, ...] = ()
+    steps: int | None = None
+    inside: str | None = None
+    calls: tuple[tuple[str, int], ...] = ()
+    is_given: bool = False
+    device_name: str | None = None
+    torch_version: str | None = None
+    sources: Sources = NO_FILES
+
+    command: ClassVar[str] = "check"
+
+    def __getitem__(self, name: str) -> Relation:
+        """One relation by its name."""
+        return next(each for each in self.relations if each.relation == name)
+
+    def told(self, outcome: str) -> tuple[Relation, ...]:
+        """The relations with an outcome."""
+        return tuple(each for each in self.relations if each.outcome == outcome)
+
+    @property
+    def verdict(self) -> str:
+        """broken if one relation is, undecided if nothing can be said of one, holds otherwise."""
+        outcomes = {each.outcome for each in self.relations}
+        return BROKEN if BROKEN in outcomes else UNDECIDED if outcomes - {HOLDS, NOT_APPLICABLE} else HOLDS
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all that says something holds, 1 if one is broken, 2 if one is undecided and none broken."""
+        return {HOLDS: 0, BROKEN: 1, UNDECIDED: 2}[self.verdict]
+
+    @property
+    def rerun(self) -> str:
+        if self.is_given:
+            return ""
+        return self.line((MODULE, self.subject), *((flag, getattr(self.wanted, n)) for n, flag in WANTED_FLAGS.items()))
+
+    def page(self) -> Page:
+        """The table of relations, and a sentence for each that is broken."""
+        from rnnscope.checks.page import page_of
+
+        return page_of(self)
+
+    def facts(self) -> dict[str, Any]:
+        """Every relation, for JSON."""
+        return {
+            "subject": self.subject,
+            "verdict": self.verdict,
+            "relations": [asdict(each) for each in self.relations],
+            "supports": [asdict(each) for each in self.supports],
+            "smallest": [{"relation": e.relation, "spec": e.spec.facts, "rerun": e.line} for e in self.smallest],
+            "adaptations": list(self.adaptations),
+            "steps": self.steps,
+            "inside": self.inside,
+            "calls": dict(self.calls),
+        }
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """One record for each relation; its place in columns of its own."""
+        for each in self.relations:
+            place = asdict(each.place) if each.place else dict.fromkeys(("tensor", "step", "item", "unit"))
+            facts = {"relation": each.relation, "outcome": each.outcome, "max_abs": each.max_abs, "bound": each.bound}
+            yield facts | place | {"runs": each.runs, "message": each.message, "verdict": self.verdict}

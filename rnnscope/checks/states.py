@@ -91,7 +91,12 @@ def of_items(state: Any, axes: Axes, index: Tensor) -> Any:
 
 def without_items(state: Any, axes: Axes) -> Any:
     """The state of a batch of one without its axis of N."""
-    return mapped(lambda path, each: each if axes.get(path) is None else each.squeeze(axes[path]), state)
+
+    def squeeze(path: str, each: Tensor) -> Tensor:
+        axis = axes.get(path)
+        return each if axis is None else each.squeeze(axis)
+
+    return mapped(squeeze, state)
 
 
 def numbers(function: Callable[[Tensor], Tensor], state: Any) -> Any:

@@ -26,11 +26,13 @@ class Values:
         """Those of some items, in this order. What has no N stays."""
         return replace(
             self,
-            tensors={
-                name: each if self.axes[name] is None else each.index_select(self.axes[name], index.to(each.device))
-                for name, each in self.tensors.items()
-            },
+            tensors={name: picked(each, self.axes[name], index) for name, each in self.tensors.items()},
         )
+
+    def without_items(self) -> "Values":
+        """Those of a batch of one without the axis of N."""
+        squeezed = {name: _squeezed(each, self.axes[name]) for name, each in self.tensors.items()}
+        return Values(squeezed, dict.fromkeys(self.axes))
 
     def steps(self, first: int, last: int) -> "Values":
         """y alone, from a step to the one before the last."""
@@ -47,6 +49,15 @@ class Values:
     def of(self, wanted: Callable[[str], bool]) -> "Values":
         """The tensors whose names are wanted."""
         return replace(self, tensors={name: each for name, each in self.tensors.items() if wanted(name)})
+
+
+def picked(tensor: Tensor, axis: int | None, index: Tensor) -> Tensor:
+    """Some items of a tensor, whose N stands at an axis; all of it where it has none."""
+    return tensor if axis is None else tensor.index_select(axis, index.to(tensor.device))
+
+
+def _squeezed(tensor: Tensor, axis: int | None) -> Tensor:
+    return tensor if axis is None else tensor.squeeze(axis)
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,7 @@ def place_of(name: str, index: tuple[int, ...], axis: int | None) -> Place:
     if not index:
         return Place(name)
     if name == "y":
-        return Place(name, index[0], index[1] if len(index) > 1 else None, index[-1] if len(index) > 2 else None)
+        others = index[2:] if axis == 1 else index[1:]
+        return Place(name, index[0], index[1] if axis == 1 else None, others[-1] if others else None)
     unit = index[-1] if axis != len(index) - 1 else None
     return Place(name, None, None if axis is None else index[axis], unit)

@@ -14,7 +14,7 @@ from rnnscope.cli.parser import COMMANDS, MANNERS, ROOT_FLAGS, Asked, Manners, c
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import check_memory
 from rnnscope.pages.render import Result
-from rnnscope.spec import options, sides
+from rnnscope.spec import options, relations, sides
 from rnnscope.spec.flags import Listed
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable, check_recordings
 
@@ -91,6 +91,16 @@ def compare(
     return rnnscope.compare(
         asked.spec, left, right, loaded=asked.loaded, record=record, force=force, question=question, own=own, how=how
     )
+
+
+@command("torch.nn:GRU --bidirectional", "mine.py:Net --seq-len 32 --only causality,chunked", runs=False)
+def check(
+    asked: Annotated[Asked, ()],
+    module: Annotated[str, relations.MODULE],
+    wanted: Annotated[relations.Wanted, relations.WANTED_FLAGS],
+) -> Result:
+    """Does a module keep what every recurrent module must keep? Needs nothing to compare it with."""
+    return rnnscope.check(module, asked.spec, given=asked.given, wanted=wanted)
 
 
 @command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")

@@ -404,7 +404,7 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     sources.check_prefixes(left, right)
     brings = [side.startswith(RECORDED) or is_model(subject_of(side)) for side in (left, right)]
     if not (any(sources.given()) or any(brings)):
-        return Asked(Spec(**given))
+        return Asked(Spec(**given), given=tuple(given))
     if recorded_files(left, right):  # each module has a network and an input of its own
         return Asked(Spec(**given), None, sources, tuple(given))
     for name, value in given.items():

@@ -6,7 +6,7 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Listed, Switch
-from rnnscope.spec.sides import ARG, NAME_OF, Own, is_own
+from rnnscope.spec.sides import ARG, CELL, NAME_OF, Own, is_own
 
 _REPEATABLE = ("repeatable",)
 
@@ -73,7 +73,8 @@ class ModuleFlag(Flag):
     """A class or a function of the user's."""
 
     def complaint(self, value: object) -> str | None:
-        return None if isinstance(value, str) and is_own(value) else self.allowed
+        is_whole = isinstance(value, str) and is_own(value) and not value.startswith(CELL)
+        return None if is_whole else self.allowed
 
     def hint(self, value: object) -> str | None:
         text = "" if value is None else str(value)

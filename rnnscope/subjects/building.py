@@ -73,6 +73,7 @@ def maker_of(
     own: Own = NOTHING_SAID,
     flag: str | None = None,
     shows: Callable[[nn.Module, Spec], bool] = lambda network, spec: False,
+    follows: Container[str] = TORCHS,
 ) -> Maker:
     """How a class, a function or a module of the user's becomes a network of a Spec.
 
@@ -82,6 +83,7 @@ def maker_of(
         flag: gives it an argument, such as --right-arg; None where no flag does.
         shows: whether the parameters of a network are those of all layers and directions of a Spec, with its biases.
             Then it need not take arguments that say so.
+        follows: those of torch's arguments that it must follow.
 
     Raises:
         RnnscopeError: an argument that is not known, a Spec that it does not follow, or an error of the user's.
@@ -102,6 +104,8 @@ def maker_of(
         asked = [(each, config.asked) for each, config in given.items() if isinstance(config, _Config)]
         takes = call.takes.union(*(meaning.takes for _, names in asked for meaning in names.values()))
         for argument in _without(DEFAULTS, takes | _settled(own)):
+            if argument not in follows:
+                continue
             if argument in ("num_layers", "bidirectional", "bias") and shows(network, spec):
                 continue
             if argument != "dropout" or spec.train:

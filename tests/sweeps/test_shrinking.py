@@ -12,7 +12,8 @@ from rnnscope.network.weights import Input, Weights
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run
 from rnnscope.sweeps.plan import Configuration, read_rerun
-from rnnscope.sweeps.sweep import row_of, shrink, simpler_specs
+from rnnscope.spec.shrinking import shrink, simpler_specs
+from rnnscope.sweeps.sweep import row_of
 from rnnscope.verdict.deviations import DEVIATIONS, Deviation
 
 SIZES = ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")

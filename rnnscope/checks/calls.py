@@ -1,0 +1,178 @@
+"""What one call does to another: chance, what is kept on self, what is written into x, and what it starts from."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnscope.checks.case import Case, default_dtype
+from rnnscope.checks.probing import said_states
+from rnnscope.checks.result import Relation, broken, holds, not_applicable
+from rnnscope.checks.states import cast, mapped, numbers, tensors
+from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.words import figures, where
+from rnnscope.errors import RnnscopeError
+
+SEEDS = (1, 2, 3)
+"""What is rare shows in several calls."""
+
+
+def repeatable(case: Case) -> Relation:
+    """The same call with other random numbers."""
+    found = greatest([gap(case.run(seed=seed).values, case.base.values, case.allowed) for seed in SEEDS])
+    if not found.parts:
+        return holds(found)
+    return broken(found, f"the same call gives something else {where(found)}{figures(found)}: it draws random numbers")
+
+
+def stateless(case: Case) -> Relation:
+    """One instance, called with x, with other numbers, with fewer steps, and with x again."""
+    one = case.copy()
+    first = case.run(on=one)
+    kept = Values({name: each.clone() for name, each in first.values.tensors.items()}, first.values.axes)
+    for x in (case.other_x(), case.x[: max(1, case.steps // 2)]):
+        with suppress(RnnscopeError):  # what it refuses is another relation's matter
+            case.run(x, on=one)
+    again = gap(case.run(on=one).values, kept, case.allowed)
+    if again.parts:
+        names = ", ".join(_changed(case, one)[:3])
+        return broken(
+            again,
+            f"a second call gives something else {where(again)}{figures(again)}: it keeps state from call to call"
+            + (f", in {names}" if names else ""),
+        )
+    overwritten = gap(first.values, kept, case.allowed)
+    if overwritten.parts:
+        return broken(
+            overwritten,
+            f"what a call returned is overwritten by the next one {where(overwritten)}: it returns a buffer of its own",
+        )
+    return holds(again)
+
+
+def _changed(case: Case, one: torch.nn.Module) -> list[str]:
+    """The attributes of a module that calls have changed: tensors first."""
+    before = {path: vars(each) for path, each in case.module.named_modules()}
+    found = []
+    for path, each in one.named_modules():
+        tables = (vars(each), each._buffers, each._parameters)
+        kept = before.get(path, {})
+        old = (kept, kept.get("_buffers", {}), kept.get("_parameters", {}))
+        for table, was in zip(tables, old, strict=True):
+            for name, value in table.items():
+                if not name.startswith("_") and not _is_same(value, was.get(name)):
+                    found.append(f"{path}.{name}".lstrip("."))
+    return found
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and bool(((one == other) | (one != one)).all())
+    if isinstance(one, (Tensor, int, float, str, type(None))) or isinstance(other, Tensor):
+        return type(one) is type(other) and one == other
+    mine, theirs = tensors(one), tensors(other)
+    return mine.keys() == theirs.keys() and all(_is_same(each, theirs[path]) for path, each in mine.items())
+
+
+def inputs_kept(case: Case) -> Relation:
+    """What is handed over, after the call: x and the state."""
+    x = case.recurrent.laid_out(case.x).clone()
+    state = mapped(lambda _, each: each.clone(), case.state)
+    given = {"x": x, **(tensors(state) if case.takes_state else {})}
+    before = {name: each.clone() for name, each in given.items()}
+    with default_dtype(case.dtype):
+        case.counted[case.asking] += 1
+        result = case.recurrent.call(case.copy(), x, state, **case.needed(case.x))
+    changed = [name for name, each in given.items() if not _is_same(each, before[name])]
+    if not changed:
+        return holds(Gap(0.0, 0.0, 0.0, None))
+    name = changed[0]
+    axes = {each: case.axes.get(each) for each in given}
+    if name == "x":
+        x, before["x"] = ((each.transpose(0, 1) if case.recurrent.batch_first else each) for each in (x, before["x"]))
+        axes["x"] = 1
+        given["x"] = x
+    off = gap(
+        Values({name: given[name]}, axes),
+        Values({name: before[name]}, axes),
+        Values({name: torch.zeros(())}, axes),
+    )
+    del result
+    return broken(
+        off, f"{name} is another one after the call {where(off)}: it is written into, as by +=, mul_ or x[...] ="
+    )
+
+
+def zero_state(case: Case) -> Relation:
+    """No state, against zeros and against what the module says that it starts from."""
+    if not case.takes_state:
+        return not_applicable(no_state(case))
+    if case.recurrent.roles.needs_state:
+        return not_applicable("it always needs a state, which cannot be left out")
+    expected = case.from_nothing.values
+    found = []
+    for words, state in _starts(case):
+        with suppress(RnnscopeError):
+            off = gap(case.run(state=state).values, expected, case.allowed_from_nothing)
+            if not off.parts:
+                return holds(off, "" if words == "zeros" else f"it starts from {words}, and not from zeros")
+            found.append(off)
+    if not found:
+        return not_applicable("it does not take zeros of the form of its state")
+    return broken(
+        found[0],
+        f"without a state it gives something else than from zeros {where(found[0])}{figures(found[0])}, and neither a "
+        "method such as init_hidden nor a parameter such as h0 says what it starts from",
+    )
+
+
+def _starts(case: Case) -> Iterator[tuple[str, Any]]:
+    """States of which one should be that from which the module starts, the likeliest first."""
+
+    def zeros(path: str, each: Tensor) -> Tensor:
+        axis = case.recurrent.growing.get(path)
+        return torch.zeros_like(each if axis is None else each.narrow(axis, 0, 0))
+
+    yield "zeros", mapped(zeros, _with_numbers(case.state))
+    with default_dtype(case.dtype):
+        for name, state in said_states(case.recurrent, case.copy(), case.x):
+            yield name, numbers(lambda each: cast(each, case.dtype), state)
+    own = {name: each for name, each in [*case.module.named_parameters(), *case.module.named_buffers()]}
+    told = [name for name in own if any(word in name.lower() for word in ("init", "start", "h0", "c0", "state", "hx"))]
+    taken = iter(told)
+
+    def learned(path: str, each: Tensor) -> Tensor:
+        name = next(taken, None)
+        axis = case.axes.get(path)
+        if name is None:
+            raise RnnscopeError("no parameter is left")
+        value = own[name].detach()
+        while axis is not None and value.dim() < each.dim():
+            value = value.unsqueeze(min(axis, value.dim()))
+        return value.expand_as(each).clone()
+
+    if told:
+        with suppress(RnnscopeError, RuntimeError):
+            yield ", ".join(told), mapped(learned, case.state)
+
+
+def _with_numbers(state: Any) -> Any:
+    """Python numbers in a state, as step counters are, put back to 0."""
+    if isinstance(state, (bool, int, float)):
+        return type(state)(0)
+    if isinstance(state, dict):
+        return {key: _with_numbers(each) for key, each in state.items()}
+    if isinstance(state, tuple) and hasattr(state, "_fields"):
+        return type(state)(*map(_with_numbers, state))
+    return type(state)(map(_with_numbers, state)) if isinstance(state, (tuple, list)) else state
+
+
+def no_state(case: Case) -> str:
+    """Why a relation of the state says nothing of a module that takes none."""
+    if not case.recurrent.has_state:
+        return "no state comes out of it"
+    if not case.recurrent.roles.state:
+        return "its forward takes no state"
+    return "it does not take back the state that it gives"

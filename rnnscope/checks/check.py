@@ -1,0 +1,341 @@
+"""Does a module keep what every recurrent module must keep? Each relation is asked, and what breaks is told.
+
+A relation is a function of a Case: it runs the module in two ways that must give the same. Its Relation says whether
+they do, within the bound that is measured on the module itself.
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rnnscope.checks.calls import inputs_kept, repeatable, stateless, zero_state
+from rnnscope.checks.case import UNITS, Case, case_of, replace_case, trusted_steps
+from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
+from rnnscope.checks.padding import packed, padding
+from rnnscope.checks.precision import NAMES, inside, precision
+from rnnscope.checks.probing import copy_in, probed
+from rnnscope.checks.result import BROKEN, UNDECIDED, Check, Relation, Smallest, Support, undecided
+from rnnscope.checks.steps import causality, chunked, last_state, stepwise
+from rnnscope.checks.words import raised
+from rnnscope.errors import RnnscopeError
+from rnnscope.pages.progress import progress
+from rnnscope.pages.render import render
+from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, roots
+from rnnscope.spec.shrinking import shrink
+from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
+from rnnscope.subjects.building import maker_of
+from rnnscope.subjects.devices import device_name, has_float64, running, spelled
+from rnnscope.subjects.user_code import find_own, guarded
+
+ASKED: Mapping[str, Callable[[Case], Relation]] = {
+    "repeatable": repeatable,
+    "stateless": stateless,
+    "inputs_kept": inputs_kept,
+    "zero_state": zero_state,
+    "unbatched": unbatched,
+    "batch_first": batch_first,
+    "layout": layout,
+    "item_isolation": item_isolation,
+    "permutation": permutation,
+    "batch_of_one": batch_of_one,
+    "causality": causality,
+    "last_state": last_state,
+    "chunked": chunked,
+    "stepwise": stepwise,
+    "packed": packed,
+    "padding": padding,
+    "precision": precision,
+}
+"""What asks each relation."""
+
+
+def relations_of(case: Case, wanted: tuple[str, ...] = RELATIONS) -> tuple[Relation, ...]:
+    """What is found of each relation that is wanted, in the order of RELATIONS.
+
+    One that rests on a broken one breaks with it: then only the root is called broken.
+    """
+    found: dict[str, Relation] = {}
+    with progress(len(wanted), "relations") as advance:
+        for name in wanted:
+            found[name] = _asked(case, name, found)
+            advance(1)
+    return tuple(found.values())
+
+
+def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
+    """What is found of one relation."""
+    before = case.counted[name]
+    with case.asked_by(name):
+        try:
+            told = ASKED[name](case) if name in ASKED else undecided("not there yet")
+        except RnnscopeError as error:
+            told = undecided(f"it raises {raised(error)}")
+    told = replace(told, relation=name, runs=case.counted[name] - before)
+    root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
+    if told.outcome == BROKEN and root:
+        return replace(told, outcome=UNDECIDED, place=None, message=f"it rests on {root}, which is broken")
+    return told
+
+
+def check(module: nn.Module | str, *given: Any, wanted: Wanted = ALL, **options: Any) -> Check:
+    """Ask what a recurrent module must keep, with nothing to compare it with.
+
+    `check(module, x, state)`: a module with its own weights, which is copied and left as it is, and asked in evaluation
+    mode. x: (L, N, ...), or (N, L, ...) if its batch_first says so, or `batch_first=True`; without it numbers are drawn
+    for a module that has an input_size. state: from which it starts, in whatever form it takes one; without it a state
+    that the module itself comes to.
+
+    `check("FILE.py:Class", spec)`: a class of the user's, built for the sizes of a Spec. `given` names the fields of
+    the Spec that it must follow, and `args` has arguments of its constructor, as NAME=VALUE.
+
+    Both take `wanted=Wanted(...)`, or its fields by name: only, skip, supports, shrink, args, names.
+
+    Raises:
+        RnnscopeError: it cannot be built or called, or nothing that comes out is y or a state.
+
+    >>> found = check(torch.nn.LSTM(4, 8), torch.randn(6, 3, 4), only=("causality", "chunked"))
+    >>> [(each.relation, each.outcome) for each in found.relations]
+    [('causality', 'holds'), ('chunked', 'holds')]
+    """
+    if fields := {name: options.pop(name) for name in WANTED_FLAGS if name in options}:
+        wanted = replace(wanted, **fields)
+    if isinstance(module, nn.Module):
+        return _of_module(module, *given, wanted=wanted, **options)
+    if isinstance(module, str):
+        return _of_class(module, *given, wanted=wanted, **options)
+    raise RnnscopeError(f"check takes a module or the name of a class, and got a {type(module).__name__}")
+
+
+def assert_sound(module: nn.Module | str, *given: Any, **options: Any) -> Check:
+    """Raise unless `check` with the same arguments finds that every relation holds that says something.
+
+    Returns:
+        the check, whose figures may be asserted, too.
+
+    Raises:
+        AssertionError: a relation is broken, or it cannot be decided; its text is the table of the check.
+        RnnscopeError: `check` raises it.
+
+    >>> assert_sound(torch.nn.GRU(4, 8), torch.randn(5, 3, 4)).exit_code
+    0
+    """
+    found = check(module, *given, **options)
+    if found.exit_code:
+        raise AssertionError("\n" + render(found, "table", io.StringIO()))
+    return found
+
+
+def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] | None = None) -> Check:
+    """A class of the user's, built for the sizes of a Spec."""
+    if given is None:
+        given = tuple(each for each, flag in SPEC_FLAGS.items() if getattr(spec, each) != flag.default)
+    _check_sizes(spec)
+    with running(spec) as placed:
+        case, told = _built(name, placed, wanted, given)
+        found = _found(case, name, placed, wanted)
+        smallest: tuple[Smallest, ...] = ()
+        if wanted.shrink:
+            smallest = tuple(_smallest(each, name, placed, wanted, given) for each in found.told(BROKEN)[:MOST_SHRUNK])
+        return replace(found, adaptations=(*told, *found.adaptations), smallest=smallest)
+
+
+def _check_sizes(spec: Spec) -> None:
+    """Raise where there is nothing to run."""
+    if spec.unbatched:
+        raise RnnscopeError(
+            "--unbatched leaves nothing to ask of items", "leave it out: the relation unbatched asks it"
+        )
+    if spec.batch_size == 0:
+        raise RnnscopeError("--batch is 0, so that nothing comes out", "try --batch 4")
+
+
+def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tuple[Case, tuple[str, ...]]:
+    """The case of a class for a Spec, and what was taken for what."""
+    target = find_own(name)
+    torch.manual_seed(spec.seed)
+    own_fields = frozenset(given)
+    maker = maker_of(name, target, spec, wanted.own, "--arg", follows=own_fields)
+    dtype = getattr(torch, spec.dtype)
+
+    def make(of: Spec = spec) -> nn.Module:
+        with guarded(name):
+            return maker.make(of).to(spec.device)
+
+    torch.manual_seed(spec.seed)
+    module = make().float() if dtype is torch.float64 else make()
+    takes_layout = "batch_first" in maker.takes
+    said = spec.batch_first if takes_layout or spec.batch_first else None
+    x = _drawn(module, spec)
+    recurrent = None
+    for drawn in x:
+        try:
+            recurrent = probed(name, module, drawn, make, said, wanted.roles)
+            break
+        except RnnscopeError as raised:
+            error = raised
+    if recurrent is None:
+        raise error
+    other = partial(make, replace(spec, batch_first=not spec.batch_first)) if takes_layout else None
+    backward = spec.bidirectional and "bidirectional" in maker.takes
+    recurrent = replace(recurrent, in_other_layout=other, says_backward=backward)
+    case = case_of(recurrent, drawn, seed=spec.seed, dtype=_exact(spec.device))
+    case.given_lengths = spec.lengths
+    case.dtypes = _dtypes(torch.float32, dtype)
+    return case, maker.adaptations
+
+
+def _drawn(module: nn.Module, spec: Spec) -> Iterator[Tensor]:
+    """x: (L, N, H_in); where that is refused by a module with an embedding, the numbers of words: (L, N)."""
+    generator = torch.Generator().manual_seed(spec.seed)
+    yield torch.randn(spec.seq_len, spec.batch_size, spec.input_size, generator=generator).to(spec.device)
+    words = [each.num_embeddings for each in module.modules() if isinstance(each, nn.Embedding)]
+    if words:
+        yield torch.randint(min(words), (spec.seq_len, spec.batch_size), generator=generator).to(spec.device)
+
+
+def _exact(device: str) -> torch.dtype:
+    return torch.float64 if has_float64(device) else torch.float32
+
+
+def _dtypes(own: torch.dtype, asked: torch.dtype) -> tuple[torch.dtype, ...]:
+    """The dtypes in which a module is run besides float64."""
+    return tuple(dict.fromkeys(each for each in (own, asked) if each is not torch.float64)) or (torch.float32,)
+
+
+def _of_module(
+    module: nn.Module,
+    x: Tensor | None = None,
+    state: Any = None,
+    *,
+    wanted: Wanted,
+    batch_first: bool | None = None,
+    name: str | None = None,
+) -> Check:
+    """A module that is there already."""
+    name = name or type(module).__name__
+    weight = next((each for each in module.parameters() if each.is_floating_point()), torch.zeros(0))
+    device = spelled(weight.device)
+    if device is None:
+        raise RnnscopeError(f"{name} is on {weight.device}, but it must be on a CPU or an accelerator")
+    x = _given_x(module, name, x)
+    layout = batch_first if batch_first is not None else getattr(module, "batch_first", None)
+    if layout is True:
+        x = x.transpose(0, 1)
+    own = weight.dtype if weight.numel() and weight.dtype in UNITS else torch.float32
+    spec = Spec(
+        seq_len=x.shape[0],
+        batch_size=x.shape[1],
+        input_size=max(1, x.shape[2]) if x.dim() > 2 else 1,
+        hidden_size=getattr(module, "hidden_size", 20) if isinstance(getattr(module, "hidden_size", 20), int) else 20,
+        batch_first=layout is True,
+        device=device,
+        dtype=NAMES[own],
+    )
+    with running(spec) as placed:
+        told: tuple[str, ...] = ()
+        if module.training and any(getattr(each, "p", 0) for each in module.modules()):
+            told = ("it is in training mode, and is asked in evaluation mode",)
+        recurrent = probed(name, copy_in(module, own), x.detach(), None, layout, wanted.roles, state)
+        if layout is None and recurrent.batch_first:
+            x = x.transpose(0, 1)
+        if isinstance(module, nn.RNNBase):
+            recurrent = replace(recurrent, in_other_layout=partial(_turned, module))
+        case = case_of(recurrent, x.detach(), state, dtype=_exact(device))
+        case.dtypes = _dtypes(own, own)
+        found = _found(case, name, replace(placed, batch_first=recurrent.batch_first), wanted)
+    return replace(found, is_given=True, adaptations=(*told, *found.adaptations))
+
+
+def _given_x(module: nn.Module, name: str, x: Any) -> Tensor:
+    """x as it was given, or drawn for a module that says what it takes."""
+    if x is None:
+        size = getattr(module, "input_size", None)
+        if not isinstance(size, int):
+            raise RnnscopeError(f"{name} has no input_size, so that x is not known", "give it: check(module, x)")
+        layout = (4, 16) if getattr(module, "batch_first", False) is True else (16, 4)
+        x = torch.randn(*layout, size, generator=torch.Generator().manual_seed(0))
+    if not isinstance(x, Tensor) or x.dim() < 2 or (x.dim() == 2 and x.is_floating_point()):
+        what = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise RnnscopeError(f"x is {what}, but it must be a tensor (L, N, ...)", "give a batch: check(module, x)")
+    if not x.numel():
+        raise RnnscopeError(f"x is of shape {tuple(x.shape)}, so that nothing comes out", "give a step and an item")
+    return x
+
+
+def _turned(module: nn.RNNBase) -> nn.Module:
+    other: Any = copy_in(module, next(module.parameters()).dtype)
+    other.batch_first = not module.batch_first
+    made: nn.Module = other
+    return made
+
+
+def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
+    """What is found of a case: shorter than it is, where rounding moves later steps too far."""
+    with case.asked_by("bound"):
+        case.inside = inside(case)
+        if case.inside is not None:
+            case = replace_case(case, unit=UNITS[case.inside])
+        steps = trusted_steps(case)
+    if steps == 0:
+        relations: tuple[Relation, ...] = tuple(
+            replace(undecided(_nothing_said(case)), relation=each) for each in wanted.relations
+        )
+    else:
+        case = case if steps == case.steps else case.first(steps)
+        relations = relations_of(case, wanted.relations)
+    supported: tuple[Support, ...] = ()
+    if wanted.supports and steps:
+        with case.asked_by("supports"):
+            supported = ()
+    return Check(
+        subject=name,
+        spec=spec,
+        relations=relations,
+        wanted=wanted,
+        supports=supported,
+        adaptations=case.recurrent.adaptations,
+        steps=None if steps == spec.seq_len else steps,
+        inside=NAMES[case.inside] if case.inside else None,
+        calls=tuple(case.counted.items()),
+        device_name=device_name(spec),
+        torch_version=str(torch.__version__),
+    )
+
+
+def _nothing_said(case: Case) -> str:
+    """Why not even the first step says anything."""
+    y = case.base.values.tensors.get("y")
+    if y is not None and not y[:1].isfinite().all():
+        return "y is NaN or infinite at the first step"
+    return "rounding alone moves the first step too far to tell"
+
+
+MOST_SHRUNK, MOST_TRIES = 2, 60
+"""Of so many broken relations the smallest sizes are looked for, in so many tries."""
+
+
+def _smallest(broken: Relation, name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> Smallest:
+    """The smallest sizes at which a relation is still broken, and the line that asks for it alone."""
+    only = replace(wanted, only=(broken.relation,), skip=None, supports=False)
+    tries = count()
+
+    def breaks(smaller: Spec) -> bool:
+        if next(tries) >= MOST_TRIES or smaller.unbatched:
+            return False
+        with suppress(RnnscopeError):  # a class may be made for other sizes alone
+            case, _ = _built(name, smaller, only, given)
+            case.unit = UNITS[inside(case) or case.dtype]
+            return trusted_steps(case) == case.steps and _asked(case, broken.relation, {}).outcome == BROKEN
+        return False
+
+    kept = {each: getattr(spec, each) for each in ("kind", "dtype", "device", "threads", "bidirectional", "seed")}
+    found = shrink(spec, lambda smaller: all(getattr(smaller, n) == v for n, v in kept.items()) and breaks(smaller))
+    words = ((flag, getattr(only, each)) for each, flag in WANTED_FLAGS.items())
+    return Smallest(broken.relation, found, rerun("check", found, (MODULE, name), *words))

@@ -1,0 +1,175 @@
+"""A batch of unequal lengths: packed, or padded with lengths or a mask beside it. Each item is as it is alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+
+from rnnscope.checks.case import Case, replace_case
+from rnnscope.checks.items import named_items
+from rnnscope.checks.module import entries_of
+from rnnscope.checks.result import Relation, broken, holds, not_applicable
+from rnnscope.checks.states import is_number
+from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.words import figures, raised, where
+from rnnscope.errors import RnnscopeError
+
+MOST_ALONE = 4
+"""So many items are run alone, each over its own length."""
+
+
+def packed(case: Case) -> Relation:
+    """A PackedSequence, against each item alone."""
+    lengths = case.lengths
+    try:
+        values = _of_packed(case, lengths)
+    except RnnscopeError as error:
+        return not_applicable(f"it takes no PackedSequence: {raised(error)}")
+    if values is None:
+        return not_applicable("it takes no PackedSequence: y is neither packed nor (L, N, ...) then")
+    off = _against_alone(case, values, lengths)
+    if not off.parts:
+        return holds(off)
+    return broken(
+        off, f"packed, {_item(off)} gives something else than alone {where(off)}{figures(off)}, with {_told(lengths)}"
+    )
+
+
+def _of_packed(case: Case, lengths: Tensor) -> Values | None:
+    x = case.recurrent.laid_out(case.x)
+    packed = pack_padded_sequence(x, lengths, case.recurrent.batch_first, enforce_sorted=False)
+    result = case.run_packed(packed)
+    entries = entries_of(result)
+    y = entries.get(case.recurrent.y) if case.recurrent.y is not None else None
+    values, _ = case.recurrent.read(result)
+    if case.recurrent.has_y and not isinstance(y, PackedSequence):
+        there = values.tensors.get("y")
+        if there is None or there.shape[:2] != case.x.shape[:2]:
+            return None
+    return values
+
+
+def padding(case: Case) -> Relation:
+    """Lengths or a mask beside x: what stands behind the end of an item, and the item against itself alone."""
+    roles = case.recurrent.roles
+    if roles.lengths is None and roles.mask is None:
+        return not_applicable("its forward takes neither lengths nor a mask")
+    found = []
+    for name in filter(None, (roles.lengths, roles.mask)):
+        told = _padded(case, name)
+        if told.outcome != "holds":
+            return told
+        found.append(told)
+    return found[0]
+
+
+def _padded(case: Case, name: str) -> Relation:
+    """What a module does with one argument that says where items end."""
+    lengths, refused = case.lengths, ""
+    gaps: list[tuple[Gap, Gap]] = []
+    is_refused_unsorted = False
+    for words in _forms(case, name, lengths):
+        try:
+            values = case.run(**{name: words}).values
+            noisy = case.run(_with_noise(case, lengths), **{name: words}).values
+        except RnnscopeError as error:
+            refused = refused or raised(error)
+            is_refused_unsorted |= "sorted" in refused
+            continue
+        read = gap(_real(noisy, lengths), _real(values, lengths), case.allowed)
+        off = _against_alone(case, values, lengths)
+        if not read.parts and not off.parts:
+            return holds(greatest([read, off]))
+        gaps.append((read, off))
+    if is_refused_unsorted and case.given_lengths is None:  # enforce_sorted is the default of torch's packing
+        ordered = tuple(lengths.sort(descending=True).values.tolist())
+        return _padded(replace_case(case, given_lengths=ordered), name)
+    if not gaps:
+        return not_applicable(f"it does not take {name} in any usual form: {refused}")
+    read, off = gaps[0]
+    if read.parts:
+        return broken(
+            read,
+            f"with {name}, {_item(read)} changes {where(read)}{figures(read)} when what stands behind its end does: "
+            "it reads the padding",
+        )
+    return broken(
+        off,
+        f"with {name}, {_item(off)} gives something else than alone {where(off)}{figures(off)}, with {_told(lengths)}",
+    )
+
+
+def _forms(case: Case, name: str, lengths: Tensor) -> Iterator[Any]:
+    """The forms in which an argument may take lengths: numbers, or a mask in either sense."""
+    if name == case.recurrent.roles.lengths:
+        yield lengths
+        return
+    real = torch.arange(case.steps)[:, None] < lengths[None, :]  # (L, N)
+    own = real.T if case.recurrent.batch_first else real
+    means_padding = "pad" in name.lower()
+    for mask in (own, own.T) if own.shape[0] != own.shape[1] else (own,):
+        for sense in (~mask, mask) if means_padding else (mask, ~mask):
+            yield sense.contiguous()
+            yield sense.to(case.dtype)
+
+
+def _with_noise(case: Case, lengths: Tensor) -> Tensor:
+    """x with other, larger numbers behind the end of each item."""
+    padded = torch.arange(case.steps)[:, None] >= lengths[None, :]
+    other = case.other_x(seed=3)
+    other = 10 * other if is_number(other) else other
+    return torch.where(padded.reshape(*padded.shape, *[1] * (case.x.dim() - 2)).to(case.x.device), other, case.x)
+
+
+def _real(values: Values, lengths: Tensor) -> Values:
+    """y with zeros behind the end of each item, and the state as it is."""
+    if "y" not in values.tensors:
+        return values
+    y = values.tensors["y"]
+    ends = torch.arange(len(y))[:, None] < lengths[None, :]
+    kept = torch.where(ends.reshape(*ends.shape, *[1] * (y.dim() - 2)).to(y.device), y, torch.zeros_like(y))
+    return Values({**values.tensors, "y": kept}, values.axes)
+
+
+def _against_alone(case: Case, values: Values, lengths: Tensor) -> Gap:
+    """Each item against itself alone, over its own length: y up to its end, and its state."""
+    found = []
+    for item, alone in _alone(case, lengths):
+        index, steps = torch.tensor([item]), int(lengths[item])
+        own = values.items(index)
+        cut = {name: each[:steps] if name == "y" else each for name, each in own.tensors.items()}
+        limit = case.allowed.items(index)
+        limits = {name: each[:steps] if name == "y" else each for name, each in limit.tensors.items()}
+        off = gap(Values(cut, own.axes), alone, Values(limits, own.axes))
+        off = named_items(off, index)
+        if off.parts:
+            return off
+        found.append(off)
+    return greatest(found)
+
+
+def _alone(case: Case, lengths: Tensor) -> list[tuple[int, Values]]:
+    """Some items alone: the shortest and the longest one, and others."""
+    key = f"alone {lengths.tolist()}"
+    if key not in case.kept:
+        order = lengths.argsort().tolist()
+        some = order if len(order) <= MOST_ALONE else [order[0], order[1], order[len(order) // 2], order[-1]]
+        case.kept[key] = [(item, _run_alone(case, item, int(lengths[item]))) for item in some]
+    found: list[tuple[int, Values]] = case.kept[key]
+    return found
+
+
+def _run_alone(case: Case, item: int, steps: int) -> Values:
+    x, state = case.of_items([item])
+    return case.run(x[:steps], state).values
+
+
+def _item(off: Gap) -> str:
+    return "an item" if off.place is None or off.place.item is None else f"item {off.place.item}"
+
+
+def _told(lengths: Tensor) -> str:
+    some = lengths.tolist()
+    return f"lengths {','.join(map(str, some[:8]))}{',...' if len(some) > 8 else ''}"

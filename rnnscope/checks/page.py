@@ -1,0 +1,85 @@
+"""What is said of a module: the table of its relations, and a sentence for each that is broken."""
+
+from rnnscope.checks.result import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Check, Relation
+from rnnscope.checks.words import in_words
+from rnnscope.help.explain import more
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, where_it_ran
+
+_WORDS = {HOLDS: "holds", BROKEN: "broken", UNDECIDED: "undecided", NOT_APPLICABLE: "not applicable"}
+
+_COLUMNS = (
+    *(Column("relation"), Column("outcome"), Column("how far", number=True), Column("bound", number=True)),
+    Column("where first, or why", prose=True),
+)
+
+
+def page_of(check: Check) -> Page:
+    """The tables and sentences of `rnnscope check`."""
+    spec = check.spec
+    first, second = ("N", "L") if spec.batch_first else ("L", "N")
+    title = f"{check.subject}, L = {spec.seq_len}, N = {spec.batch_size}"
+    page: Page = [Grid(title, _COLUMNS, tuple(map(_row, check.relations)))]
+    page.append(Sentence("Verdict", f"{_verdict(check)}.", "good" if check.exit_code == 0 else "bad"))
+    page += [Sentence(each.relation, f"{each.message}.", "bad") for each in check.told(BROKEN)]
+    page += _shorter(check)
+    page += [Sentence("Adapted", f"{each}.") for each in check.adaptations]
+    page.append(Sentence("Layout", f"x: ({first}, {second}, ...)."))
+    if check.supports:
+        page.append(_supports(check))
+    for each in check.smallest:
+        page.append(Sentence(f"Smallest that breaks {each.relation}", each.line, verbatim=True))
+    page += more(each.relation for each in check.told(BROKEN))
+    page.append(Sentence("Calls", f"{_calls(check)}."))
+    page.append(Sentence("Run", where_it_ran(check.device_name, "float64", check.threads, check.torch_version)))
+    if check.rerun:
+        page.append(Sentence("Rerun", check.rerun, verbatim=True))
+    return page
+
+
+def _row(each: Relation) -> tuple[str, ...]:
+    figures = ("" if value is None else f"{value:.1e}" for value in (each.max_abs, each.bound))
+    why = in_words(each.place) if each.place else "" if each.outcome == BROKEN else each.message
+    return each.relation, _WORDS[each.outcome], *figures, why
+
+
+def _verdict(check: Check) -> str:
+    broken, undecided = check.told(BROKEN), check.told(UNDECIDED)
+    if broken:
+        names = ", ".join(each.relation for each in broken)
+        return f"broken: {names}"
+    if undecided:
+        return f"undecided: nothing can be said of {', '.join(each.relation for each in undecided)}"
+    count = len(check.told(HOLDS))
+    return f"{'every relation that says something of it holds' if count else 'nothing says anything of it'}"
+
+
+def _shorter(check: Check) -> Page:
+    """Where less was asked than the user said."""
+    page: Page = []
+    if check.steps:
+        said = f"the first {counted(check.steps, 'step')} of {check.spec.seq_len} were asked: later ones are chaotic"
+        page.append(Sentence("Shorter", f"{said}, and rounding alone moves them too far."))
+    if check.inside:
+        page.append(Sentence("Inside", f"it computes in {check.inside} inside, whatever it is given."))
+    return page
+
+
+def _supports(check: Check) -> Grid:
+    columns = (Column("torch's"), Column("outcome"), Column("how far", number=True), Column("what it says", prose=True))
+    rows = (
+        (
+            each.name,
+            _WORDS.get(each.outcome, each.outcome),
+            "" if each.max_abs is None else f"{each.max_abs:.1e}",
+            each.message,
+        )
+        for each in check.supports
+    )
+    return Grid("What it supports", columns, tuple(rows))
+
+
+def _calls(check: Check) -> str:
+    calls = sorted(check.calls, key=lambda each: -each[1])
+    return f"{counted(sum(many for _, many in calls), 'call')} of the module: " + ", ".join(
+        f"{name} {many}" for name, many in calls
+    )

@@ -1,0 +1,261 @@
+"""What the steps have to do with each other: none looks ahead, and a state carries on all that came before."""
+
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnscope.checks.calls import no_state
+from rnnscope.checks.case import Case
+from rnnscope.checks.result import Relation, broken, holds, not_applicable
+from rnnscope.checks.states import is_number, tensors
+from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
+from rnnscope.checks.words import figures, raised, where
+from rnnscope.errors import RnnscopeError
+
+WIDTH = 64
+"""So many steps are changed in one run, each in an item of its own."""
+
+MOST_CUTS = 512
+"""At so many steps a sequence is cut; a longer one at all of its first and last steps, and at some between."""
+
+PARTITIONS = 3
+"""A sequence is cut into chunks in so many ways."""
+
+MOST_SINGLE = 64
+"""So many steps are taken one by one."""
+
+_BOTH = "it says that it is bidirectional, so that a step may depend on those behind it"
+
+
+def causality(case: Case) -> Relation:
+    """x changed from a step on: no step before may move. Every step is such a cut, each in an item of its own."""
+    if not case.recurrent.has_y:
+        return not_applicable("no y comes out of it")
+    if case.recurrent.reads_backward:
+        return not_applicable(_BOTH)
+    if case.steps < 2:
+        return not_applicable("it takes two steps: --seq-len 2 or more")
+    cuts = cuts_of(case.steps)
+    try:
+        found = [_ahead(case, some, _changed_from) for some in torch.split(cuts, WIDTH)]
+    except RnnscopeError:  # a module may be built for one N
+        some = sorted({1, case.steps // 2, case.steps - 1})
+        found = [_ahead(case, torch.full((case.items,), each), _changed_from) for each in some]
+    for off, at in found:
+        if off.parts:
+            return _look_ahead(case, off, at)
+    told = "" if len(cuts) == case.steps - 1 else f"cut at {len(cuts)} of {case.steps - 1} steps"
+    return holds(greatest([off for off, _ in found]), told)
+
+
+def cuts_of(steps: int) -> Tensor:
+    """The steps at which a sequence is cut: each of them, or the first, the last and some between."""
+    every = torch.arange(1, steps)
+    if len(every) <= MOST_CUTS:
+        return every
+    edge = MOST_CUTS // 4
+    between = torch.linspace(edge, len(every) - edge - 1, MOST_CUTS // 2).long()
+    return torch.tensor(sorted({*every[:edge].tolist(), *every[between].tolist(), *every[-edge:].tolist()}))
+
+
+def _changed_from(x: Tensor, other: Tensor, cuts: Tensor) -> Tensor:
+    """x with other numbers from a step of each item on."""
+    after = torch.arange(len(x))[:, None] >= cuts[None, :]
+    return torch.where(after.reshape(*after.shape, *[1] * (x.dim() - 2)).to(x.device), other, x)
+
+
+def _changed_at(x: Tensor, other: Tensor, cuts: Tensor) -> Tensor:
+    """x with other numbers at one step of each item."""
+    at = torch.arange(len(x))[:, None] == cuts[None, :]
+    return torch.where(at.reshape(*at.shape, *[1] * (x.dim() - 2)).to(x.device), other, x)
+
+
+def _ahead(case: Case, cuts: Tensor, change: Any) -> tuple[Gap, int]:
+    """How far y moves before a cut of each item, in one run with one cut for each; and the cut at which it does."""
+    index = torch.arange(len(cuts)) % case.items
+    x, state = case.of_items(index)
+    other = case.other_x().index_select(1, index)
+    before = case.run(x, state).values.of_y()
+    after = case.run(change(x, other, cuts), state).values.of_y()
+    y = before.tensors["y"]
+    earlier = torch.arange(len(y))[:, None] < cuts[None, :]
+    if "y" not in after.tensors or after.tensors["y"].shape != y.shape:
+        return Gap(None, None, float("inf"), Place("y"), "y has another shape for other numbers"), int(cuts[0])
+    kept = torch.where(earlier.reshape(*earlier.shape, *[1] * (y.dim() - 2)).to(y.device), after.tensors["y"], y)
+    off = gap(Values({"y": kept}, before.axes), before, case.allowed.items(index).of_y())
+    at = int(cuts[off.place.item]) if off.parts and off.place and off.place.item is not None else 0
+    if off.place and off.place.item is not None:
+        off = replace(off, place=replace(off.place, item=int(index[off.place.item])))
+    return off, at
+
+
+def _look_ahead(case: Case, off: Gap, cut: int) -> Relation:
+    """Which step looks at which, and how far ahead: x is changed at one step at a time."""
+    step = off.place.step if off.place and off.place.step is not None else 0
+    later = torch.arange(step + 1, case.steps)[: 4 * WIDTH]
+    seen: list[int] = []
+    for some in torch.split(later, WIDTH):
+        index = torch.zeros(len(some), dtype=torch.long)
+        x, state = case.of_items(index + (off.place.item or 0 if off.place else 0))
+        other = case.other_x().index_select(1, index)
+        y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
+        limit = case.allowed.tensors["y"][step].max()
+        seen += some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()
+    if not seen:
+        return broken(off, f"y moves at step {step}{figures(off)} when x changes from step {cut} on: it looks ahead")
+    far = seen[-1] - step
+    ahead = f"{far} step{'s' * (far > 1)} ahead"
+    if len(seen) == len(later) and len(later) > 2:
+        why = "it is computed over all steps, such as a normalization or a softmax over time, or a backward direction"
+        return broken(off, f"y at step {step} changes when any later x does{figures(off)}: {why}")
+    nearest = seen[0] - step
+    words = ahead if nearest == far else f"{nearest} to {ahead}"
+    return broken(off, f"y at step {step} changes when x at step {seen[0]} does{figures(off)}: it looks {words}")
+
+
+def chunked(case: Case) -> Relation:
+    """Chunks of steps, each from the state after the one before, in some ways to cut; once from no state at all."""
+    if reason := _no_chunks(case):
+        return not_applicable(reason)
+    if case.steps < 2:
+        return not_applicable("it takes two steps: --seq-len 2 or more")
+    generator, found = torch.Generator().manual_seed(case.seed), []
+    for way in range(PARTITIONS):
+        edges = _edges(case.steps, 3 + way % 2, generator)
+        from_nothing = way == 0 and not case.recurrent.roles.needs_state
+        expected = (case.from_nothing if from_nothing else case.base).values
+        limit = case.allowed_from_nothing if from_nothing else case.allowed
+        try:
+            off = gap(in_chunks(case, edges, None if from_nothing else case.state), expected, limit)
+        except RnnscopeError as error:
+            return broken(None, f"chunks from steps {', '.join(map(str, edges[:-1]))} on: one raises {raised(error)}")
+        if off.parts:
+            return broken(off, f"in chunks from steps {', '.join(map(str, edges[:-1]))} on {_why(case, off, edges)}")
+        found.append(off)
+    return holds(greatest(found))
+
+
+def _no_chunks(case: Case) -> str:
+    """Why a module cannot be run in chunks."""
+    if case.recurrent.reads_backward:
+        return "it says that it is bidirectional: its backward direction has no state to carry on"
+    return "" if case.takes_state else no_state(case)
+
+
+def _edges(steps: int, count: int, generator: torch.Generator) -> list[int]:
+    """Where chunks begin and end, at random: of two steps and more, where there are enough."""
+    least = 2 if steps >= 2 * count else 1
+    count = min(count, steps // least)
+    free = steps - count * least
+    inner = torch.randint(0, free + 1, (count - 1,), generator=generator).sort().values.tolist()
+    return [0, *(each + (place + 1) * least for place, each in enumerate(inner)), steps]
+
+
+def in_chunks(case: Case, edges: list[int], state: Any) -> Values:
+    """What chunks of steps give, each from the state after the one before."""
+    pieces = []
+    for first, last in pairwise(edges):
+        ran = case.run(case.x[first:last], state)
+        pieces.append(ran.values)
+        state = ran.state
+    return joined(pieces)
+
+
+def _why(case: Case, off: Gap, edges: list[int]) -> str:
+    """Where chunks part from the whole, and whether that is what dropping the state gives."""
+    what = f"it gives something else {where(off)}{figures(off)}"
+    step = off.place.step if off.place else None
+    begin = next((each for each in edges[1:-1] if step is not None and each <= step), None)
+    if begin is None:
+        return what
+    state = case.run(case.x[:begin]).state
+    chunk = case.x[begin : next(each for each in edges if each > begin)]
+    carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, None))
+    alike = gap(carried, dropped, case.allowed.steps(begin, begin + len(chunk)))
+    return f"{what}: its state lacks something" if alike.parts else f"{what}: the state that is handed on is not used"
+
+
+def stepwise(case: Case) -> Relation:
+    """One step after the other."""
+    if reason := _no_chunks(case):
+        return not_applicable(reason)
+    steps = min(case.steps, MOST_SINGLE)
+    edges = [*range(steps + 1)] + [case.steps] * (steps < case.steps)
+    try:
+        off = gap(in_chunks(case, edges, case.state), case.base.values, case.allowed)
+    except RnnscopeError as error:
+        return broken(None, f"a single step raises {raised(error)}")
+    told = "" if steps == case.steps else f"the first {steps} steps one by one, the others in one chunk"
+    if not off.parts:
+        return holds(off, told)
+    what = f"step by step it gives something else {where(off)}{figures(off)}"
+    return broken(off, f"{what}: a single step is special to it")
+
+
+def last_state(case: Case) -> Relation:
+    """Which step of y stands in the state that comes out: the last one of a direction, if any."""
+    y = case.base.values.tensors.get("y")
+    if y is None:
+        return not_applicable("no y comes out of it")
+    if not case.recurrent.has_state:
+        return not_applicable("no state comes out of it")
+    if y.dim() != 3 or case.steps < 2:
+        return not_applicable("it takes two steps and a y of (L, N, units)")
+    if _is_unmoved(case):
+        return broken(None, "the state that comes out is the one that went in")
+    found = [(name, row, step) for name, row, step in _rows_of_y(case, y)]
+    ends = [each for each in found if each[2] == _end(case, each[1])]
+    if ends:
+        return holds(message="")
+    if not found:
+        return not_applicable("no row of the state is y at any step")
+    name, _, step = found[-1]
+    place = Place(name, step=step)
+    last = Gap(_apart(y, step, case.steps - 1), case.allowed.tensors["y"][-1].max().item(), 2.0, place)
+    return broken(last, f"{name} is y of step {step}, and not that of the last step, {case.steps - 1}")
+
+
+def _is_unmoved(case: Case) -> bool:
+    """Whether all of the state that has items comes out as it went in."""
+    if not case.takes_state:
+        return False
+    before, after = tensors(case.state), tensors(case.base.state)
+    pairs = [(each, after[name]) for name, each in before.items() if name in after and is_number(each) and each.numel()]
+    return bool(pairs) and all(one.shape == other.shape and torch.equal(one, other) for one, other in pairs)
+
+
+def _end(case: Case, direction: int) -> int:
+    return 0 if direction else case.steps - 1
+
+
+def _rows_of_y(case: Case, y: Tensor) -> list[tuple[str, int, int]]:
+    """Where a row of the state is y of a step in all items: its name, the direction, the step."""
+    found = []
+    width, limit = y.shape[-1], case.allowed.tensors["y"]
+    for name, each in case.base.values.of_state().tensors.items():
+        axis = case.axes.get(name)
+        if axis is None or not is_number(each) or each.dim() < 2 or axis == each.dim() - 1:
+            continue
+        rows = each.movedim(axis, 0).flatten(1, -2) if each.dim() > 2 else each[:, None]  # (N, rows, units)
+        units = rows.shape[-1]
+        halves = {0: y[..., :units], 1: y[..., units:]} if units * 2 == width else {0: y} if units == width else {}
+        for direction, half in halves.items():
+            off = (half[:, :, None] - rows[None]).abs().amax(-1)  # (L, N, rows)
+            fits = (off <= limit.flatten(2)).all(1)  # (L, rows)
+            is_own = _tells_steps(half, limit)
+            for step in range(len(y)):
+                if is_own and bool(fits[step].any()):
+                    found.append((name, direction, step))
+    return found
+
+
+def _tells_steps(y: Tensor, limit: Tensor) -> bool:
+    """Whether the last two steps differ, so that it shows which one a state is."""
+    return bool(((y[-1] - y[-2]).abs().amax(-1) > 2 * limit[-1].flatten()).all())
+
+
+def _apart(y: Tensor, one: int, other: int) -> float:
+    return (y[one] - y[other]).abs().max().item()
