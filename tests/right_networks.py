@@ -771,16 +771,17 @@ class StackedGru(nn.Module):
         if state is None:
             state = x.new_zeros(len(self.cells), batch, self.hidden_size)
         last = []
-        for layer, (cell, h) in enumerate(zip(self.cells, state, strict=True)):
-            ys = []
-            for step in x:
-                h = cell(step, h)
-                ys.append(h)
-            x = torch.stack(ys)
+        for k, h in enumerate(state):
+            x, h = self.layer(k, x if k == 0 else self.dropout(x), h)
             last.append(h)
-            if layer == 0:
-                x = self.dropout(x)
         return x.transpose(0, 1) if self.batch_first else x, torch.stack(last)
+
+    def layer(self, k: int, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        ys = []
+        for step in x:
+            h = self.cells[k](step, h)
+            ys.append(h)
+        return torch.stack(ys), h
 
 
 class Bidirectional(nn.Module):
