@@ -739,7 +739,7 @@ class HoldsALambda(Stepped):
         self.activation = lambda z: z / (1 + z.abs())
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        h = self.activation(self.cell(torch.cat([x, state], 1)))
+        h = self.activation(self.cell(torch.cat([x, state], 1)))  # type: ignore[no-untyped-call]
         return h, h
 
 
