@@ -7,6 +7,7 @@ from the same seed, so that no call depends on one before it, nor on how a netwo
 import copy
 import pickle
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -14,14 +15,28 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from faulty_networks import FAULTY
-from right_networks import RIGHT, Checked
+from generated_recurrent import Network, generated
+from right_networks import CARRIED, RIGHT, Checked
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 L, N, H_IN, H = 18, 3, 3, 4
 
-ALL = {each.name: each for each in (*RIGHT, *FAULTY)}
+
+def drawn(seed: int) -> Checked:
+    """A generated network, at the sizes that are used here."""
+    plan: Any = generated(seed).module.plan
+
+    def make(input_size: int, hidden_size: int) -> Network:
+        return Network(replace(plan, input_size=input_size, hidden_size=hidden_size))
+
+    return Checked(f"generated {seed}", plan.words, make, plan.batch_first)
+
+
+DRAWN = [drawn(seed) for seed in range(14)]
+
+ALL = {each.name: each for each in (*RIGHT, *FAULTY, *DRAWN)}
 
 RELATIONS: dict[str, Callable[[Checked], float]] = {}
 
@@ -508,9 +523,30 @@ def test_a_faulty_network_breaks_nothing_that_does_not_rest_on_its_fault(name: s
     assert {word: far for word, far in found.items() if far > ALLOWED.get(word, 1e-10)} == {}
 
 
+@pytest.mark.parametrize("name", [each.name for each in DRAWN])
+def test_a_generated_network_keeps_every_relation(name: str) -> None:
+    found = {word: RELATIONS[word](ALL[name]) for word in CARRIED}
+    assert {word: far for word, far in found.items() if far > ALLOWED.get(word, 1e-10)} == {}
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_a_generated_network_runs_at_the_sizes_and_in_the_dtype_that_it_names(seed: int) -> None:
+    made = generated(seed)
+    sizes = (made.N, made.L) if made.batch_first else (made.L, made.N)
+    y, _ = made.module(torch.zeros(*sizes, made.H_in, dtype=made.dtype))
+    assert (y.shape[:2], y.dtype) == (sizes, made.dtype)
+
+
+def test_one_seed_gives_one_network_and_leaves_the_generator() -> None:
+    before = torch.random.get_rng_state()
+    one, other = generated(7), generated(7)
+    assert gap(one.module.state_dict(), other.module.state_dict()) == 0
+    assert (one.words, torch.equal(before, torch.random.get_rng_state())) == (other.words, True)
+
+
 def test_every_relation_is_broken_by_a_network() -> None:
     assert {each.breaks for each in FAULTY} == set(RELATIONS)
 
 
 def test_no_two_networks_have_one_name() -> None:
-    assert len(ALL) == len(RIGHT) + len(FAULTY)
+    assert len(ALL) == len(RIGHT) + len(FAULTY) + len(DRAWN)
