@@ -116,10 +116,14 @@ class Cell(nn.Module):
             weights.data *= min(1.0, 0.9 / float(torch.linalg.matrix_norm(weights.data, 2)))
         return weights
 
+    def bias(self, count: int) -> nn.Parameter:
+        """Without one, relu of a dead layer would stand at its kink, where no gradient is right."""
+        return nn.Parameter(torch.randn(count * self.size) / 2)
+
     def gates(self, count: int) -> None:
         self.W = self.weights(count * self.size, self.input_size)
         self.U = self.recurrent(count * self.size)
-        self.b = nn.Parameter(torch.randn(count * self.size) / 2)
+        self.b = self.bias(count)
 
     def sums(self, x: Tensor, h: Tensor) -> Tensor:
         return F.linear(x, self.W, self.b) + F.linear(h, self.U)
@@ -178,11 +182,12 @@ class Simple(Cell):
 
     def build(self) -> None:
         self.W = self.weights(4 * self.size, self.input_size)
+        self.b = self.bias(4)
         self.v = nn.Parameter(torch.randn(2, self.size) * self.gain / 2)
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         c = state[0]
-        value, f, r, skip = F.linear(x, self.W).chunk(4, -1)
+        value, f, r, skip = F.linear(x, self.W, self.b).chunk(4, -1)
         f, r = (f + self.v[0] * c).sigmoid(), (r + self.v[1] * c).sigmoid()
         c = f * c + (1 - f) * value
         return r * self.activation(c) + (1 - r) * skip, (c,)
@@ -193,10 +198,11 @@ class Independent(Cell):
 
     def build(self) -> None:
         self.W = self.weights(self.size, self.input_size)
+        self.b = self.bias(1)
         self.u = nn.Parameter(2 * torch.rand(self.size) - 1)
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        h = self.activation(F.linear(x, self.W) + self.u * state[0])
+        h = self.activation(F.linear(x, self.W, self.b) + self.u * state[0])
         return h, (h,)
 
 
@@ -211,10 +217,11 @@ class Leaky(Cell):
         self.register_buffer("reservoir", self.recurrent(self.size).detach())
         self.register_buffer("entry", self.weights(self.size, self.input_size).detach())
         self.out = self.weights(self.size, self.size)
+        self.b = self.bias(1)
         self.register_buffer("leak", 0.1 + 0.8 * torch.rand(()))
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        drive = self.activation(F.linear(x, self.entry) + F.linear(state[0], self.reservoir))
+        drive = self.activation(F.linear(x, self.entry, self.b) + F.linear(state[0], self.reservoir))
         h = (1 - self.leak) * state[0] + self.leak * drive
         return F.linear(h, self.out), (h,)
 
@@ -226,10 +233,11 @@ class Diagonal(Cell):
         self.rate = nn.Parameter(torch.randn(self.size))
         self.B = self.weights(self.size, self.input_size)
         self.C = self.weights(self.size, self.size)
+        self.b = self.bias(1)
 
     def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         h = torch.exp(-F.softplus(self.rate)) * state[0] + F.linear(x, self.B)
-        return self.activation(F.linear(h, self.C)), (h,)
+        return self.activation(F.linear(h, self.C, self.b)), (h,)
 
 
 class Memory(Cell):
