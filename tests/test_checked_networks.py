@@ -34,7 +34,7 @@ def drawn(seed: int) -> Checked:
     return Checked(f"generated {seed}", plan.words, make, plan.batch_first)
 
 
-DRAWN = [drawn(seed) for seed in range(14)]
+DRAWN = [drawn(seed) for seed in range(10)]
 
 ALL = {each.name: each for each in (*RIGHT, *FAULTY, *DRAWN)}
 
@@ -132,12 +132,18 @@ def problem(name: str) -> tuple[Tensor, Any, Run]:
 
 
 @lru_cache
+def from_start(name: str) -> Run:
+    """What it gives for x without a state."""
+    return call(ALL[name], random(1, L, N, H_IN))
+
+
+@lru_cache
 def moving_axes(name: str, steps: int, items: int) -> list[int | None]:
     """For each leaf of the state: its axis that grows with the number of steps, or of items."""
     checked = ALL[name]
     if checked.gives == "y":
         return []
-    runs = [call(checked, random(1, *sizes, H_IN)).state for sizes in ((L, N), (L + steps, N + items))]
+    runs = [from_start(name).state, call(checked, random(1, L + steps, N + items, H_IN)).state]
     found: list[int | None] = []
     for a, b in zip(*(tree_flatten(each)[0] for each in runs), strict=True):
         axes = [] if not isinstance(a, Tensor) else [k for k in range(a.dim()) if a.shape[k] != b.shape[k]]
@@ -163,9 +169,10 @@ def items_of_run(checked: Checked, run: Run, items: list[int]) -> Run:
 
 @relation
 def repeatable(checked: Checked) -> float:
-    x, state, _ = problem(checked.name)
-    one, other = build(checked), build(checked)
-    return gap(call(checked, x, state, one), call(checked, x, state, other))
+    x, state, whole = problem(checked.name)
+    module = build(checked)
+    torch.manual_seed(5)  # chance of its own
+    return gap(call(checked, x, state, module), whole)
 
 
 @relation
@@ -191,7 +198,7 @@ def inputs_kept(checked: Checked) -> float:
 def zero_state(checked: Checked) -> float:
     x, _, _ = problem(checked.name)
     module: Any = build(checked)
-    whole = call(checked, x)
+    whole = from_start(checked.name)
     if hasattr(module, "init_hidden"):
         return gap(call(checked, x, module.init_hidden(N), module), whole)
     if hasattr(module, "h0"):
@@ -253,7 +260,7 @@ def permutation(checked: Checked) -> float:
 def batch_of_one(checked: Checked) -> float:
     x, state, whole = problem(checked.name)
     far = [0.0]
-    for items in ([0], [2], [0, 1]):
+    for items in ([2], [0, 1]):
         alone = call(checked, x[:, items].contiguous(), items_of(checked, state, items))
         far.append(gap(alone, items_of_run(checked, whole, items)))
     return max(far)
@@ -263,7 +270,7 @@ def batch_of_one(checked: Checked) -> float:
 def causality(checked: Checked) -> float:
     x, state, whole = problem(checked.name)
     far = [0.0]
-    for t in (1, 9, 17):
+    for t in (1, 9):
         changed = torch.cat([x[:t], random(3, L - t, N, H_IN)])
         far.append(gap(call(checked, changed, state).y[:t], whole.y[:t]))
     return max(far)
@@ -271,7 +278,7 @@ def causality(checked: Checked) -> float:
 
 def in_chunks(checked: Checked, state: Any, sizes: list[int]) -> float:
     x, _, _ = problem(checked.name)
-    whole, ys = call(checked, x, state), []
+    whole, ys = from_start(checked.name) if state is None else problem(checked.name)[2], []
     for start, size in zip(accumulate([0, *sizes]), sizes, strict=False):
         y, state = call(checked, x[start : start + size], state)
         ys.append(y)
@@ -529,7 +536,7 @@ def test_a_generated_network_keeps_every_relation(name: str) -> None:
     assert {word: far for word, far in found.items() if far > ALLOWED.get(word, 1e-10)} == {}
 
 
-@pytest.mark.parametrize("seed", range(14))
+@pytest.mark.parametrize("seed", range(10))
 def test_a_generated_network_runs_at_the_sizes_and_in_the_dtype_that_it_names(seed: int) -> None:
     made = generated(seed)
     sizes = (made.N, made.L) if made.batch_first else (made.L, made.N)
