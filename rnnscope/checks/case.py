@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.checks.module import Recurrent
 from rnnscope.checks.probing import changed, copy_in, sized, whole_lengths
-from rnnscope.checks.states import Axes, cast, is_number, mapped, numbers, of_items
+from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
 from rnnscope.subjects.building import computed
 
@@ -137,23 +136,21 @@ class Case:
         Raises:
             RnnscopeError: an error of the module's.
         """
-        self.counted[self.asking] += 1
         x = self.x if x is None else x
         state = self.state if state is ... else state
-        others = self.needed(x) | others
         given = x if as_it_is else self.recurrent.laid_out(x)
-        if not keep:
-            given, state = given.clone(), mapped(lambda _, each: each.clone(), state)
-        with _dice(seed), default_dtype(self.dtype):
-            module = self.copy() if on is None else on
-            result = self.recurrent.call(module, given, state, **others)
+        if keep:
+            state = mapped(lambda _, each: each, state)  # other containers, with the tensors themselves in them
+        else:
+            given, state = given.clone(), cloned(state)
+        result = self.call(self.copy() if on is None else on, given, state, seed, **self.needed(x) | others)
         return Ran(*self.recurrent.read(result))
 
-    def run_packed(self, packed: PackedSequence) -> Any:
-        """The result of a call with a PackedSequence, from the case's own state."""
+    def call(self, module: nn.Module, x: Any, state: Any, seed: int = 0, **others: Any) -> Any:
+        """The result of a call of a copy, with x in its own layout, or a PackedSequence; nothing is copied."""
         self.counted[self.asking] += 1
-        with _dice(0), default_dtype(self.dtype):
-            return self.recurrent.call(self.copy(), packed, mapped(lambda _, each: each.clone(), self.state))
+        with _dice(seed), default_dtype(self.dtype):
+            return self.recurrent.call(module, x, state, **others)
 
     def needed(self, x: Tensor) -> dict[str, Any]:
         """The lengths that a module always takes: those of whole items."""

@@ -19,7 +19,8 @@ class Relation:
     Args:
         relation: its name.
         outcome: holds, broken, undecided or not_applicable.
-        max_abs: how far the two runs are apart; None where shapes differ, or nothing was run.
+        max_abs: how far the two runs are apart, where that is the greatest share of the bound; the greatest distance
+            where it is broken; None where shapes differ, or nothing was run.
         bound: what rounding explains, where the distance is the greatest share of it.
         place: where they part first.
         message: a sentence without capital and full stop; why, where it does not hold.

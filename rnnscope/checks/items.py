@@ -8,7 +8,7 @@ from torch import Tensor
 from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.states import is_number, mapped, of_items, tensors, without_items
+from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
@@ -60,7 +60,7 @@ def batch_first(case: Case) -> Relation:
 
 def layout(case: Case) -> Relation:
     """x and the state as views: of another order in memory, of every other number, of one item that is spread."""
-    x = case.recurrent.laid_out(case.x)
+    x = case.recurrent.laid_out(case.x).clone()
     turned = x.transpose(0, 1).contiguous().transpose(0, 1)
     apart = torch.stack((x, x), -1)[..., 0]
     state = mapped(_spread, case.state)
@@ -68,8 +68,8 @@ def layout(case: Case) -> Relation:
     one = case.recurrent.laid_out(spread)[:1] if case.recurrent.batch_first else case.recurrent.laid_out(spread)[:, :1]
     expanded = case.run(spread, spread_state).values
     every = (
-        ("x with its axes turned in memory", turned, case.state, case.base.values, case.allowed),
-        ("x whose numbers do not stand in a row", apart, case.state, case.base.values, case.allowed),
+        ("x with its axes turned in memory", turned, cloned(case.state), case.base.values, case.allowed),
+        ("x whose numbers do not stand in a row", apart, cloned(case.state), case.base.values, case.allowed),
         ("a state whose numbers do not stand in a row", x, state, case.base.values, case.allowed),
         ("one item that is expanded to N", one.expand_as(x), spread_state, expanded, _of_first(case)),
     )
@@ -168,7 +168,7 @@ def permutation(case: Case) -> Relation:
     """The items in another order."""
     if case.items < 2:
         return not_applicable("it takes two items: --batch 2 or more")
-    order = torch.arange(case.items).roll(1).flip(0) if case.items > 2 else torch.tensor([1, 0])
+    order = torch.arange(case.items).roll(1)  # no item keeps its place
     off = gap(case.run(*case.of_items(order)).values, case.base.values.items(order), case.allowed.items(order))
     if not off.parts:
         return holds(off)

@@ -11,7 +11,7 @@ from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
-from rnnscope.checks.states import is_number
+from rnnscope.checks.states import cloned, is_number
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
@@ -40,7 +40,7 @@ def packed(case: Case) -> Relation:
 def _of_packed(case: Case, lengths: Tensor) -> Values | None:
     x = case.recurrent.laid_out(case.x)
     packed = pack_padded_sequence(x, lengths, case.recurrent.batch_first, enforce_sorted=False)
-    result = case.run_packed(packed)
+    result = case.call(case.copy(), packed, cloned(case.state))
     entries = entries_of(result)
     y = entries.get(case.recurrent.y) if case.recurrent.y is not None else None
     values, _ = case.recurrent.read(result)

@@ -5,13 +5,13 @@ from rnnscope.errors import RnnscopeError
 
 
 def where(gap: Gap) -> str:
-    """Where two runs part: "from step 3 on", "in state[0] of item 2"."""
+    """Where two runs part: "from step 3 on", "in state[0]"."""
     place = gap.place
     if place is None:
         return "everywhere"
     if place.step is not None:
         return f"from step {place.step} on"
-    return f"in {place.tensor}" + (f" of item {place.item}" if place.item is not None else "")
+    return f"in {place.tensor}"
 
 
 def figures(gap: Gap) -> str:
