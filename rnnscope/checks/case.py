@@ -286,11 +286,13 @@ def trusted_steps(case: Case) -> int:
     """The first steps in which rounding moves y by less than CHAOTIC of its greatest number up to there."""
     y = case.base.values.tensors.get("y")
     if y is None or not y.numel():
-        return case.steps
+        states = case.base.values.tensors.values()
+        return case.steps if all(bool(each.isfinite().all()) for each in states) else 0
     limit = case.allowed.tensors["y"].flatten(1).amax(1)
     size = y.abs().double().flatten(1).amax(1).cummax(0).values
     chaotic = ~(limit <= CHAOTIC * size)
-    return int(chaotic.nonzero()[0]) if chaotic.any() and size.max() > 0 else case.steps
+    is_dead = bool((y == 0).all())
+    return int(chaotic.nonzero()[0]) if chaotic.any() and not is_dead else case.steps
 
 
 @contextmanager

@@ -169,6 +169,10 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
     """
     items, steps = x.shape[1], min(len(x), PROBED)
     x = sized(x, steps, items)
+    if plain.roles.needs_state and given is None:
+        without = replace(plain, gives_none=True, roles=replace(plain.roles, needs_state=False))
+        if _perhaps(without, x, None) is not None:
+            plain = without
     starts = [given] if given is not None else list(starting_states(plain, x)) if plain.roles.needs_state else [None]
     one, start = _first_call(plain, x, starts)
     wider = _perhaps(plain, sized(x, steps, items + 1), _like(start, plain, items))
