@@ -41,12 +41,12 @@ ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "stateless": stateless,
     "inputs_kept": inputs_kept,
     "zero_state": zero_state,
-    "unbatched": unbatched,
     "batch_first": batch_first,
     "layout": layout,
     "item_isolation": item_isolation,
     "permutation": permutation,
     "batch_of_one": batch_of_one,
+    "unbatched": unbatched,
     "causality": causality,
     "last_state": last_state,
     "chunked": chunked,
@@ -81,7 +81,7 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
             told = undecided(f"it raises {raised(error)}")
     told = replace(told, relation=name, runs=case.counted[name] - before)
     root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
-    if told.outcome == BROKEN and root:
+    if told.outcome in (BROKEN, UNDECIDED) and root:
         return replace(told, outcome=UNDECIDED, place=None, message=f"it rests on {root}, which is broken")
     return told
 
@@ -315,6 +315,8 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         wanted=wanted,
         supports=supported,
         adaptations=case.recurrent.adaptations,
+        x=tuple(case.recurrent.laid_out(case.x).shape),
+        batch_first=case.recurrent.batch_first,
         steps=None if steps == spec.seq_len else steps,
         inside=NAMES[case.inside] if case.inside else None,
         calls=tuple(case.counted.items()),
@@ -325,9 +327,9 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
 
 def _nothing_said(case: Case) -> str:
     """Why not even the first step says anything."""
-    y = case.base.values.tensors.get("y")
-    if y is not None and not y[:1].isfinite().all():
-        return "y is NaN or infinite at the first step"
+    for name, each in case.base.values.tensors.items():
+        if not (each[:1] if name == "y" else each).isfinite().all():
+            return f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
     return "rounding alone moves the first step too far to tell"
 
 

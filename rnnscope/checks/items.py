@@ -10,7 +10,7 @@ from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, raised, where
+from rnnscope.checks.words import figures, raised, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
@@ -24,7 +24,7 @@ def unbatched(case: Case) -> Relation:
     try:
         found = case.run(x[:, 0], without_items(state, case.axes), as_it_is=True).values
     except RnnscopeError as error:
-        return not_applicable(f"it takes no x without N: {raised(error)}")
+        return not_applicable(f"it takes no x without N: {refused(error)}")
     found = Values(found.tensors, dict.fromkeys(found.axes))
     for name, each in alone.tensors.items():
         if name not in found.tensors or found.tensors[name].shape != each.shape:

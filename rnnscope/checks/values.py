@@ -129,11 +129,11 @@ def _gap(name: str, actual: Values, expected: Values, allowed: Values) -> Gap:
         return Gap(0.0, 0.0, 0.0, None)
     limit = allowed.tensors[name].expand_as(here)
     off = distance(there, here)
-    share = torch.where(off == 0, 0.0, off / limit)  # with no limit at all everything else is too far
+    share = torch.where(off == 0, 0.0, off / limit).nan_to_num(nan=math.inf, posinf=math.inf)
     parts = share > 1
-    flat = int(parts.flatten().nonzero()[0]) if parts.any() else int(share.argmax())
     worst = int(share.argmax())
-    index = tuple(int(each) for each in torch.unravel_index(torch.tensor(flat), here.shape)) if here.dim() else ()
+    first = (parts if parts.any() else share == share.max()).nonzero()[0]
+    index = tuple(first.tolist())
     place = place_of(name, index, expected.axes.get(name))
     far = off.max() if parts.any() else off.flatten()[worst]
     return Gap(far.item(), limit.flatten()[worst].item(), share.flatten()[worst].item(), place)

@@ -1,5 +1,7 @@
 """Words that the relations share: where two runs part, by how much, and what a class raised."""
 
+import re
+
 from rnnscope.checks.values import Gap, Place
 from rnnscope.errors import RnnscopeError
 
@@ -28,5 +30,15 @@ def in_words(place: Place) -> str:
 
 
 def raised(error: RnnscopeError) -> str:
-    """What a class raised, without its own name in front."""
+    """What a class raised, and where, without its own name in front."""
     return error.message.partition(" raised ")[2] or error.message
+
+
+def refused(error: RnnscopeError) -> str:
+    """What a class raised, without where: it need not take what it was asked to take."""
+    words = _PLACE.sub("", raised(error))
+    return words if len(words) <= _MOST else f"{words[:_MOST]}..."
+
+
+_PLACE = re.compile(r" \([^()]*, line \d+(, in \S+)?\)$")
+_MOST = 120
