@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,10 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.probing import changed, copy_in, sized, whole_lengths
+from rnnscope.checks.probing import changed, copy_in, sized, twin, whole_lengths
 from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
-from rnnscope.subjects.building import computed
 from rnnscope.subjects.devices import seed_device
 
 DRAWS = 4
@@ -160,7 +158,7 @@ class Case:
 
     def copy(self) -> nn.Module:
         """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
-        return deepcopy(self.module, computed(self.module) | {id(each): each for each in self.module.parameters()})
+        return twin(self.module)
 
     @cached_property
     def base(self) -> Ran:
@@ -192,6 +190,13 @@ class Case:
             rounding = Rounding(self.seed + draw, unit)
             module = changed(self.module, rounding)
             yield self.run(rounding(self.x), numbers(rounding, state), on=module).values
+
+    def moved(self, what: str, unit: float) -> Values:
+        """A run with x alone rounded at random by a unit, or all else."""
+        rounding = Rounding(self.seed, unit)
+        if what == "x":
+            return self.run(rounding(self.x)).values
+        return self.run(state=numbers(rounding, self.state), on=changed(self.module, rounding)).values
 
     @contextmanager
     def asked_by(self, relation: str) -> Iterator[None]:

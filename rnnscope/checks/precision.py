@@ -1,7 +1,5 @@
 """Is a module as exact as its dtype allows, and in which arithmetic does it compute inside?"""
 
-import math
-
 import torch
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
@@ -23,9 +21,15 @@ TOO_MUCH = 0.25
 COARSER = (torch.float32, torch.float16, torch.bfloat16)
 """From fine to coarse."""
 
+SHARE = 64
+"""By so much less numbers are changed the second time."""
+
 SMOOTH = (0.3, 3.0)
-"""Where all numbers are changed by 64 times less, what comes out moves by 64 times less, times this. Rounding inside
-makes it 0, since no number reaches the next one, or jumps by a whole unit."""
+"""Then what comes out moves by so much less, times this. Rounding inside makes it 0, since no number reaches the next
+one, or jumps by a whole unit."""
+
+SEEN = 2.0**-35
+"""Numbers that move by less of their size are left out: float64 itself rounds them."""
 
 
 def inside(case: Case) -> torch.dtype | None:
@@ -47,25 +51,19 @@ def inside(case: Case) -> torch.dtype | None:
 
 
 def _is_smooth(case: Case, unit: float) -> bool:
-    """Whether what comes out moves in proportion, when all numbers are changed by a unit and by 64 times less."""
-    less, more = (_moved(case, each) for each in (unit / 64, unit))
-    if more == 0 or not math.isfinite(more):
-        return True
-    return SMOOTH[0] < 64 * less / more < SMOOTH[1]
-
-
-def _moved(case: Case, unit: float) -> float:
-    """How far what comes out moves: the middle one of all numbers that move at all."""
+    """Whether every tensor moves in proportion, when x alone, and when all else is changed by a unit and by a share."""
     base = case.base.values
-    (run,) = case.rounded_runs(case.state, unit, 1)
-    moved = [
-        (run.tensors[name] - each).abs().flatten()
-        for name, each in base.tensors.items()
-        if each.is_floating_point() and name in run.tensors and run.tensors[name].shape == each.shape
-    ]
-    every = torch.cat(moved) if moved else torch.zeros(0)
-    every = every[every > 0]
-    return float(every.median()) if every.numel() else 0.0
+    for changed in ("x", "others"):
+        more, less = (case.moved(changed, each) for each in (unit, unit / SHARE))
+        for name, each in base.tensors.items():
+            if not each.is_floating_point() or any(run.tensors[name].shape != each.shape for run in (more, less)):
+                continue
+            far, near = ((run.tensors[name] - each).abs().double() for run in (more, less))
+            seen = far > SEEN * each.abs()
+            ratio = float((SHARE * near[seen] / far[seen]).median()) if seen.any() else 1.0
+            if not SMOOTH[0] < ratio < SMOOTH[1]:
+                return False
+    return True
 
 
 def precision(case: Case) -> Relation:

@@ -46,6 +46,13 @@ def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return changed(module, lambda each: cast(each, dtype)).eval()
 
 
+def twin(module: nn.Module) -> nn.Module:
+    """A copy that shares the parameters alone: what a call changes else stays with the copy."""
+    if isinstance(module, torch.jit.ScriptModule):  # its tensors are not Python's
+        return deepcopy(module)
+    return deepcopy(module, computed(module) | {id(each): each for each in module.parameters()})
+
+
 def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Module:
     """A copy with other parameters and buffers.
 
@@ -152,8 +159,7 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
     others = {recurrent.roles.lengths: whole_lengths(x)} if recurrent.roles.needs_lengths else {}
-    copy = deepcopy(module, computed(module) | {id(each): each for each in module.parameters()})
-    return recurrent.call(copy, recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
+    return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
 
 
 def whole_lengths(x: Tensor) -> Tensor:
