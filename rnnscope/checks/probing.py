@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
+from rnnscope.checks.outside import cast_outside
 from rnnscope.checks.states import axis_of, cast, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
@@ -30,6 +31,7 @@ _INITIAL = (
 def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """A copy in evaluation mode, whose numbers are in a dtype."""
     copy: nn.Module = deepcopy(module, computed(module))._apply(lambda each: cast(each, dtype))
+    cast_outside(copy, dtype)
     return copy.eval()
 
 
