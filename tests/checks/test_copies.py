@@ -1,5 +1,6 @@
 """The relations state_dict and copies, of modules that keep them and of modules that break each in one way."""
 
+import io
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -201,8 +202,16 @@ class WithLock(Plain):
         super().__init__()
         self.lock = threading.Lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "WithLock":
-        other = WithLock()
+
+class WithFile(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = io.TextIOWrapper(io.BytesIO())
+
+
+class PicklesNoLock(WithLock):
+    def __deepcopy__(self, memo: dict[int, Any]) -> "PicklesNoLock":
+        other = PicklesNoLock()
         other.cell = deepcopy(self.cell, memo)
         return other.train(self.training)
 
@@ -361,7 +370,9 @@ def test_a_state_that_is_kept_with_gradients_is_not_copied() -> None:
     ("cls", "says"),
     [
         (WithLambda, r"pickle is refused: .*<lambda>.*"),
-        (WithLock, r"pickle is refused: TypeError: cannot pickle '_thread.lock' object"),
+        (WithLock, r"deepcopy is refused: TypeError: cannot pickle '_thread.lock' object"),
+        (WithFile, r"deepcopy is refused: TypeError: cannot pickle '_io.TextIOWrapper' object"),
+        (PicklesNoLock, r"pickle is refused: TypeError: cannot pickle '_thread.lock' object"),
         (CopiesToItself, r"deepcopy gives a copy that shares cell\.weight_ih, .* and 1 more with the first one"),
         (SharesItsWeights, r"deepcopy gives a copy that shares cell\.weight_ih with the first one"),
         (PicklesWithoutItsScale, r"what pickle gives does not give what the first one gives"),
