@@ -111,7 +111,7 @@ def maker_of(
 
 
 def computed(module: nn.Module) -> dict[int, Any]:
-    """What deepcopy takes for what it would refuse, by the ids: tensors that a module keeps as results, locks, files."""
+    """What deepcopy takes for what it would refuse, by the ids: tensors that a module keeps as results, and locks."""
     waiting: list[Any] = [vars(each) for each in module.modules()]
     found = {}
     while waiting:
@@ -127,7 +127,7 @@ def computed(module: nn.Module) -> dict[int, Any]:
 
 def _is_of_this_process(value: Any) -> bool:
     """Whether something cannot be copied, as a lock or an open file."""
-    if hasattr(value, "__deepcopy__"):
+    if value is None or isinstance(value, (str, bytes, int, float)) or hasattr(value, "__deepcopy__"):
         return False
     try:
         value.__reduce_ex__(4)

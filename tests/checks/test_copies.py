@@ -105,6 +105,23 @@ class ListOfTensors(Plain):
         return self.scales[0] * super().step(x, h)
 
 
+class NestedModules(ListOfModules):
+    def __init__(self) -> None:
+        super().__init__()
+        self.nested = {"a": [self.others[0]]}
+        self.others = nn.ModuleList([nn.Linear(5, 5)])  # type: ignore[assignment]
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        result: Tensor = self.nested["a"][0](super().step(x, h))
+        return result
+
+
+class ListOfParameters(ListOfTensors):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = [nn.Parameter(each) for each in self.scales]
+
+
 class PythonNumber(Plain):
     def __init__(self) -> None:
         super().__init__()
@@ -189,6 +206,24 @@ class CarriesOn(Plain):
         y, h = super().forward(x, self.last if h is None and self.last is not None else h)
         self.last = h.detach()
         return y, h
+
+
+class NoGradients(Plain):
+    """It writes into what autograd needs as it was."""
+
+    def step(self, x: Tensor, h: Tensor) -> Tensor:
+        self.cell.bias_hh.mul_(1.0)
+        return super().step(x, h)
+
+
+class OnlyOnce(Plain):
+    called = False
+
+    def forward(self, x: Tensor, h: State = None) -> tuple[Tensor, Tensor]:
+        if self.called:
+            raise ValueError("called already")
+        self.called = True
+        return super().forward(x, h)
 
 
 class WithLambda(Plain):
@@ -290,6 +325,8 @@ def test_a_state_dict_holds_all_that_a_module_computes_with(cls: Callable[[], nn
             "the state_dict lacks scales: a list of tensors, which are neither parameters nor buffers",
             "scales[0]",
         ),
+        (ListOfParameters, "the state_dict lacks scales: a list that is no nn.ParameterList", "scales[0]"),
+        (NestedModules, "the state_dict lacks nested: a dict that is no nn.ModuleDict", "nested['a'][0].weight"),
         (OwnHelper, "the state_dict lacks helper.scale: something that is no nn.Module", "helper.scale"),
     ],
 )
@@ -353,7 +390,7 @@ def test_a_class_that_cannot_be_built_again_says_nothing() -> None:
 # copies
 
 
-@pytest.mark.parametrize("cls", [*KEEPING, KeepsStateDetached, CarriesOn, PlainTensor, ListOfModules])
+@pytest.mark.parametrize("cls", [*KEEPING, KeepsStateDetached, CarriesOn, NoGradients, PlainTensor, ListOfModules])
 def test_copies_give_the_same_and_share_nothing(cls: Callable[[], nn.Module]) -> None:
     found = copies(case_of_class(cls))
     assert (found.outcome, found.message, found.max_abs) == ("holds", "", 0.0)
@@ -364,6 +401,12 @@ def test_a_state_that_is_kept_with_gradients_is_not_copied() -> None:
     assert (found.outcome, found.place) == ("broken", Place("last"))
     assert "deepcopy is refused after a call with gradients (it keeps last, a result" in found.message
     assert "Only Tensors created explicitly by the user" in found.message
+
+
+def test_a_module_that_takes_one_call_alone_says_nothing() -> None:
+    found = copies(case_of_class(OnlyOnce))
+    assert found.outcome == "undecided"
+    assert found.message == "called a second time, it raises by itself ValueError: called already"
 
 
 @pytest.mark.parametrize(
