@@ -230,7 +230,11 @@ def _others(case: Case) -> dict[str, Any]:
 def _vmap(sizes: _Sizes) -> Support:
     """An extra axis of x and of the state, against a loop over it."""
     here = sizes.here
-    several = [here, *(replace_case(here, x=here.other_x(7), state=_scaled(here.state, by)) for by in (0.5, -0.75))]
+    scaled = {7: 0.5, 8: -0.75}
+    several = [
+        here,
+        *(replace_case(here, x=here.other_x(i), state=_scaled(here.state, by)) for i, by in scaled.items()),
+    ]
     module, recurrent, others = here.copy(), here.recurrent, _others(here)
 
     def one(x: Tensor, parts_of_state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -275,6 +279,8 @@ def _jvp(sizes: _Sizes) -> Support:
         return Support("", NOT_APPLICABLE, "it gives whole numbers alone")
     products = _forward(case, given, along, onto)
     forward, size = float(products.sum()), float(products.abs().sum())
+    if not math.isfinite(size):
+        return Support("", NOT_APPLICABLE, "what comes out, or its derivative, is not finite")
     moved = [
         float(_forward(case, {n: rounding(each) for n, each in given.items()}, along, onto).sum())
         for rounding in (Rounding(case.seed + draw, case.unit) for draw in range(DRAWS))
