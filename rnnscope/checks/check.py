@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from rnnscope.checks.calls import inputs_kept, repeatable, stateless, zero_state
 from rnnscope.checks.case import UNITS, Case, case_of, replace_case, trusted_steps
+from rnnscope.checks.copies import copies, state_dict
 from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support, undecided
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
@@ -25,6 +26,7 @@ from rnnscope.checks.precision import NAMES, inside, precision
 from rnnscope.checks.probing import copy_in, probed
 from rnnscope.checks.result import Check
 from rnnscope.checks.steps import causality, chunked, last_state, stepwise
+from rnnscope.checks.supports import supports
 from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.progress import progress
@@ -54,6 +56,8 @@ ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "packed": packed,
     "padding": padding,
     "precision": precision,
+    "state_dict": state_dict,
+    "copies": copies,
 }
 """What asks each relation."""
 
@@ -307,7 +311,7 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
     supported: tuple[Support, ...] = ()
     if wanted.supports and steps:
         with case.asked_by("supports"):
-            supported = ()
+            supported = supports(case)
     return Check(
         subject=name,
         spec=spec,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
+from rnnscope.checks.outside import change_outside
 from rnnscope.checks.states import axis_of, cast, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
@@ -54,7 +55,7 @@ def twin(module: nn.Module) -> nn.Module:
 
 
 def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy with other parameters and buffers.
+    """A copy with other parameters and buffers, and other tensors of which torch does not know.
 
     Raises:
         RnnscopeError: no copy can be made that does not share its parameters.
@@ -69,6 +70,7 @@ def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Modul
             "mend its __deepcopy__",
         )
     made: nn.Module = copy._apply(function)
+    change_outside(made, function)
     return made
 
 

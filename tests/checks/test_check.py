@@ -1,4 +1,4 @@
-"""A right network keeps every relation that says something of it; a faulty one breaks the one that it was made to break.
+"""A right network keeps every relation that says something of it; a faulty one breaks the one it was made for.
 
 Both are listed by what they are in right_networks.py and faulty_networks.py. None of them is torch's own.
 """
@@ -78,7 +78,7 @@ def test_torchs_lstm_with_a_projection_keeps_all_that_applies() -> None:
     assert rnnscope.check(make(), torch.randn(9, 3, 5), make=make).verdict == "holds"
 
 
-@pytest.mark.parametrize("steps, items", [(1, 4), (2, 1), (1, 1), (70, 2)])
+@pytest.mark.parametrize(("steps", "items"), [(1, 4), (2, 1), (1, 1), (70, 2)])
 def test_few_steps_or_items_are_no_fault(steps: int, items: int) -> None:
     torch.manual_seed(0)
     found = rnnscope.check(nn.GRU(5, 7), torch.randn(steps, items, 5), make=partial(nn.GRU, 5, 7))
