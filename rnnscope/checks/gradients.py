@@ -209,10 +209,11 @@ class _Recorded:
                     )
                 )
             except RuntimeError as error:
-                if again or "not compatible with .grad()" not in str(error):
+                if again or "use_reentrant" not in str(error):
                     raise
                 found = self._accumulated(of, cotangent)  # as reentrant checkpoints demand
-        dense = [None if each is None else each.to_dense() if each.is_sparse else each for each in found]
+        with torch.set_grad_enabled(again):
+            dense = [None if each is None else each.to_dense() if each.is_sparse else each for each in found]
         return dict(zip(self.leaves, dense, strict=True))
 
     def _accumulated(self, of: Tensor, cotangent: Tensor) -> list[Tensor | None]:
