@@ -191,7 +191,8 @@ def _placed(at: Derivatives, found: dict[str, Seen], said: str) -> Relation:
 def _apart(seen: Seen) -> str:
     if not math.isfinite(seen.off):
         return "it is NaN or infinite"
-    return f"it is {100 * seen.share:.2g} % off what finite differences give"
+    percent = 100 * seen.share
+    return f"it is {f'{percent:.0f}' if percent >= 10 else f'{percent:.2g}'} % off what finite differences give"
 
 
 def _wrong(at: Derivatives, keys: list[Key]) -> Iterator[str]:
