@@ -1,6 +1,7 @@
 """Is a wrong or missing gradient found and placed, and is a right one let alone?"""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,7 +64,7 @@ class Step(nn.Module):
         return y, h
 
 
-def stepping(step: Callable[[Tensor, Tensor], Tensor], name: str = "step") -> type[Step]:
+def stepping(step: Callable[..., Any], name: str = "step") -> type[Step]:
     """A class with another method."""
     return type("Stepping", (Step,), {name: lambda self, *given: step(*given)})
 
@@ -85,6 +86,10 @@ class Scaled(torch.autograd.Function):
         return grad * ctx.factor, None
 
 
+def scaled(x: Tensor, factor: float) -> Tensor:
+    return Scaled.apply(x, factor)  # type: ignore[no-any-return, no-untyped-call]
+
+
 class KeptTanh(torch.autograd.Function):
     """tanh, whose gradient is right and has no gradient with respect to what it was computed from."""
 
@@ -102,7 +107,7 @@ class OnceTanh(KeptTanh):
     """tanh, which refuses to be differentiated twice."""
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Any:
         return grad * (1 - ctx.y**2)
 
@@ -420,14 +425,14 @@ class OneWeight(Step):
     """The gradient of one weight alone is 1 % off."""
 
     def recur(self, h: Tensor) -> Tensor:
-        return h @ Scaled.apply(self.weight_hh.weight, 1.01).T + self.weight_hh.bias  # type: ignore[no-any-return]
+        return h @ scaled(self.weight_hh.weight, 1.01).T + self.weight_hh.bias
 
 
 class OfInput(Step):
     """The gradient of x is 1 % off from a step on."""
 
     def forward(self, x: Tensor, h: Tensor | None = None) -> Any:
-        return super().forward(torch.cat((x[:4], Scaled.apply(x[4:], 1.01))), h)
+        return super().forward(torch.cat((x[:4], scaled(x[4:], 1.01))), h)
 
 
 class Hooked(Step):
@@ -435,17 +440,17 @@ class Hooked(Step):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight_ih.bias.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))
+        self.weight_ih.bias.register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))  # type: ignore[no-untyped-call]
 
 
 def clipped(z: Tensor) -> Tensor:
     if z.requires_grad:
-        z.register_hook(lambda grad: grad.clamp(-0.1, 0.1))
+        z.register_hook(lambda grad: grad.clamp(-0.1, 0.1))  # type: ignore[no-untyped-call]
     return z.tanh()
 
 
 def off_by(share: float) -> type[Step]:
-    return of_step(lambda z: Scaled.apply(z.tanh(), 1 + share))
+    return of_step(lambda z: scaled(z.tanh(), 1 + share))
 
 
 WRONG: dict[str, tuple[Callable[[], nn.Module], str, int | None]] = {
@@ -453,13 +458,13 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], str, int | None]] = {
     "1e-5 off": (off_by(1e-5), "x", 0),
     "1 % of one weight": (OneWeight, "weight_hh.weight", None),
     "1 % of x": (OfInput, "x", 4),
-    "1 % of the state": (stepping(lambda h: Scaled.apply(h, 0.99), "start"), "state", None),
+    "1 % of the state": (stepping(partial(scaled, factor=0.99), "start"), "state", None),
     "a detached gate": (stepping(lambda z, h: z.sigmoid().detach() * h + z.tanh()), "x", 0),
     "a clipped gradient": (of_step(clipped), "x", 0),
     "a hook of a parameter": (Hooked, "weight_ih.bias", None),
     "straight-through": (of_step(lambda z: z + (torch.round(4 * z.tanh()) / 4 - z).detach()), "x", 0),
-    "5 % off in float32": (of_step(lambda z: Scaled.apply(z.float().tanh(), 1.05).to(z)), "x", 0),
-    "1 % off with relu": (of_step(lambda z: Scaled.apply(z.relu() / 2, 1.01)), "x", 0),
+    "5 % off in float32": (of_step(lambda z: scaled(z.float().tanh(), 1.05).to(z)), "x", 0),
+    "1 % off with relu": (of_step(lambda z: scaled(z.relu() / 2, 1.01)), "x", 0),
 }
 
 
