@@ -295,6 +295,18 @@ def test_a_module_in_bfloat16_inside_is_not_decided() -> None:
     )
 
 
+def test_without_float64_nothing_is_decided() -> None:
+    it = case(Step)
+    found = gradient(case_of(it.recurrent, it.x, dtype=torch.float32))
+    assert (found.outcome, found.message[:26]) == ("undecided", "this device has no float64")
+
+
+@pytest.mark.parametrize("gain", [5.0, 10.0])
+@pytest.mark.parametrize("name", ["rnn", "relu", "lstm", "layer norm", "clamp"])
+def test_chaos_is_no_fault(name: str, gain: float) -> None:
+    assert gradient(case(RIGHT[name], gain=gain, steps=40)).outcome in ("holds", "undecided")
+
+
 @pytest.mark.parametrize("steps", [1, 2])
 def test_few_steps_are_enough(steps: int) -> None:
     assert gradient(case(Step, steps=steps)).outcome == "holds"
@@ -449,6 +461,23 @@ def clipped(z: Tensor) -> Tensor:
     return z.tanh()
 
 
+class HookedModule(Step):
+    """A hook of a module clips the gradient that leaves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight_hh.register_full_backward_hook(lambda _, into, out: tuple(each.clamp(-0.1, 0.1) for each in into))
+
+
+class Surrogate(KeptTanh):
+    """A threshold with a made-up gradient, as spiking networks have it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.y = x.tanh().detach()
+        return (x > 0).to(x)
+
+
 def off_by(share: float) -> type[Step]:
     return of_step(lambda z: scaled(z.tanh(), 1 + share))
 
@@ -461,8 +490,11 @@ WRONG: dict[str, tuple[Callable[[], nn.Module], str, int | None]] = {
     "1 % of the state": (stepping(partial(scaled, factor=0.99), "start"), "state", None),
     "a detached gate": (stepping(lambda z, h: z.sigmoid().detach() * h + z.tanh()), "x", 0),
     "a clipped gradient": (of_step(clipped), "x", 0),
+    "a hook of a module": (HookedModule, "x", 0),
     "a hook of a parameter": (Hooked, "weight_ih.bias", None),
     "straight-through": (of_step(lambda z: z + (torch.round(4 * z.tanh()) / 4 - z).detach()), "x", 0),
+    "a spike": (of_step(Surrogate.apply), "x", 0),
+    "NaN": (of_step(lambda z: torch.where(z > 0, z.sqrt(), 0.0)), "x", 0),
     "5 % off in float32": (of_step(lambda z: scaled(z.float().tanh(), 1.05).to(z)), "x", 0),
     "1 % off with relu": (of_step(lambda z: scaled(z.relu() / 2, 1.01)), "x", 0),
 }
@@ -484,6 +516,10 @@ def test_a_wrong_gradient_arrives_all_the_same(name: str) -> None:
 
 def test_a_made_up_gradient_is_told_so() -> None:
     assert "has a made-up gradient" in asked(gradient, WRONG["straight-through"][0]).message
+
+
+def test_a_gradient_that_is_nan_is_told_so() -> None:
+    assert asked(gradient, WRONG["NaN"][0]).message.endswith("it is NaN or infinite")
 
 
 def test_a_smooth_one_is_not() -> None:
