@@ -106,33 +106,35 @@ def _calm(case: Case) -> tuple[Case | None, str]:
     return short, "" if short is case else f"finite differences were taken on the first {short.steps} steps"
 
 
-def _gradient(case: Case, said: str) -> Relation:
+def _gradient(case: Case, said: str, at_another: bool = False) -> Relation:
+    """Compare all groups at one point; where kinks lie there, at another one, too."""
     coarse = coarsest_inside(case)
-    steps = (
-        STEPS if coarse is None else tuple(each for each in LONG_STEPS if each >= UNITS_APART * torch.finfo(coarse).eps)
-    )
-    if coarse is not None and not steps:
+    steps = STEPS if coarse is None else _steps_over(coarse)
+    if not steps:
         return undecided(_and(f"{_inside(coarse)}, too coarse for finite differences", said))
     at = differentiated(case, steps)
-    found: dict[str, Seen] = {}
-    for group in GROUPS:
-        if keys := at.group(group):
-            found[group] = _of_group(at, keys)
-    wrong = [group for group, each in found.items() if each.differs]
-    if wrong:
-        sure, other = _elsewhere(at, wrong)
-        if sure:
+    found = {group: _of_group(at, at.group(group)) for group in GROUPS if at.group(group)}
+    if wrong := [group for group, each in found.items() if each.differs]:
+        if sure := _elsewhere(at, wrong):
             return _placed(at, {group: found[group] for group in sure}, said)
-        return undecided(_and(f"at this x the gradient is not the slope, but at others it is{other}", said))
-    loose = [each for each in found.values() if each.outcome == "coarse"]
-    if loose:
+        return undecided(
+            _and("the gradient is not the slope at this x, but it is at others: a kink may lie here", said)
+        )
+    if loose := [each for each in found.values() if each.outcome == "coarse"]:
+        if loose[0].why == "kink" and coarse is None and not at_another:
+            return _gradient(_another(case, 1), said, at_another=True)
         why = WHY[loose[0].why] if coarse is None else f"{_inside(coarse)}, and finite differences do not decide"
         return undecided(_and(why, said), max(loose, key=lambda each: each.bound).gap())
-    best = max(found.values(), key=lambda each: each.gap().share).gap()
-    return _twice(case, steps, best, said)
+    best = max(found.values(), key=lambda each: each.share_of_bound).gap()
+    return _twice(case, steps, best, _and("compared at another x, since kinks lie at this one" * at_another, said))
 
 
-def _inside(dtype: torch.dtype) -> str:
+def _steps_over(dtype: torch.dtype) -> tuple[float, ...]:
+    """How far things are moved for a module that computes in a coarser dtype inside."""
+    return tuple(each for each in LONG_STEPS if each >= UNITS_APART * torch.finfo(dtype).eps)
+
+
+def _inside(dtype: torch.dtype | None) -> str:
     return f"it computes in {str(dtype).removeprefix('torch.')} inside"
 
 
@@ -143,11 +145,11 @@ def _of_group(at: Derivatives, keys: list[Key]) -> Seen:
         seen = at.seen(direction_of(at.case, keys, seed))
         if seen.outcome != "agrees":
             return seen
-        worst = max(worst, seen, key=lambda each: (each.off / each.bound if each.bound else 0.0, each.bound))
+        worst = max(worst, seen, key=lambda each: (each.share_of_bound, each.bound))
     return worst
 
 
-def _elsewhere(at: Derivatives, groups: list[str]) -> tuple[list[str], str]:
+def _elsewhere(at: Derivatives, groups: list[str]) -> list[str]:
     """Those of some groups whose gradient is wrong at another point, too."""
     for seed in (1, 2):
         there = _another(at.case, seed)
@@ -156,8 +158,8 @@ def _elsewhere(at: Derivatives, groups: list[str]) -> tuple[list[str], str]:
         other = differentiated(there, at.steps)
         sure = [each for each in groups if other.seen(direction_of(there, other.group(each), seed)).differs]
         if sure:
-            return sure, ""
-    return [], ""
+            return sure
+    return []
 
 
 def _another(case: Case, seed: int) -> Case:
@@ -363,20 +365,23 @@ def _cuts(case: Case) -> Iterator[_Cut]:
     everything = _mask(case, lambda each: each not in deaf)
     reached = recorded.gradient(recorded.flat, _signed(case, everything))
     silent = [key for key, each in reached.items() if _is_zero(each)]
-    cut = [key for key in _moving(case, silent, everything) if key in silent]
-    yield from _named(cut, len([key for key in recorded.leaves if key[0] == "parameters"]))
+    yield from _named(list(_moving(case, silent, everything)), sum(key[0] == "parameters" for key in recorded.leaves))
     if X in recorded.leaves and X not in silent:
         yield from _cut_steps(case, recorded, deaf)
 
 
 def _named(cut: list[Key], parameters: int) -> Iterator[_Cut]:
     """Tell which parameters, which parts of the state and whether x are cut off."""
-    for group, noun in (("parameters", "parameters"), ("state", "tensors of the state"), ("x", "")):
-        names = [name for each, name in cut if each == group]
-        if names:
-            where = "any parameter" if 1 < parameters == len(names) else _listed(names, noun)
-            where = f"the {name} that goes in" if group == "state" and (name := _listed(names, noun)) else where
-            yield _Cut(Place(names[0]), f"no gradient arrives at {where}: {CUT}")
+    groups = {group: [name for each, name in cut if each == group] for group in GROUPS}
+    names = _listed(groups["parameters"], "parameters")
+    where = {
+        "parameters": "any parameter" if len(groups["parameters"]) == parameters > 1 else names,
+        "x": "x",
+        "state": f"the {_listed(groups['state'], 'tensors of the state')} that goes in",
+    }
+    for group, found in groups.items():
+        if found:
+            yield _Cut(Place(found[0]), f"no gradient arrives at {where[group]}: {CUT}")
 
 
 def _moving(case: Case, keys: list[Key], wanted: Tensor) -> Iterator[Key]:
@@ -393,11 +398,13 @@ def _moving(case: Case, keys: list[Key], wanted: Tensor) -> Iterator[Key]:
 
 def _cut_steps(case: Case, recorded: Recorded, deaf: list[str]) -> Iterator[_Cut]:
     """Steps of x at which nothing arrives from the end, or nothing from y at the same step."""
-    x, has_y, last = X, "y" in set(recorded.values.tensors) - set(deaf), case.steps - 1
-    ends = [(last, "last")] + [(0, "first")] * (has_y and case.recurrent.reads_backward and last > 0)
-    for end, called in ends:
-        wanted = _mask(case, lambda name: name not in ("y", *deaf), {end: slice(None)} if has_y else None)
-        arrived = recorded.gradient(recorded.flat, _signed(case, wanted))[x]
+    has_y, last = "y" in set(recorded.values.tensors) - set(deaf), case.steps - 1
+    both_ways = has_y and case.recurrent.reads_backward and last > 0
+    # The state of the way back would reach all that the way there does not.
+    left_out = set(recorded.values.tensors) if both_ways else {"y", *deaf}
+    for end, called in [(last, "last"), (0, "first")] if both_ways else [(last, "last")]:
+        wanted = _mask(case, lambda name: name not in left_out, {end: slice(None)} if has_y else None)
+        arrived = recorded.gradient(recorded.flat, _signed(case, wanted))[X]
         silent = [step for step in range(case.steps) if arrived is None or _is_zero(arrived[step])]
         step = _nearest_moving(case, silent if called == "last" else silent[::-1], wanted)
         if step is not None:

@@ -365,8 +365,9 @@ def compared(
         best = min(best, seen, key=lambda each: each.bound)
     if not parted and best.bound <= FLAT * size:
         return replace(best, outcome="agrees")
-    grows = len(bounds) > 1 and bounds[1] > bounds[0]
-    return replace(best, why="noise" if grows else "kink" if parted else "wild")
+    # At a smaller distance the error of curvature shrinks, that of a kink stays, and that of rounding grows.
+    growth = bounds[1] / bounds[0] if len(bounds) > 1 and bounds[0] else 0.0
+    return replace(best, why="noise" if growth > 2 else "kink" if parted or growth > 0.5 else "wild")
 
 
 @dataclass(frozen=True, eq=False)
