@@ -259,7 +259,7 @@ def asked(relation: Callable[[Case], Relation], make: Callable[[], nn.Module]) -
 
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.filterwarnings("ignore:LSTM with projections")
-@pytest.mark.parametrize(("seed", "gain"), [(1, 0.1), (2, 1.0), (3, 3.0)])
+@pytest.mark.parametrize(("seed", "gain"), [(1, 0.1), (2, 3.0)])
 @pytest.mark.parametrize("name", RIGHT)
 class TestRight:
     def test_no_gradient_is_missed(self, name: str, seed: int, gain: float) -> None:
@@ -322,7 +322,7 @@ def test_a_kink_at_x_is_no_fault() -> None:
 @pytest.mark.parametrize("gain", [5.0, 10.0])
 @pytest.mark.parametrize("name", ["rnn", "relu", "lstm", "layer norm", "clamp"])
 def test_chaos_is_no_fault(name: str, gain: float) -> None:
-    assert gradient(case(RIGHT[name], gain=gain, steps=40)).outcome in ("holds", "undecided")
+    assert gradient(case(RIGHT[name], gain=gain, steps=24)).outcome in ("holds", "undecided")
 
 
 @pytest.mark.parametrize("steps", [1, 2])
