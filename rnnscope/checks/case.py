@@ -19,9 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.probing import changed, copy_in, sized, twin, whole_lengths
+from rnnscope.checks.probing import changed, sized, twin, whole_lengths
 from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
+from rnnscope.checks.words import refused
+from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import seed_device
 
 DRAWS = 4
@@ -35,6 +37,9 @@ FLOOR = 4.0
 
 UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 """Unit roundoff u of each arithmetic."""
+
+REACHED = 5
+"""After so many steps at most a module has come to the state from which it is asked."""
 
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
@@ -61,6 +66,7 @@ class Case:
         dtype: float64, or float32 where the device has none.
         dtypes: in which it is run besides: its own, and the one that is asked for.
         inside: the coarser dtype to which it rounds inside; None where it does not.
+        without_float64: what the module raises in float64, where it is asked in float32 for that.
         given_lengths: of the items, where they are asked for.
         counted: how often the module was called, by relation.
         kept: runs that several relations ask for.
@@ -76,6 +82,7 @@ class Case:
     given_lengths: tuple[int, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     inside: torch.dtype | None = None
+    without_float64: str = ""
     counted: Counter[str] = field(default_factory=Counter)
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
@@ -346,13 +353,26 @@ def case_of(
 ) -> Case:
     """A module in float64, with x: (L, N, ...) and a state that the module itself comes to.
 
-    Numbers are those that the module's own dtype has: so that it can be run in that on the very same ones.
+    Numbers are those that float32 has, too, so that it can be run in that on the very same ones. One that does not run
+    in float64 is asked in float32.
+
+    Raises:
+        RnnscopeError: it runs in neither.
     """
-    module = copy_in(recurrent.module, dtype)
-    with torch.no_grad():
-        for each in module.parameters():
-            if is_number(each):
-                each.copy_(cast(cast(each, torch.float32), dtype))
+    if dtype is torch.float64:
+        try:
+            case = _case_in(recurrent, x, state, seed, dtype)
+            case.base  # noqa: B018  a module may cast what it is given
+            return case
+        except RnnscopeError as error:
+            case = _case_in(recurrent, x, state, seed, torch.float32)
+            case.without_float64 = refused(error)
+            return case
+    return _case_in(recurrent, x, state, seed, dtype)
+
+
+def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torch.dtype) -> Case:
+    module = changed(recurrent.module, lambda each: cast(cast(each, torch.float32), dtype)).eval()
     case = Case(recurrent, module, cast(cast(x, torch.float32), dtype), None, seed, dtype, UNITS[dtype])
     if recurrent.takes_state:
         case.state = _reached(case) if state is None else mapped(lambda _, each: cast(each, dtype), state)
@@ -361,11 +381,14 @@ def case_of(
 
 def _reached(case: Case) -> Any:
     """The state after some steps, with numbers that float32 has, too."""
-    before = sized(case.other_x(seed=2), min(case.steps, 5), case.items)
     start = None
     if case.recurrent.roles.needs_state:
         from rnnscope.checks.probing import starting_states
 
         start = next(starting_states(case.recurrent, case.x), None)
-    state = case.run(before, start).state
+    before = case.other_x(seed=2)
+    try:
+        state = case.run(sized(before, min(case.steps, REACHED), case.items), start).state
+    except RnnscopeError:  # a module may be built for one L
+        state = case.run(before, start).state
     return numbers(lambda each: cast(cast(each, torch.float32), case.dtype), state)

@@ -20,6 +20,7 @@ from rnnscope.checks.calls import inputs_kept, repeatable, stateless, zero_state
 from rnnscope.checks.case import UNITS, Case, case_of, replace_case, trusted_steps
 from rnnscope.checks.copies import copies, state_dict
 from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support, undecided
+from rnnscope.checks.gradients import gradient, gradient_reach
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
 from rnnscope.checks.precision import NAMES, inside, precision
@@ -56,6 +57,8 @@ ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "packed": packed,
     "padding": padding,
     "precision": precision,
+    "gradient_reach": gradient_reach,
+    "gradient": gradient,
     "state_dict": state_dict,
     "copies": copies,
 }
@@ -80,7 +83,7 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
     before = case.counted[name]
     with case.asked_by(name):
         try:
-            told = ASKED[name](case) if name in ASKED else undecided("not there yet")
+            told = ASKED[name](case)
         except RnnscopeError as error:
             told = undecided(f"it raises {raised(error)}")
     told = replace(told, relation=name, runs=case.counted[name] - before)
@@ -321,6 +324,7 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         adaptations=case.recurrent.adaptations,
         x=tuple(case.recurrent.laid_out(case.x).shape),
         batch_first=case.recurrent.batch_first,
+        computed_in=NAMES[case.dtype],
         steps=None if steps == spec.seq_len else steps,
         inside=NAMES[case.inside] if case.inside else None,
         calls=tuple(case.counted.items()),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.checks.case import Case, replace_case
-from rnnscope.checks.result import Relation, broken, holds, not_applicable, undecided
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.slopes import (
     LONG_STEPS,
     STEPS,

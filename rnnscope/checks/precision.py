@@ -3,7 +3,7 @@
 import torch
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
-from rnnscope.checks.facts import Relation, broken, holds, undecided
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, mapped
 from rnnscope.checks.values import Values, gap
@@ -68,6 +68,9 @@ def _is_smooth(case: Case, unit: float) -> bool:
 
 def precision(case: Case) -> Relation:
     """In its own dtype, and in that which was asked for, against float64 on the same numbers."""
+    if case.dtype is not torch.float64:
+        why = f": {case.without_float64}" if case.without_float64 else ""
+        return not_applicable(f"it does not run in float64, against which it could be held{why}")
     coarse = case.inside
     own = case.dtypes
     if coarse is not None and UNITS[coarse] > UNITS[own[0]]:

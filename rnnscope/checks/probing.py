@@ -175,8 +175,12 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
     Raises:
         RnnscopeError: it cannot be called, or gives nothing that follows N.
     """
-    items, steps = x.shape[1], min(len(x), PROBED)
-    x = sized(x, steps, items)
+    if len(x) > PROBED:
+        try:
+            return _formed(plain, x[:PROBED], given)
+        except RnnscopeError:  # a module may be built for one L
+            pass
+    items, steps = x.shape[1], len(x)
     if plain.roles.needs_state and given is None:
         without = replace(plain, gives_none=True, roles=replace(plain.roles, needs_state=False))
         if _perhaps(without, x, None) is not None:

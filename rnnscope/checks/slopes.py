@@ -10,7 +10,6 @@ and their third and fourth differences are what rounding, curvature or a kink be
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,10 +19,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnscope.checks.case import Case, default_dtype
+from rnnscope.checks.probing import changed
 from rnnscope.checks.states import is_number, mapped, parts
 from rnnscope.checks.values import Gap, Place, Values
 from rnnscope.errors import RnnscopeError
-from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
 
 STEPS = (2.0**-13, 2.0**-17, 2.0**-21, 2.0**-25, 2.0**-7)
@@ -67,7 +66,7 @@ def leaves_of(case: Case, module: nn.Module, x: Tensor, state: Any) -> dict[Key,
 
 def _changed(case: Case, numbers: Mapping[Key, Tensor]) -> tuple[nn.Module, Tensor, Any]:
     """A module of its own, x and the state, with other numbers."""
-    module = deepcopy(case.module, computed(case.module))
+    module = changed(case.module, torch.clone)
     with torch.no_grad():
         for name, each in module.named_parameters():
             if ("parameters", name) in numbers:

@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from rnnscope.checks.case import Case, case_of
+from rnnscope.checks.facts import Relation
 from rnnscope.checks.gradients import gradient, gradient_reach
 from rnnscope.checks.probing import probed
-from rnnscope.checks.result import Relation
 
 H_IN, H, L, N = 5, 8, 12, 3
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from rnnscope import Spec
 from rnnscope.checks import supports as asked
 from rnnscope.checks.case import Case, case_of
-from rnnscope.checks.probing import probed
 from rnnscope.checks.facts import Support
+from rnnscope.checks.probing import probed
 from rnnscope.checks.supports import supports
 from rnnscope.subjects.devices import running
 
