@@ -29,7 +29,7 @@ from rnnscope.subjects.devices import seed_device
 DRAWS = 4
 """How often everything is rounded at random."""
 
-FACTOR = 64.0
+FACTOR = 16.0
 """How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
 
 FLOOR = 4.0
@@ -43,6 +43,9 @@ REACHED = 5
 
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
+
+COARSE = 32.0
+"""Or by so many units, where the arithmetic is so coarse that this is more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +304,7 @@ def trusted_steps(case: Case) -> int:
     if y is not None and y.numel():
         limit = case.allowed.tensors["y"].flatten(1).amax(1)
         size = y.abs().double().flatten(1).amax(1).cummax(0).values
-        chaotic = ~(limit <= CHAOTIC * size)  # also where one of them is NaN
+        chaotic = ~(limit <= _too_far(case) * size)  # also where one of them is NaN
         if chaotic.any() and not (y == 0).all():
             steps = int(chaotic.nonzero()[0])
     if steps == 0 or _trusts_state(case if steps == case.steps else case.first(steps)):
@@ -309,10 +312,14 @@ def trusted_steps(case: Case) -> int:
     return trusted_steps(case.first(steps // 2)) if steps > 1 else 0
 
 
+def _too_far(case: Case) -> float:
+    return max(CHAOTIC, COARSE * case.unit)
+
+
 def _trusts_state(case: Case) -> bool:
     """Whether rounding moves no tensor of the state too far."""
     return all(
-        bool(limit.max() <= CHAOTIC * each.abs().max()) or bool((each == 0).all())
+        bool(limit.max() <= _too_far(case) * each.abs().max()) or bool((each == 0).all())
         for name, each in case.base.values.of_state().tensors.items()
         if is_number(each) and each.numel()
         for limit in [case.allowed.tensors[name]]

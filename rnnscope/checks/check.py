@@ -304,10 +304,9 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         if case.inside is not None:
             case = replace_case(case, unit=UNITS[case.inside])
         steps = trusted_steps(case)
+    relations: tuple[Relation, ...]
     if steps == 0:
-        relations: tuple[Relation, ...] = tuple(
-            replace(undecided(_nothing_said(case)), relation=each) for each in wanted.relations
-        )
+        relations = tuple(_nothing_said(case, each) for each in wanted.relations)
     else:
         case = case if steps == case.steps else case.first(steps)
         relations = relations_of(case, wanted.relations)
@@ -333,12 +332,16 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
     )
 
 
-def _nothing_said(case: Case) -> str:
-    """Why not even the first step says anything."""
+def _nothing_said(case: Case, relation: str) -> Relation:
+    """Why not even the first step says anything. That a module is too coarse for that is known of its precision."""
+    if relation == "precision" and case.inside is not None and (told := precision(case)).outcome == BROKEN:
+        return replace(told, relation=relation)
+    reason = "rounding alone moves the first step too far to tell"
     for name, each in case.base.values.tensors.items():
         if not (each[:1] if name == "y" else each).isfinite().all():
-            return f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
-    return "rounding alone moves the first step too far to tell"
+            reason = f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
+            break
+    return replace(undecided(reason), relation=relation)
 
 
 MOST_SHRUNK, MOST_TRIES = 2, 60

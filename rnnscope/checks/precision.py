@@ -1,6 +1,7 @@
 """Is a module as exact as its dtype allows, and in which arithmetic does it compute inside?"""
 
 import torch
+from torch import Tensor
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
@@ -32,6 +33,10 @@ SEEN = 2.0**-35
 """Numbers that move by less of their size are left out: float64 itself rounds them."""
 
 
+REACTS = 2.0**-5
+"""A change that is greater than the unit of every arithmetic."""
+
+
 def inside(case: Case) -> torch.dtype | None:
     """The dtype to which a module rounds inside, where that is coarser than the one it is run in; None where it is not.
 
@@ -55,15 +60,28 @@ def _is_smooth(case: Case, unit: float) -> bool:
     base = case.base.values
     for changed in ("x", "others"):
         more, less = (case.moved(changed, each) for each in (unit, unit / SHARE))
-        for name, each in base.tensors.items():
-            if not each.is_floating_point() or any(run.tensors[name].shape != each.shape for run in (more, less)):
-                continue
-            far, near = ((run.tensors[name] - each).abs().double() for run in (more, less))
-            seen = far > SEEN * each.abs()
-            ratio = float((SHARE * near[seen] / far[seen]).median()) if seen.any() else 1.0
-            if not SMOOTH[0] < ratio < SMOOTH[1]:
-                return False
+        ratios = [_ratio(each, more.tensors[name], less.tensors[name]) for name, each in base.tensors.items()]
+        known = [ratio for ratio in ratios if ratio is not None]
+        if not all(SMOOTH[0] < ratio < SMOOTH[1] for ratio in known):
+            return False
+        if not known and _reacts(case, case.moved(changed, REACTS)):
+            return False
     return True
+
+
+def _ratio(base: Tensor, more: Tensor, less: Tensor) -> float | None:
+    """How much further than in proportion the lesser change moves a tensor; None where neither moves it."""
+    if not base.is_floating_point() or more.shape != base.shape or less.shape != base.shape:
+        return None
+    far, near = ((each - base).abs().double() for each in (more, less))
+    seen = far > SEEN * base.abs()
+    return float((SHARE * near[seen] / far[seen]).median()) if seen.any() else None
+
+
+def _reacts(case: Case, moved: Values) -> bool:
+    """Whether a change that every arithmetic sees moves what comes out."""
+    pairs = ((each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
+    return any(each.shape == there.shape and not torch.equal(each, there) for each, there in pairs)
 
 
 def precision(case: Case) -> Relation:
