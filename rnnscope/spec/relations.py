@@ -7,6 +7,7 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Listed, Switch
 from rnnscope.spec.sides import ARG, CELL, NAME_OF, Own, is_own
+from rnnscope.spec.spec import Spec
 
 _REPEATABLE = ("repeatable",)
 
@@ -90,6 +91,17 @@ MODULE = ModuleFlag(
 )
 
 
+CHECK = replace(
+    MODULE,
+    names=("--check",),
+    help="Check this module in each, and compare nothing.",
+    panel="Sweep",
+    placeholder="MODULE",
+    rare=True,
+)
+"""The same in a sweep."""
+
+
 def _flagged(flag: Flag) -> Any:
     return field(default=flag.default, metadata={"flag": flag})
 
@@ -144,3 +156,13 @@ WANTED_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fi
 """The flag of each field."""
 
 ALL = Wanted()
+
+
+def check_askable(spec: Spec) -> None:
+    """Raise RnnscopeError unless a Spec leaves something to ask of one module."""
+    if spec.unbatched:
+        raise RnnscopeError(
+            "--unbatched leaves nothing to ask of items", "leave it out: the relation unbatched asks it"
+        )
+    if spec.batch_size == 0:
+        raise RnnscopeError("--batch is 0, so that nothing comes out", "try --batch 4")

@@ -14,6 +14,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import macs
 from rnnscope.spec.options import AT_BOUNDARIES, MOST_CONFIGURATIONS
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
+from rnnscope.spec.relations import check_askable
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.sweeps.plan import Configuration, Values
@@ -107,7 +108,10 @@ def _makes_sense(asked: Configuration) -> bool:
         return True
     try:
         spec = Spec(**asked.of(SPEC_FLAGS))
-        check_comparable(spec, asked.value("left"), asked.value("right"), Question(**asked.of(QUESTION_FLAGS)))
+        if asked.command == "check":
+            check_askable(spec)
+        else:
+            check_comparable(spec, asked.value("left"), asked.value("right"), Question(**asked.of(QUESTION_FLAGS)))
     except RnnscopeError:
         return False
     return True
