@@ -255,7 +255,7 @@ class Listed(Flag):
     @property
     def metavar(self) -> str:
         if self._is_one:
-            return self.each.metavar
+            return str(self.each.metavar)
         return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
 
     def gathered(self, typed: list[str]) -> tuple[Any, ...]:
@@ -295,7 +295,7 @@ class Listed(Flag):
         if isinstance(self.each, Whole):
             return [self.name, ",".join(_runs(value))]
         if self._is_one:
-            return self.each.as_typed(value[0])
+            return list(self.each.as_typed(value[0]))
         lists: list[list[str]] = [[]]
         for each in value:
             if lists[-1] and self.each.ends_a_list(lists[-1][-1]):

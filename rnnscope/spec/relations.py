@@ -79,7 +79,7 @@ class ModuleFlag(Flag):
 
     def hint(self, value: object) -> str | None:
         text = "" if value is None else str(value)
-        return f"name the class in it, such as {text}:MyLSTM" if text.endswith(".py") else f"try {self.example}"
+        return f"name the class in it, such as {text}:MyLSTM" if text.endswith(".py") else super().hint(value)
 
 
 MODULE = ModuleFlag(

@@ -33,7 +33,8 @@ MOST_WORK = 3e9
 WORK_OF_STEP = 40_000
 """A step of a layer takes as long as so many: 0.14 ms where a comparison takes 4 ns for a multiplication."""
 
-TIMES_WITH_GRADIENTS = 3
+TIMES_WITH_GRADIENTS, TIMES_CHECKED = 3, 20
+"""How much more work a comparison of gradients is, and a check, which calls a module 80 times."""
 
 LONGEST = 1_000
 """A list of lengths has at most so many items, since it stands in every command line."""
@@ -154,4 +155,5 @@ def _too_much(asked: Configuration, size: int) -> str | None:
     if spec.lengths and len(spec.lengths) > LONGEST:
         return TOO_LONG
     work = macs(spec) + WORK_OF_STEP * spec.seq_len * spec.num_layers * spec.directions
-    return TOO_MUCH if work * (TIMES_WITH_GRADIENTS if asked.values.get("grad") else 1) > MOST_WORK else None
+    times = TIMES_CHECKED if asked.command == "check" else TIMES_WITH_GRADIENTS if asked.values.get("grad") else 1
+    return TOO_MUCH if work * times > MOST_WORK else None

@@ -120,7 +120,8 @@ class CheckSweep(Sweep):
         """The relations that are broken, in the order of RELATIONS."""
         found: dict[str, list[CheckFinding]] = {}
         for each in self.findings:
-            for name in each.broken if isinstance(each, CheckFinding) else ():
+            assert isinstance(each, CheckFinding)
+            for name in each.broken:
                 found.setdefault(name, []).append(each)
         return tuple(_first(name, found[name]) for name in RELATIONS if name in found)
 

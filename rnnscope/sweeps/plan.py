@@ -203,6 +203,8 @@ def read_rerun(line: str) -> Values:
             value = FIELDS[name].parse(next(rest)) if setting is None else setting
             found[name] = (*found.get(name, ()), value) if isinstance(FIELDS[name], Repeated) else value
             FIELDS[name].check(found[name])
+        if command == "check" and "check" not in found:
+            raise ValueError(line)
     except (ValueError, KeyError, StopIteration) as error:
         raise RnnscopeError(f"{quoted(line)} asks nothing that is known here") from error
     return found

@@ -139,13 +139,14 @@ def _lines(path: str, stream: IO[bytes]) -> Iterator[bytes]:
 
 
 def _row(line: bytes) -> Row:
-    row = parsed(line, FROM_A_SWEEP)
+    row: Any = parsed(line, FROM_A_SWEEP)
     if isinstance(row, dict) and row.get("schema", 1) != 1:
         raise RnnscopeError(f"schema {quoted(row['schema'])}, but this rnnscope knows schema 1", "name another file")
-    facts = FACTS_OF.get(str(row.get("command"))) if isinstance(row, dict) else None
-    if facts is None or not row.keys() >= facts:
-        raise RnnscopeError("no row of a sweep", FROM_A_SWEEP)
-    return row
+    if isinstance(row, dict):
+        facts = FACTS_OF.get(str(row.get("command")))
+        if facts is not None and row.keys() >= facts:
+            return row
+    raise RnnscopeError("no row of a sweep", FROM_A_SWEEP)
 
 
 @contextmanager

@@ -145,6 +145,8 @@ def _has_room(asked: Configuration) -> bool:
 
 
 def _work_of(asked: Configuration) -> Work:
+    if asked.command == "check":  # of a class nothing is known: it may keep as much as a module with its gradients
+        return Work(subjects=("module",), grad=True)
     sides = {side: asked.value(side) for side in ("left", "right")}
     return Work.of("compare", vars(Question(**asked.of(QUESTION_FLAGS))) | sides)
 
