@@ -42,8 +42,9 @@ LONGEST = 1_000
 LARGEST_OF_FILE = 257
 """With a network out of a file, of which the size is not known yet."""
 
-TOO_MUCH, NO_MEMORY, TOO_LONG, UNKNOWN = (
+TOO_MUCH, TOO_MUCH_TO_CHECK, NO_MEMORY, TOO_LONG, UNKNOWN = (
     "comparing one would take too long",
+    "checking one would take too long",
     "there is too little memory for one",
     f"--lengths would have over {LONGEST:,} items",
     "how large the network in the file is, is not known before it is read",
@@ -155,5 +156,6 @@ def _too_much(asked: Configuration, size: int) -> str | None:
     if spec.lengths and len(spec.lengths) > LONGEST:
         return TOO_LONG
     work = macs(spec) + WORK_OF_STEP * spec.seq_len * spec.num_layers * spec.directions
-    times = TIMES_CHECKED if asked.command == "check" else TIMES_WITH_GRADIENTS if asked.values.get("grad") else 1
-    return TOO_MUCH if work * times > MOST_WORK else None
+    if asked.command == "check":
+        return TOO_MUCH_TO_CHECK if work * TIMES_CHECKED > MOST_WORK else None
+    return TOO_MUCH if work * (TIMES_WITH_GRADIENTS if asked.values.get("grad") else 1) > MOST_WORK else None

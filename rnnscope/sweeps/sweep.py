@@ -47,10 +47,12 @@ def sweep(
     force: bool = False,
     at_boundaries: bool = False,
 ) -> Sweep | None:
-    """Compare every configuration that is asked for; None in a process of torchrun that only helps.
+    """Compare, or check, every configuration that is asked for; None in a process of torchrun that only helps.
 
     Args:
         axes: values by the names that JSON has: {"kind": ("rnn", "gru"), "num_layers": (1, 2), "right": ("cells",)}.
+            With "check": ("FILE.py:Class",) that class is checked in each, and nothing is compared; of "only", "skip",
+            "args" and "names" there is one value, a tuple itself: "only": (("causality", "layout"),).
         random: how many to draw at random; None for every combination.
         configs: a file of lines of JSON, or - for stdin, that are compared, each with what the axes add.
         out: a file to which each row is added as soon as it is there.
@@ -68,6 +70,9 @@ def sweep(
     >>> found = sweep({"kind": ("rnn", "lstm"), "bidirectional": (False, True), "right": ("module",)})
     >>> found.verdict, len(found.findings), found.total.counts["identical"]
     ('same', 4, 4)
+    >>> found = sweep({"check": ("torch.nn:GRU",), "seq_len": (2, 5), "only": (("causality",),)})
+    >>> found.verdict, [each.outcome for each in found.findings]
+    ('holds', ['holds', 'holds'])
     """
     if configs and out and exists(configs) and exists(out) and samefile(configs, out):
         raise RnnscopeError(f"{ROWS.name} {out} is what {CONFIGS.name} reads", "name another file")
