@@ -11,25 +11,25 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.probing import changed, copy_in, sized, whole_lengths
-from rnnscope.checks.states import Axes, cast, is_number, mapped, numbers, of_items
+from rnnscope.checks.probing import changed, sized, twin, whole_lengths
+from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
-from rnnscope.subjects.building import computed
+from rnnscope.checks.words import refused
+from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.devices import seed_device
 
 DRAWS = 4
 """How often everything is rounded at random."""
 
-FACTOR = 64.0
+FACTOR = 16.0
 """How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
 
 FLOOR = 4.0
@@ -38,8 +38,14 @@ FLOOR = 4.0
 UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 """Unit roundoff u of each arithmetic."""
 
+REACHED = 5
+"""After so many steps at most a module has come to the state from which it is asked."""
+
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
+
+COARSE = 32.0
+"""Or by so many units, where the arithmetic is so coarse that this is more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,7 @@ class Case:
         dtype: float64, or float32 where the device has none.
         dtypes: in which it is run besides: its own, and the one that is asked for.
         inside: the coarser dtype to which it rounds inside; None where it does not.
+        without_float64: what the module raises in float64, where it is asked in float32 for that.
         given_lengths: of the items, where they are asked for.
         counted: how often the module was called, by relation.
         kept: runs that several relations ask for.
@@ -78,6 +85,7 @@ class Case:
     given_lengths: tuple[int, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     inside: torch.dtype | None = None
+    without_float64: str = ""
     counted: Counter[str] = field(default_factory=Counter)
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
@@ -137,23 +145,21 @@ class Case:
         Raises:
             RnnscopeError: an error of the module's.
         """
-        self.counted[self.asking] += 1
         x = self.x if x is None else x
         state = self.state if state is ... else state
-        others = self.needed(x) | others
         given = x if as_it_is else self.recurrent.laid_out(x)
-        if not keep:
-            given, state = given.clone(), mapped(lambda _, each: each.clone(), state)
-        with _dice(seed), default_dtype(self.dtype):
-            module = self.copy() if on is None else on
-            result = self.recurrent.call(module, given, state, **others)
+        if keep:
+            state = mapped(lambda _, each: each, state)  # other containers, with the tensors themselves in them
+        else:
+            given, state = given.clone(), cloned(state)
+        result = self.call(self.copy() if on is None else on, given, state, seed, **self.needed(x) | others)
         return Ran(*self.recurrent.read(result))
 
-    def run_packed(self, packed: PackedSequence) -> Any:
-        """The result of a call with a PackedSequence, from the case's own state."""
+    def call(self, module: nn.Module, x: Any, state: Any, seed: int = 0, **others: Any) -> Any:
+        """The result of a call of a copy, with x in its own layout, or a PackedSequence; nothing is copied."""
         self.counted[self.asking] += 1
-        with _dice(0), default_dtype(self.dtype):
-            return self.recurrent.call(self.copy(), packed, mapped(lambda _, each: each.clone(), self.state))
+        with _dice(seed, str(self.x.device)), default_dtype(self.dtype):
+            return self.recurrent.call(module, x, state, **others)
 
     def needed(self, x: Tensor) -> dict[str, Any]:
         """The lengths that a module always takes: those of whole items."""
@@ -162,7 +168,7 @@ class Case:
 
     def copy(self) -> nn.Module:
         """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
-        return deepcopy(self.module, computed(self.module) | {id(each): each for each in self.module.parameters()})
+        return twin(self.module)
 
     @cached_property
     def base(self) -> Ran:
@@ -194,6 +200,13 @@ class Case:
             rounding = Rounding(self.seed + draw, unit)
             module = changed(self.module, rounding)
             yield self.run(rounding(self.x), numbers(rounding, state), on=module).values
+
+    def moved(self, what: str, unit: float) -> Values:
+        """A run with x alone rounded at random by a unit, or all else."""
+        rounding = Rounding(self.seed, unit)
+        if what == "x":
+            return self.run(rounding(self.x)).values
+        return self.run(state=numbers(rounding, self.state), on=changed(self.module, rounding)).values
 
     @contextmanager
     def asked_by(self, relation: str) -> Iterator[None]:
@@ -286,14 +299,31 @@ def _amax(tensor: Tensor, axes: list[int]) -> Tensor:
 
 
 def trusted_steps(case: Case) -> int:
-    """The first steps in which rounding moves y by less than CHAOTIC of its greatest number up to there."""
-    y = case.base.values.tensors.get("y")
-    if y is None or not y.numel():
-        return case.steps
-    limit = case.allowed.tensors["y"].flatten(1).amax(1)
-    size = y.abs().double().flatten(1).amax(1).cummax(0).values
-    chaotic = ~(limit <= CHAOTIC * size)
-    return int(chaotic.nonzero()[0]) if chaotic.any() and size.max() > 0 else case.steps
+    """The first steps in which rounding moves nothing by more than CHAOTIC of the greatest number up to there."""
+    y, steps = case.base.values.tensors.get("y"), case.steps
+    if y is not None and y.numel():
+        limit = case.allowed.tensors["y"].flatten(1).amax(1)
+        size = y.abs().double().flatten(1).amax(1).cummax(0).values
+        chaotic = ~(limit <= _too_far(case) * size)  # also where one of them is NaN
+        if chaotic.any() and not (y == 0).all():
+            steps = int(chaotic.nonzero()[0])
+    if steps == 0 or _trusts_state(case if steps == case.steps else case.first(steps)):
+        return steps
+    return trusted_steps(case.first(steps // 2)) if steps > 1 else 0
+
+
+def _too_far(case: Case) -> float:
+    return max(CHAOTIC, COARSE * case.unit)
+
+
+def _trusts_state(case: Case) -> bool:
+    """Whether rounding moves no tensor of the state too far."""
+    return all(
+        bool(limit.max() <= _too_far(case) * each.abs().max()) or bool((each == 0).all())
+        for name, each in case.base.values.of_state().tensors.items()
+        if is_number(each) and each.numel()
+        for limit in [case.allowed.tensors[name]]
+    )
 
 
 @contextmanager
@@ -308,11 +338,12 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 @contextmanager
-def _dice(seed: int) -> Iterator[None]:
+def _dice(seed: int, device: str) -> Iterator[None]:
     """Seed torch, Python and numpy. Afterwards the last two are what they were, as torch is behind `running`."""
     numpy: Any = sys.modules.get("numpy")
     before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed notes who called it, which takes longer
+    seed_device(seed, device)
     random.seed(seed)
     if numpy:
         numpy.random.seed(seed)
@@ -329,13 +360,26 @@ def case_of(
 ) -> Case:
     """A module in float64, with x: (L, N, ...) and a state that the module itself comes to.
 
-    Numbers are those that the module's own dtype has: so that it can be run in that on the very same ones.
+    Numbers are those that float32 has, too, so that it can be run in that on the very same ones. One that does not run
+    in float64 is asked in float32.
+
+    Raises:
+        RnnscopeError: it runs in neither.
     """
-    module = copy_in(recurrent.module, dtype)
-    with torch.no_grad():
-        for each in module.parameters():
-            if is_number(each):
-                each.copy_(cast(cast(each, torch.float32), dtype))
+    if dtype is torch.float64:
+        try:
+            case = _case_in(recurrent, x, state, seed, dtype)
+            case.base  # noqa: B018  a module may cast what it is given
+            return case
+        except RnnscopeError as error:
+            case = _case_in(recurrent, x, state, seed, torch.float32)
+            case.without_float64 = refused(error)
+            return case
+    return _case_in(recurrent, x, state, seed, dtype)
+
+
+def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torch.dtype) -> Case:
+    module = changed(recurrent.module, lambda each: cast(cast(each, torch.float32), dtype)).eval()
     case = Case(recurrent, module, cast(cast(x, torch.float32), dtype), None, seed, dtype, UNITS[dtype])
     if recurrent.takes_state:
         case.state = _reached(case) if state is None else mapped(lambda _, each: cast(each, dtype), state)
@@ -344,11 +388,14 @@ def case_of(
 
 def _reached(case: Case) -> Any:
     """The state after some steps, with numbers that float32 has, too."""
-    before = sized(case.other_x(seed=2), min(case.steps, 5), case.items)
     start = None
     if case.recurrent.roles.needs_state:
         from rnnscope.checks.probing import starting_states
 
         start = next(starting_states(case.recurrent, case.x), None)
-    state = case.run(before, start).state
+    before = case.other_x(seed=2)
+    try:
+        state = case.run(sized(before, min(case.steps, REACHED), case.items), start).state
+    except RnnscopeError:  # a module may be built for one L
+        state = case.run(before, start).state
     return numbers(lambda each: cast(cast(each, torch.float32), case.dtype), state)
