@@ -35,7 +35,7 @@ from rnnscope.pages.render import render
 from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, check_askable, roots
 from rnnscope.spec.shrinking import shrink
 from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
-from rnnscope.subjects.building import maker_of
+from rnnscope.subjects.building import Maker, maker_of
 from rnnscope.subjects.devices import device_name, has_float64, running, spelled
 from rnnscope.subjects.user_code import find_own, guarded
 
@@ -147,20 +147,19 @@ def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] |
         given = tuple(each for each, flag in SPEC_FLAGS.items() if getattr(spec, each) != flag.default)
     check_askable(spec)
     with running(spec) as placed:
-        case, told = _built(name, placed, wanted, given)
+        case, maker = _built(name, placed, wanted, given)
         found = _found(case, name, placed, wanted)
         smallest: tuple[Smallest, ...] = ()
         if wanted.shrink:
             smallest = tuple(_smallest(each, name, placed, wanted, given) for each in found.told(BROKEN)[:MOST_SHRUNK])
-        return replace(found, adaptations=(*told, *found.adaptations), smallest=smallest)
+        return replace(found, adaptations=(*maker.adaptations, *found.adaptations), smallest=smallest)
 
 
-def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tuple[Case, tuple[str, ...]]:
-    """The case of a class for a Spec, and what was taken for what."""
+def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tuple[Case, Maker]:
+    """The case of a class for a Spec, and how it is made."""
     target = find_own(name)
     torch.manual_seed(spec.seed)
-    own_fields = frozenset(given)
-    maker = maker_of(name, target, spec, wanted.own, "--arg", follows=own_fields)
+    maker = maker_of(name, target, spec, wanted.own, "--arg", follows=frozenset(given))
     dtype = getattr(torch, spec.dtype)
 
     def make(of: Spec = spec) -> nn.Module:
@@ -187,7 +186,7 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
     case = case_of(recurrent, drawn, seed=spec.seed, dtype=_exact(spec.device))
     case.given_lengths = spec.lengths
     case.dtypes = _dtypes(torch.float32, dtype)
-    return case, maker.adaptations
+    return case, maker
 
 
 def _drawn(module: nn.Module, spec: Spec) -> Iterator[Tensor]:
@@ -341,18 +340,24 @@ MOST_SHRUNK, MOST_TRIES = 2, 60
 def _smallest(broken: Relation, name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> Smallest:
     """The smallest sizes at which a relation is still broken, and the line that asks for it alone."""
     only = replace(wanted, only=(broken.relation,), skip=None, supports=False)
-    tries = count()
+    tries, takes = count(), frozenset[str]()
 
     def breaks(smaller: Spec) -> bool:
+        nonlocal takes
         if next(tries) >= MOST_TRIES or smaller.unbatched:
             return False
+        # What the line says, the class must follow.
+        said = {*given, *(each for each in SPEC_FLAGS if getattr(smaller, each) != getattr(spec, each))}
         with suppress(RnnscopeError):  # a class may be made for other sizes alone
-            case, _ = _built(name, smaller, only, given)
+            case, maker = _built(name, smaller, only, tuple(said))
+            takes = maker.takes
             case.unit = UNITS[inside(case) or case.dtype]
             return trusted_steps(case) == case.steps and _asked(case, broken.relation, {}).outcome == BROKEN
         return False
 
     kept = {each: getattr(spec, each) for each in ("kind", "dtype", "device", "threads", "bidirectional", "seed")}
     found = shrink(spec, lambda smaller: all(getattr(smaller, n) == v for n, v in kept.items()) and breaks(smaller))
+    if "num_layers" not in takes:
+        found = replace(found, num_layers=spec.num_layers)
     words = ((flag, getattr(only, each)) for each, flag in WANTED_FLAGS.items())
     return Smallest(broken.relation, found, rerun("check", found, (MODULE, name), *words))

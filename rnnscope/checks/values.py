@@ -121,7 +121,9 @@ def gap(actual: Values, expected: Values, allowed: Values) -> Gap:
     found = [_gap(name, actual, expected, allowed) for name in expected.tensors]
     parted = [each for each in found if each.parts]
     if parted:  # y stands first, and what is off in it is off earlier than in the state
-        return replace(parted[0], max_abs=max((each.max_abs or 0.0 for each in parted), default=None))
+        return replace(
+            parted[0], max_abs=max((each.max_abs for each in parted if each.max_abs is not None), default=None)
+        )
     return greatest(found) if found else Gap(0.0, 0.0, 0.0, None)
 
 
