@@ -192,7 +192,17 @@ def stepwise(case: Case) -> Relation:
     if not off.parts:
         return holds(off, told)
     what = f"step by step it gives something else {where(off)}{figures(off)}"
-    return broken(off, f"{what}: a single step is special to it")
+    return broken(off, f"{what}: {_why_stepwise(case, off)}")
+
+
+def _why_stepwise(case: Case, off: Gap) -> str:
+    """Whether a chunk of several steps that begins where single steps part does so, too."""
+    step = off.place.step if off.place else None
+    if step:
+        in_two = in_chunks(case, [0, step, case.steps], case.state)
+        if gap(in_two, case.base.values, case.allowed).parts:
+            return f"so it does from step {step} on in one chunk, and its state lacks something"
+    return "a single step is special to it"
 
 
 def last_state(case: Case) -> Relation:
