@@ -596,7 +596,7 @@ def _broken_relation(
     explanations: tuple[diagnosis.Explanation, ...],
     dependences: tuple[diagnosis.Dependence, ...],
 ) -> BrokenRelation | None:
-    """What a class of the user's breaks, where its outputs are others, the same each time, and nothing explains them."""
+    """What a class of the user's breaks, where what comes out of each call differs, and nothing explains it."""
     if reference is None or reference.function.within or reference.gradients_alone:
         return None
     told = {each.side for each in calls} | {each.side for each in explanations}
