@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rnnscope.checks.case import Case, default_dtype
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import said_states
-from rnnscope.checks.result import Relation, broken, holds, not_applicable
 from rnnscope.checks.states import cast, mapped, numbers, tensors
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.checks.words import figures, where

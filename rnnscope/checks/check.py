@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from rnnscope.checks.calls import inputs_kept, repeatable, stateless, zero_state
 from rnnscope.checks.case import UNITS, Case, case_of, replace_case, trusted_steps
+from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support, undecided
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
 from rnnscope.checks.precision import NAMES, inside, precision
 from rnnscope.checks.probing import copy_in, probed
-from rnnscope.checks.result import BROKEN, UNDECIDED, Check, Relation, Smallest, Support, undecided
+from rnnscope.checks.result import Check
 from rnnscope.checks.steps import causality, chunked, last_state, stepwise
 from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from rnnscope.checks.case import Case, replace_case
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.result import Relation, broken, holds, not_applicable
 from rnnscope.checks.states import is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.checks.words import figures, raised, where

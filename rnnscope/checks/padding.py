@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from rnnscope.checks.case import Case, replace_case
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
-from rnnscope.checks.result import Relation, broken, holds, not_applicable
 from rnnscope.checks.states import is_number
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.checks.words import figures, raised, where

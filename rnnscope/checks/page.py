@@ -1,6 +1,6 @@
 """What is said of a module: the table of its relations, and a sentence for each that is broken."""
 
-from rnnscope.checks.result import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Check, Relation
+from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Findings, Relation
 from rnnscope.checks.words import in_words
 from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, where_it_ran
@@ -13,7 +13,7 @@ _COLUMNS = (
 )
 
 
-def page_of(check: Check) -> Page:
+def page_of(check: Findings) -> Page:
     """The tables and sentences of `rnnscope check`."""
     spec = check.spec
     first, second = ("N", "L") if spec.batch_first else ("L", "N")
@@ -42,7 +42,7 @@ def _row(each: Relation) -> tuple[str, ...]:
     return each.relation, _WORDS[each.outcome], *figures, why
 
 
-def _verdict(check: Check) -> str:
+def _verdict(check: Findings) -> str:
     broken, undecided = check.told(BROKEN), check.told(UNDECIDED)
     if broken:
         names = ", ".join(each.relation for each in broken)
@@ -53,7 +53,7 @@ def _verdict(check: Check) -> str:
     return f"{'every relation that says something of it holds' if count else 'nothing says anything of it'}"
 
 
-def _shorter(check: Check) -> Page:
+def _shorter(check: Findings) -> Page:
     """Where less was asked than the user said."""
     page: Page = []
     if check.steps:
@@ -64,7 +64,7 @@ def _shorter(check: Check) -> Page:
     return page
 
 
-def _supports(check: Check) -> Grid:
+def _supports(check: Findings) -> Grid:
     columns = (Column("torch's"), Column("outcome"), Column("how far", number=True), Column("what it says", prose=True))
     rows = (
         (
@@ -78,7 +78,7 @@ def _supports(check: Check) -> Grid:
     return Grid("What it supports", columns, tuple(rows))
 
 
-def _calls(check: Check) -> str:
+def _calls(check: Findings) -> str:
     calls = sorted(check.calls, key=lambda each: -each[1])
     return f"{counted(sum(many for _, many in calls), 'call')} of the module: " + ", ".join(
         f"{name} {many}" for name, many in calls

@@ -3,8 +3,8 @@
 import torch
 
 from rnnscope.checks.case import CHAOTIC, UNITS, Case, allowed, replace_case
+from rnnscope.checks.facts import Relation, broken, holds, undecided
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.result import Relation, broken, holds, undecided
 from rnnscope.checks.states import cast, mapped
 from rnnscope.checks.values import Values, gap
 from rnnscope.checks.words import figures, raised, where

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
-from rnnscope.checks.result import Relation, broken, holds, not_applicable
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.states import is_number, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
 from rnnscope.checks.words import figures, raised, where
