@@ -33,8 +33,7 @@ class OnlyFiveItems(nn.GRU):
     """Built for its N; and another formula, which no relation tells."""
 
     def forward(self, x, hx):
-        y, h = super().forward(x + x.new_zeros(5, 1), hx)
-        return y * 0.9, h * 0.9
+        return super().forward((x + x.new_zeros(5, 1)).sin(), hx)
 
 
 # What comes later.

@@ -1,5 +1,6 @@
 """What the steps have to do with each other: none looks ahead, and a state carries on all that came before."""
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,9 @@ WIDTH = 64
 
 MOST_CUTS = 512
 """At so many steps a sequence is cut; a longer one at all of its first and last steps, and at some between."""
+
+FEW = 8
+"""So many steps are changed one by one, where a module takes no batch of another size."""
 
 PARTITIONS = 3
 """A sequence is cut into chunks in so many ways."""
@@ -95,15 +99,13 @@ def _ahead(case: Case, cuts: Tensor, change: Any) -> tuple[Gap, int]:
 def _look_ahead(case: Case, off: Gap, cut: int) -> Relation:
     """Which step looks at which, and how far ahead: x is changed at one step at a time."""
     step = off.place.step if off.place and off.place.step is not None else 0
+    item = off.place.item if off.place and off.place.item is not None else 0
     later = torch.arange(step + 1, case.steps)[: 4 * WIDTH]
-    seen: list[int] = []
-    for some in torch.split(later, WIDTH):
-        index = torch.zeros(len(some), dtype=torch.long)
-        x, state = case.of_items(index + (off.place.item or 0 if off.place else 0))
-        other = case.other_x().index_select(1, index)
-        y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
-        limit = case.allowed.tensors["y"][step].max()
-        seen += some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()
+    try:
+        seen = [at for some in torch.split(later, WIDTH) for at in _moving(case, step, item, some)]
+    except RnnscopeError:  # a module may be built for one N
+        later = later[:FEW]
+        seen = [at for each in later for at in _moving(case, step, item, each.expand(case.items))[:1]]
     if not seen:
         return broken(off, f"y moves at step {step}{figures(off)} when x changes from step {cut} on: it looks ahead")
     far = seen[-1] - step
@@ -114,6 +116,17 @@ def _look_ahead(case: Case, off: Gap, cut: int) -> Relation:
     nearest = seen[0] - step
     words = ahead if nearest == far else f"{nearest} to {ahead}"
     return broken(off, f"y at step {step} changes when x at step {seen[0]} does{figures(off)}: it looks {words}")
+
+
+def _moving(case: Case, step: int, item: int, some: Tensor) -> list[int]:
+    """The steps at which another x moves y of an item at a step: each is asked in an item of its own, in one run."""
+    index = torch.full((len(some),), item)
+    x, state = case.of_items(index)
+    other = case.other_x().index_select(1, index)
+    y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
+    limit = case.allowed.tensors["y"][step].max()
+    found: list[int] = some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()
+    return found
 
 
 def chunked(case: Case) -> Relation:
@@ -171,6 +184,8 @@ def _why(case: Case, off: Gap, edges: list[int]) -> str:
     begin = next((each for each in edges[1:-1] if step is not None and each <= step), None)
     if begin is None:
         return what
+    if case.recurrent.roles.needs_state:
+        return f"{what}: its state lacks something, or is not used"
     state = case.run(case.x[:begin]).state
     chunk = case.x[begin : next(each for each in edges if each > begin)]
     carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, None))
@@ -199,9 +214,10 @@ def _why_stepwise(case: Case, off: Gap) -> str:
     """Whether a chunk of several steps that begins where single steps part does so, too."""
     step = off.place.step if off.place else None
     if step:
-        in_two = in_chunks(case, [0, step, case.steps], case.state)
-        if gap(in_two, case.base.values, case.allowed).parts:
-            return f"so it does from step {step} on in one chunk, and its state lacks something"
+        with suppress(RnnscopeError):  # it may take single steps and whole sequences alone
+            in_two = in_chunks(case, [0, step, case.steps], case.state)
+            if gap(in_two, case.base.values, case.allowed).parts:
+                return f"so it does in a chunk from step {step} on, and its state lacks something"
     return "a single step is special to it"
 
 

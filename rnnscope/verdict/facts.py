@@ -6,7 +6,7 @@ No sentence stands here, but what a side is called.
 from dataclasses import dataclass, replace
 from math import isfinite
 
-from rnnscope.checks.result import Relation
+from rnnscope.checks.facts import Relation
 from rnnscope.network.shapes import Place
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import NO_FILES, Sources

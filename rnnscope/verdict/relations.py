@@ -17,8 +17,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from rnnscope.checks.case import Case, trusted_steps
 from rnnscope.checks.check import ASKED
+from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, Relation, broken, holds
 from rnnscope.checks.module import Recurrent, Roles
-from rnnscope.checks.result import BROKEN, HOLDS, NOT_APPLICABLE, Relation, broken, holds
 from rnnscope.checks.states import tensors
 from rnnscope.checks.values import Gap, Place, Values, gap
 from rnnscope.checks.words import figures, where
