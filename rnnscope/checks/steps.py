@@ -11,7 +11,7 @@ from torch import Tensor
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.states import is_number, tensors
+from rnnscope.checks.states import is_number, mapped, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
 from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
@@ -184,11 +184,10 @@ def _why(case: Case, off: Gap, edges: list[int]) -> str:
     begin = next((each for each in edges[1:-1] if step is not None and each <= step), None)
     if begin is None:
         return what
-    if case.recurrent.roles.needs_state:
-        return f"{what}: its state lacks something, or is not used"
     state = case.run(case.x[:begin]).state
+    nothing = mapped(lambda _, each: torch.zeros_like(each), state) if case.recurrent.roles.needs_state else None
     chunk = case.x[begin : next(each for each in edges if each > begin)]
-    carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, None))
+    carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, nothing))
     alike = gap(carried, dropped, case.allowed.steps(begin, begin + len(chunk)))
     return f"{what}: its state lacks something" if alike.parts else f"{what}: the state that is handed on is not used"
 

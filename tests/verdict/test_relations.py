@@ -22,6 +22,8 @@ from rnnscope.verdict.facts import Judged
 from rnnscope.verdict.making import alike, side_called
 from rnnscope.verdict.problem import Problem, draw_problem
 
+pytestmark = pytest.mark.usefixtures("single_deviations")
+
 BREAKING = OWN.with_name("networks_breaking_relations.py")
 FORMS = OWN.with_name("networks_of_all_forms.py")
 
