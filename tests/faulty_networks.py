@@ -517,11 +517,6 @@ class TakesTheLongest(WithLengths):
         return t < lengths.max().expand_as(lengths)
 
 
-class InvertsTheMask(WithMask):
-    def real(self, x: Tensor, mask: Any) -> Tensor:
-        return super().real(x, None if mask is None else ~mask.bool())
-
-
 class ReadsTheMaskOfTheStepBefore(WithMask):
     """Shifts the mask by one step: an item's first step of padding is read."""
 
@@ -824,7 +819,6 @@ FAULTY: tuple[Checked, ...] = (
     faulty("state-of-the-padding", "padding", StateOfThePadding, "with-lengths", "h of the last padded step"),
     faulty("one-step-too-many", "padding", OneStepTooMany, "with-lengths", "t <= lengths"),
     faulty("takes-the-longest", "padding", TakesTheLongest, "with-lengths", "the longest length for all items"),
-    faulty("inverts-the-mask", "padding", InvertsTheMask, "with-mask", "reads the padding alone"),
     faulty("reads-the-mask-of-the-step-before", "padding", ReadsTheMaskOfTheStepBefore, "with-mask", "late by a step"),
     faulty("autocast-inside", "precision", AutocastInside, "minimal-gated", "bfloat16 products", "float32"),
     faulty("softplus-that-overflows", "precision", SoftplusThatOverflows, "relu-elman", "exp overflows", "float32"),

@@ -4,6 +4,7 @@ A relation is a function of a Case: it runs the module in two ways that must giv
 they do, within the bound that is measured on the module itself.
 """
 
+import inspect
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -40,12 +41,12 @@ ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "stateless": stateless,
     "inputs_kept": inputs_kept,
     "zero_state": zero_state,
-    "unbatched": unbatched,
     "batch_first": batch_first,
     "layout": layout,
     "item_isolation": item_isolation,
     "permutation": permutation,
     "batch_of_one": batch_of_one,
+    "unbatched": unbatched,
     "causality": causality,
     "last_state": last_state,
     "chunked": chunked,
@@ -80,7 +81,7 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
             told = undecided(f"it raises {raised(error)}")
     told = replace(told, relation=name, runs=case.counted[name] - before)
     root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
-    if told.outcome == BROKEN and root:
+    if told.outcome in (BROKEN, UNDECIDED) and root:
         return replace(told, outcome=UNDECIDED, place=None, message=f"it rests on {root}, which is broken")
     return told
 
@@ -91,7 +92,7 @@ def check(module: nn.Module | str, *given: Any, wanted: Wanted = ALL, **options:
     `check(module, x, state)`: a module with its own weights, which is copied and left as it is, and asked in evaluation
     mode. x: (L, N, ...), or (N, L, ...) if its batch_first says so, or `batch_first=True`; without it numbers are drawn
     for a module that has an input_size. state: from which it starts, in whatever form it takes one; without it a state
-    that the module itself comes to.
+    that the module itself comes to. `make=` builds another one, into which the state_dict is loaded.
 
     `check("FILE.py:Class", spec)`: a class of the user's, built for the sizes of a Spec. `given` names the fields of
     the Spec that it must follow, and `args` has arguments of its constructor, as NAME=VALUE.
@@ -217,6 +218,7 @@ def _of_module(
     *,
     wanted: Wanted,
     batch_first: bool | None = None,
+    make: Callable[[], nn.Module] | None = None,
     name: str | None = None,
 ) -> Check:
     """A module that is there already."""
@@ -241,13 +243,12 @@ def _of_module(
     )
     with running(spec) as placed:
         told: tuple[str, ...] = ()
-        if module.training and any(getattr(each, "p", 0) for each in module.modules()):
+        if module.training and any(isinstance(each, nn.Dropout) for each in module.modules()):
             told = ("it is in training mode, and is asked in evaluation mode",)
-        recurrent = probed(name, copy_in(module, own), x.detach(), None, layout, wanted.roles, state)
+        recurrent = probed(name, copy_in(module, own), x.detach(), make, layout, wanted.roles, state)
         if layout is None and recurrent.batch_first:
             x = x.transpose(0, 1)
-        if isinstance(module, nn.RNNBase):
-            recurrent = replace(recurrent, in_other_layout=partial(_turned, module))
+        recurrent = replace(recurrent, in_other_layout=_other_layout(module, make, recurrent.batch_first))
         case = case_of(recurrent, x.detach(), state, dtype=_exact(device))
         case.dtypes = _dtypes(own, own)
         found = _found(case, name, replace(placed, batch_first=recurrent.batch_first), wanted)
@@ -268,6 +269,18 @@ def _given_x(module: nn.Module, name: str, x: Any) -> Tensor:
     if not x.numel():
         raise RnnscopeError(f"x is of shape {tuple(x.shape)}, so that nothing comes out", "give a step and an item")
     return x
+
+
+def _other_layout(
+    module: nn.Module, make: Callable[..., nn.Module] | None, batch_first: bool
+) -> Callable[[], nn.Module] | None:
+    """What gives one in the other layout: torch's modules are turned, others are made anew with batch_first."""
+    if isinstance(module, nn.RNNBase):
+        return partial(_turned, module)
+    with suppress(TypeError, ValueError):
+        if make is not None and "batch_first" in inspect.signature(make).parameters:
+            return partial(make, batch_first=not batch_first)
+    return None
 
 
 def _turned(module: nn.RNNBase) -> nn.Module:
@@ -302,6 +315,8 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         wanted=wanted,
         supports=supported,
         adaptations=case.recurrent.adaptations,
+        x=tuple(case.recurrent.laid_out(case.x).shape),
+        batch_first=case.recurrent.batch_first,
         steps=None if steps == spec.seq_len else steps,
         inside=NAMES[case.inside] if case.inside else None,
         calls=tuple(case.counted.items()),
@@ -312,9 +327,9 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
 
 def _nothing_said(case: Case) -> str:
     """Why not even the first step says anything."""
-    y = case.base.values.tensors.get("y")
-    if y is not None and not y[:1].isfinite().all():
-        return "y is NaN or infinite at the first step"
+    for name, each in case.base.values.tensors.items():
+        if not (each[:1] if name == "y" else each).isfinite().all():
+            return f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
     return "rounding alone moves the first step too far to tell"
 
 

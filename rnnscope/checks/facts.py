@@ -19,7 +19,8 @@ class Relation:
     Args:
         relation: its name.
         outcome: holds, broken, undecided or not_applicable.
-        max_abs: how far the two runs are apart; None where shapes differ, or nothing was run.
+        max_abs: how far the two runs are apart, where that is the greatest share of the bound; the greatest distance
+            where it is broken; None where shapes differ, or nothing was run.
         bound: what rounding explains, where the distance is the greatest share of it.
         place: where they part first.
         message: a sentence without capital and full stop; why, where it does not hold.
@@ -95,6 +96,7 @@ class Findings(SpecResult):
     Args:
         subject: FILE.py:Class, package.module:Class, or the name of the class of a module that was given.
         spec: the sizes with which it was built and run.
+        x: the shape of x as the module takes it. batch_first: whether that starts with N.
         steps: the first steps of L that were asked, where rounding moves later ones too far.
         inside: the coarser dtype to which it rounds inside.
         is_given: whether the module was given in Python, so that no line of a shell gives this again.
@@ -107,6 +109,8 @@ class Findings(SpecResult):
     supports: tuple[Support, ...] = ()
     smallest: tuple[Smallest, ...] = ()
     adaptations: tuple[str, ...] = ()
+    x: tuple[int, ...] = ()
+    batch_first: bool = False
     steps: int | None = None
     inside: str | None = None
     calls: tuple[tuple[str, int], ...] = ()

@@ -8,9 +8,9 @@ from torch import Tensor
 from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.states import is_number, mapped, of_items, tensors, without_items
+from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, raised, where
+from rnnscope.checks.words import figures, raised, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
@@ -24,7 +24,7 @@ def unbatched(case: Case) -> Relation:
     try:
         found = case.run(x[:, 0], without_items(state, case.axes), as_it_is=True).values
     except RnnscopeError as error:
-        return not_applicable(f"it takes no x without N: {raised(error)}")
+        return not_applicable(f"it takes no x without N: {refused(error)}")
     found = Values(found.tensors, dict.fromkeys(found.axes))
     for name, each in alone.tensors.items():
         if name not in found.tensors or found.tensors[name].shape != each.shape:
@@ -60,7 +60,7 @@ def batch_first(case: Case) -> Relation:
 
 def layout(case: Case) -> Relation:
     """x and the state as views: of another order in memory, of every other number, of one item that is spread."""
-    x = case.recurrent.laid_out(case.x)
+    x = case.recurrent.laid_out(case.x).clone()
     turned = x.transpose(0, 1).contiguous().transpose(0, 1)
     apart = torch.stack((x, x), -1)[..., 0]
     state = mapped(_spread, case.state)
@@ -68,8 +68,8 @@ def layout(case: Case) -> Relation:
     one = case.recurrent.laid_out(spread)[:1] if case.recurrent.batch_first else case.recurrent.laid_out(spread)[:, :1]
     expanded = case.run(spread, spread_state).values
     every = (
-        ("x with its axes turned in memory", turned, case.state, case.base.values, case.allowed),
-        ("x whose numbers do not stand in a row", apart, case.state, case.base.values, case.allowed),
+        ("x with its axes turned in memory", turned, cloned(case.state), case.base.values, case.allowed),
+        ("x whose numbers do not stand in a row", apart, cloned(case.state), case.base.values, case.allowed),
         ("a state whose numbers do not stand in a row", x, state, case.base.values, case.allowed),
         ("one item that is expanded to N", one.expand_as(x), spread_state, expanded, _of_first(case)),
     )
@@ -168,7 +168,7 @@ def permutation(case: Case) -> Relation:
     """The items in another order."""
     if case.items < 2:
         return not_applicable("it takes two items: --batch 2 or more")
-    order = torch.arange(case.items).roll(1).flip(0) if case.items > 2 else torch.tensor([1, 0])
+    order = torch.arange(case.items).roll(1)  # no item keeps its place
     off = gap(case.run(*case.of_items(order)).values, case.base.values.items(order), case.allowed.items(order))
     if not off.parts:
         return holds(off)

@@ -59,6 +59,7 @@ class Recurrent:
         axes: where N stands in each tensor that comes out.
         growing: the axis that grows with L, of the tensors of a state that have one, as a cache of keys has.
         takes_state: whether it takes back the state that it gives.
+        gives_none: whether no state is said by None, since forward has no default for it.
         says_backward: whether it was asked to be bidirectional.
         adaptations: what was found out, in sentences without a full stop.
     """
@@ -74,6 +75,7 @@ class Recurrent:
     axes: Axes = field(default_factory=dict)
     growing: Axes = field(default_factory=dict)
     takes_state: bool = False
+    gives_none: bool = False
     says_backward: bool = False
     adaptations: tuple[str, ...] = ()
 
@@ -105,7 +107,7 @@ class Recurrent:
         """
         named: dict[str, Any] = {name: each for name, each in others.items() if each is not None}
         placed: list[Any] = []
-        if state is not None:
+        if state is not None or self.gives_none:
             several = isinstance(state, (tuple, list)) and len(state) == len(self.roles.state) > 1
             for name, each in zip(self.roles.state, state if several else (state,), strict=False):
                 if name:

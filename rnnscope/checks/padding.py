@@ -11,9 +11,9 @@ from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
-from rnnscope.checks.states import is_number
+from rnnscope.checks.states import cloned, is_number
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, raised, where
+from rnnscope.checks.words import figures, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
@@ -26,7 +26,7 @@ def packed(case: Case) -> Relation:
     try:
         values = _of_packed(case, lengths)
     except RnnscopeError as error:
-        return not_applicable(f"it takes no PackedSequence: {raised(error)}")
+        return not_applicable(f"it takes no PackedSequence: {refused(error)}")
     if values is None:
         return not_applicable("it takes no PackedSequence: y is neither packed nor (L, N, ...) then")
     off = _against_alone(case, values, lengths)
@@ -40,7 +40,7 @@ def packed(case: Case) -> Relation:
 def _of_packed(case: Case, lengths: Tensor) -> Values | None:
     x = case.recurrent.laid_out(case.x)
     packed = pack_padded_sequence(x, lengths, case.recurrent.batch_first, enforce_sorted=False)
-    result = case.run_packed(packed)
+    result = case.call(case.copy(), packed, cloned(case.state))
     entries = entries_of(result)
     y = entries.get(case.recurrent.y) if case.recurrent.y is not None else None
     values, _ = case.recurrent.read(result)
@@ -67,7 +67,7 @@ def padding(case: Case) -> Relation:
 
 def _padded(case: Case, name: str) -> Relation:
     """What a module does with one argument that says where items end."""
-    lengths, refused = case.lengths, ""
+    lengths, reason = case.lengths, ""
     gaps: list[tuple[Gap, Gap]] = []
     is_refused_unsorted = False
     for words in _forms(case, name, lengths):
@@ -75,8 +75,8 @@ def _padded(case: Case, name: str) -> Relation:
             values = case.run(**{name: words}).values
             noisy = case.run(_with_noise(case, lengths), **{name: words}).values
         except RnnscopeError as error:
-            refused = refused or raised(error)
-            is_refused_unsorted |= "sorted" in refused
+            reason = reason or refused(error)
+            is_refused_unsorted |= "sorted" in reason
             continue
         read = gap(_real(noisy, lengths), _real(values, lengths), case.allowed)
         off = _against_alone(case, values, lengths)
@@ -87,7 +87,7 @@ def _padded(case: Case, name: str) -> Relation:
         ordered = tuple(lengths.sort(descending=True).values.tolist())
         return _padded(replace_case(case, given_lengths=ordered), name)
     if not gaps:
-        return not_applicable(f"it does not take {name} in any usual form: {refused}")
+        return not_applicable(f"it does not take {name} in any usual form: {reason}")
     read, off = gaps[0]
     if read.parts:
         return broken(

@@ -9,27 +9,27 @@ _WORDS = {HOLDS: "holds", BROKEN: "broken", UNDECIDED: "undecided", NOT_APPLICAB
 
 _COLUMNS = (
     *(Column("relation"), Column("outcome"), Column("how far", number=True), Column("bound", number=True)),
-    Column("where first, or why", prose=True),
+    Column("where first", prose=True),
 )
 
 
 def page_of(check: Findings) -> Page:
     """The tables and sentences of `rnnscope check`."""
-    spec = check.spec
-    first, second = ("N", "L") if spec.batch_first else ("L", "N")
-    title = f"{check.subject}, L = {spec.seq_len}, N = {spec.batch_size}"
-    page: Page = [Grid(title, _COLUMNS, tuple(map(_row, check.relations)))]
+    dims = ("N", "L", "H_in") if check.batch_first else ("L", "N", "H_in")
+    x = f"x: ({', '.join(dims[: len(check.x)])}) = {check.x}"
+    page: Page = [Grid(f"{check.subject}, {x}", _COLUMNS, tuple(map(_row, check.relations)))]
     page.append(Sentence("Verdict", f"{_verdict(check)}.", "good" if check.exit_code == 0 else "bad"))
     page += [Sentence(each.relation, f"{each.message}.", "bad") for each in check.told(BROKEN)]
+    page += [*_reasons(check, UNDECIDED), *_reasons(check, NOT_APPLICABLE)]
+    page += [Sentence("Note", f"{each.relation}: {each.message}.") for each in check.told(HOLDS) if each.message]
     page += _shorter(check)
     page += [Sentence("Adapted", f"{each}.") for each in check.adaptations]
-    page.append(Sentence("Layout", f"x: ({first}, {second}, ...)."))
     if check.supports:
         page.append(_supports(check))
     for each in check.smallest:
         page.append(Sentence(f"Smallest that breaks {each.relation}", each.line, verbatim=True))
     page += more(each.relation for each in check.told(BROKEN))
-    page.append(Sentence("Calls", f"{_calls(check)}."))
+    page.append(Sentence("Cost", f"{_calls(check)}."))
     page.append(Sentence("Run", where_it_ran(check.device_name, "float64", check.threads, check.torch_version)))
     if check.rerun:
         page.append(Sentence("Rerun", check.rerun, verbatim=True))
@@ -38,8 +38,16 @@ def page_of(check: Findings) -> Page:
 
 def _row(each: Relation) -> tuple[str, ...]:
     figures = ("" if value is None else f"{value:.1e}" for value in (each.max_abs, each.bound))
-    why = in_words(each.place) if each.place else "" if each.outcome == BROKEN else each.message
-    return each.relation, _WORDS[each.outcome], *figures, why
+    return each.relation, _WORDS[each.outcome], *figures, in_words(each.place) if each.place else ""
+
+
+def _reasons(check: Findings, outcome: str) -> Page:
+    """Why relations say nothing: those of one reason together."""
+    why: dict[str, list[str]] = {}
+    for each in check.told(outcome):
+        why.setdefault(each.message, []).append(each.relation)
+    label = _WORDS[outcome].capitalize()
+    return [Sentence(label, f"{', '.join(names)}: {reason}.") for reason, names in why.items()]
 
 
 def _verdict(check: Findings) -> str:

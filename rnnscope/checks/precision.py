@@ -1,8 +1,10 @@
 """Is a module as exact as its dtype allows, and in which arithmetic does it compute inside?"""
 
+import math
+
 import torch
 
-from rnnscope.checks.case import CHAOTIC, UNITS, Case, allowed, replace_case
+from rnnscope.checks.case import UNITS, Case, allowed, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, undecided
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, mapped
@@ -15,46 +17,55 @@ DRAWS = 2
 
 NAMES = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
+TOO_MUCH = 0.25
+"""Where rounding may move a step by such a share of its greatest number, a run in a coarse dtype says nothing."""
+
 COARSER = (torch.float32, torch.float16, torch.bfloat16)
 """From fine to coarse."""
 
-SMOOTH = (0.1, 8.0)
-"""Where numbers move by a share of 2^-30, what comes out moves by 2^-6 of what 2^-24 moves it, times this. Rounding
-inside makes it 0, since no number reaches the next one, or jumps by a whole unit."""
+SMOOTH = (0.3, 3.0)
+"""Where all numbers are changed by 64 times less, what comes out moves by 64 times less, times this. Rounding inside
+makes it 0, since no number reaches the next one, or jumps by a whole unit."""
 
 
 def inside(case: Case) -> torch.dtype | None:
     """The dtype to which a module rounds inside, where that is coarser than the one it is run in; None where it is not.
 
-    Source of the idea: rounding jumps, and a function moves smoothly.
+    It is asked at the first step, where no chaos bends what comes out. Rounding jumps, and a function moves smoothly.
     """
-    if case.dtype != torch.float64 or not any(each.numel() for each in case.base.values.tensors.values()):
+    if case.dtype != torch.float64:
         return None
-    for dtype in COARSER:
-        if _is_smooth(case, UNITS[dtype] / 64, UNITS[dtype]):
-            return None if dtype is torch.float32 else COARSER[COARSER.index(dtype) - 1]
+    try:
+        first = case.first(1)
+        first.run()
+    except RnnscopeError:  # a module may need more steps
+        first = case
+    for dtype, finer in zip(COARSER, (None, *COARSER), strict=False):
+        if _is_smooth(first, UNITS[dtype]):
+            return finer
     return torch.bfloat16
 
 
-def _is_smooth(case: Case, small: float, large: float) -> bool:
-    """Whether what comes out moves in proportion between two sizes of change."""
-    less, more = (_moved(case, unit) for unit in (small, large))
-    if more == 0 or more != more or more == float("inf"):
+def _is_smooth(case: Case, unit: float) -> bool:
+    """Whether what comes out moves in proportion, when all numbers are changed by a unit and by 64 times less."""
+    less, more = (_moved(case, each) for each in (unit / 64, unit))
+    if more == 0 or not math.isfinite(more):
         return True
-    return SMOOTH[0] < less / more * large / small < SMOOTH[1]
+    return SMOOTH[0] < 64 * less / more < SMOOTH[1]
 
 
 def _moved(case: Case, unit: float) -> float:
-    """How far what comes out moves, at the first steps of y or in the state."""
-    base, found = case.base.values, 0.0
-    for run in case.rounded_runs(case.state, unit, 1):
-        for name, each in base.tensors.items():
-            there = run.tensors.get(name)
-            if there is None or there.shape != each.shape or not each.is_floating_point() or not each.numel():
-                continue
-            off = (there - each).abs()
-            found = max(found, float((off[:4] if name == "y" else off).median() if off.numel() else 0.0))
-    return found
+    """How far what comes out moves: the middle one of all numbers that move at all."""
+    base = case.base.values
+    (run,) = case.rounded_runs(case.state, unit, 1)
+    moved = [
+        (run.tensors[name] - each).abs().flatten()
+        for name, each in base.tensors.items()
+        if each.is_floating_point() and name in run.tensors and run.tensors[name].shape == each.shape
+    ]
+    every = torch.cat(moved) if moved else torch.zeros(0)
+    every = every[every > 0]
+    return float(every.median()) if every.numel() else 0.0
 
 
 def precision(case: Case) -> Relation:
@@ -95,7 +106,7 @@ def _in_dtype(case: Case, dtype: torch.dtype) -> Relation:
     steps = _decided(base, limit)
     told = "" if steps is None or steps == case.steps else f"in {NAMES[dtype]}: the first {steps} steps"
     if steps == 0:
-        return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by more than {CHAOTIC:g} of its size")
+        return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by a quarter of its size")
     if told:
         values, base, limit = (each.steps(0, steps or 0) for each in (values, base, limit))
     off = gap(values, base, limit)
@@ -121,5 +132,5 @@ def _decided(base: Values, limit: Values) -> int | None:
     if "y" not in base.tensors or not base.tensors["y"].numel():
         return None
     size = base.tensors["y"].abs().double().flatten(1).amax(1).cummax(0).values
-    chaotic = ~(limit.tensors["y"].flatten(1).amax(1) <= max(CHAOTIC, 0.25) * size)
+    chaotic = ~(limit.tensors["y"].flatten(1).amax(1) <= TOO_MUCH * size)
     return int(chaotic.nonzero()[0]) if chaotic.any() and size.max() > 0 else len(size)

@@ -1,5 +1,6 @@
 """How is a module called, what does it give, and where does N stand? Told from a few calls of a copy of it."""
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
@@ -46,10 +47,27 @@ def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy with other parameters and buffers."""
+    """A copy with other parameters and buffers.
+
+    Raises:
+        RnnscopeError: no copy can be made that does not share its parameters.
+    """
     copy: Any = deepcopy(module, computed(module))
+    if _shares(copy, module):
+        with suppress(Exception):  # what it pickles may be anything
+            copy = pickle.loads(pickle.dumps(module))
+    if _shares(copy, module):
+        raise RnnscopeError(
+            f"{type(module).__name__}: its copies share its parameters, so that it cannot be run without changing it",
+            "mend its __deepcopy__",
+        )
     made: nn.Module = copy._apply(function)
     return made
+
+
+def _shares(copy: nn.Module, module: nn.Module) -> bool:
+    own = {id(each) for each in module.parameters()}
+    return copy is module or any(id(each) in own for each in copy.parameters())
 
 
 def probed(
@@ -151,6 +169,10 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
     """
     items, steps = x.shape[1], min(len(x), PROBED)
     x = sized(x, steps, items)
+    if plain.roles.needs_state and given is None:
+        without = replace(plain, gives_none=True, roles=replace(plain.roles, needs_state=False))
+        if _perhaps(without, x, None) is not None:
+            plain = without
     starts = [given] if given is not None else list(starting_states(plain, x)) if plain.roles.needs_state else [None]
     one, start = _first_call(plain, x, starts)
     wider = _perhaps(plain, sized(x, steps, items + 1), _like(start, plain, items))

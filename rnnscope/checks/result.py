@@ -40,6 +40,8 @@ class Check(Findings):
             "supports": [asdict(each) for each in self.supports],
             "smallest": [{"relation": e.relation, "spec": e.spec.facts, "rerun": e.line} for e in self.smallest],
             "adaptations": list(self.adaptations),
+            "x": list(self.x),
+            "batch_first": self.batch_first,
             "steps": self.steps,
             "inside": self.inside,
             "calls": dict(self.calls),

@@ -79,6 +79,11 @@ def _pairs(one: Any, other: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
             yield path, each, there[path]
 
 
+def cloned(state: Any) -> Any:
+    """A state of other tensors with the same numbers."""
+    return mapped(lambda _, each: each.clone(), state)
+
+
 def of_items(state: Any, axes: Axes, index: Tensor) -> Any:
     """The state of some items: each tensor with these alone, in this order. A tensor without N stays as it is."""
 

@@ -25,6 +25,9 @@ MOST_CUTS = 512
 FEW = 8
 """So many steps are changed one by one, where a module takes no batch of another size."""
 
+MOST_AGAIN = 8
+"""Where items move each other, so many cuts are asked of all items at once."""
+
 PARTITIONS = 3
 """A sequence is cut into chunks in so many ways."""
 
@@ -48,9 +51,13 @@ def causality(case: Case) -> Relation:
     except RnnscopeError:  # a module may be built for one N
         some = sorted({1, case.steps // 2, case.steps - 1})
         found = [_ahead(case, torch.full((case.items,), each), _changed_from) for each in some]
-    for off, at in found:
-        if off.parts:
-            return _look_ahead(case, off, at)
+    if any(off.parts for off, _ in found):  # unless that came from the other items, which were changed at other steps
+        ats = [at for off, at in found if off.parts]
+        some = sorted({*ats[:MOST_AGAIN], *(int(each) for each in torch.linspace(1, case.steps - 1, MOST_AGAIN))})
+        found = [_ahead(case, torch.full((case.items,), each), _changed_from) for each in some]
+        for off, at in found:
+            if off.parts:
+                return _look_ahead(case, off, at)
     told = "" if len(cuts) == case.steps - 1 else f"cut at {len(cuts)} of {case.steps - 1} steps"
     return holds(greatest([off for off, _ in found]), told)
 
@@ -221,26 +228,59 @@ def _why_stepwise(case: Case, off: Gap) -> str:
 
 
 def last_state(case: Case) -> Relation:
-    """Which step of y stands in the state that comes out: the last one of a direction, if any."""
-    y = case.base.values.tensors.get("y")
-    if y is None:
-        return not_applicable("no y comes out of it")
+    """The state is that of the last step: x of that step moves it, and no row of it is y at an earlier one."""
     if not case.recurrent.has_state:
         return not_applicable("no state comes out of it")
-    if y.dim() != 3 or case.steps < 2:
-        return not_applicable("it takes two steps and a y of (L, N, units)")
+    if case.steps < 3:
+        return not_applicable("it takes three steps: --seq-len 3 or more")
     if _is_unmoved(case):
         return broken(None, "the state that comes out is the one that went in")
-    found = [(name, row, step) for name, row, step in _rows_of_y(case, y)]
-    ends = [each for each in found if each[2] == _end(case, each[1])]
-    if ends:
-        return holds(message="")
-    if not found:
-        return not_applicable("no row of the state is y at any step")
+    if told := _earlier_y(case):
+        return told
+    if case.recurrent.reads_backward:
+        return holds() if _rows_of_y(case) else not_applicable(f"{_BOTH}, and no row of the state is y at any step")
+    moved = _moved_leaves(case, case.steps)
+    late = [name for name, (last, before) in moved.items() if before.parts and not last.parts]
+    if late:  # a unit that changes at every other step only would do so, too, but not one step earlier
+        earlier = _moved_leaves(case, case.steps - 1)
+        late = [name for name in late if earlier[name][1].parts and not earlier[name][0].parts]
+    if late:
+        place = replace(moved[late[0]][1], place=Place(late[0], step=case.steps - 2))
+        return broken(
+            place, f"{late[0]} changes when x at step {case.steps - 2} does, and not when x at the last step does"
+        )
+    if not any(last.parts for last, _ in moved.values()):
+        return not_applicable("x at the last two steps moves nothing in the state")
+    return holds()
+
+
+def _moved_leaves(case: Case, steps: int) -> dict[str, tuple[Gap, ...]]:
+    """How far each tensor of the state moves when x at the last step changes, and when x at the one before does."""
+    x, other = case.x[:steps], case.other_x()[:steps]
+    base = (case.base if steps == case.steps else case.run(x)).values.of_state()
+    runs = []
+    for step in (steps - 1, steps - 2):
+        at = torch.full((case.items,), step)
+        runs.append(case.run(_changed_at(x, other, at)).values.of_state())
+    limits = case.allowed.of_state()
+    return {
+        name: tuple(gap(run.only(name), base.only(name), limits) for run in runs)
+        for name, each in base.tensors.items()
+        if is_number(each) and case.axes.get(name) is not None
+    }
+
+
+def _earlier_y(case: Case) -> Relation | None:
+    """What is said where a row of the state is y at another step than the last one of its direction."""
+    found = _rows_of_y(case)
+    if not found or any(step == _end(case, direction) for _, direction, step in found):
+        return None
     name, _, step = found[-1]
-    place = Place(name, step=step)
-    last = Gap(_apart(y, step, case.steps - 1), case.allowed.tensors["y"][-1].max().item(), 2.0, place)
-    return broken(last, f"{name} is y of step {step}, and not that of the last step, {case.steps - 1}")
+    y = case.base.values.tensors["y"]
+    off = Gap(
+        (y[step] - y[-1]).abs().max().item(), case.allowed.tensors["y"][-1].max().item(), 2.0, Place(name, step=step)
+    )
+    return broken(off, f"{name} is y at step {step}, and not that at the last step, {case.steps - 1}")
 
 
 def _is_unmoved(case: Case) -> bool:
@@ -256,8 +296,11 @@ def _end(case: Case, direction: int) -> int:
     return 0 if direction else case.steps - 1
 
 
-def _rows_of_y(case: Case, y: Tensor) -> list[tuple[str, int, int]]:
+def _rows_of_y(case: Case) -> list[tuple[str, int, int]]:
     """Where a row of the state is y of a step in all items: its name, the direction, the step."""
+    y = case.base.values.tensors.get("y")
+    if y is None or y.dim() != 3 or y.is_complex():
+        return []
     found = []
     width, limit = y.shape[-1], case.allowed.tensors["y"]
     for name, each in case.base.values.of_state().tensors.items():
@@ -280,7 +323,3 @@ def _rows_of_y(case: Case, y: Tensor) -> list[tuple[str, int, int]]:
 def _tells_steps(y: Tensor, limit: Tensor) -> bool:
     """Whether the last two steps differ, so that it shows which one a state is."""
     return bool(((y[-1] - y[-2]).abs().amax(-1) > 2 * limit[-1].flatten()).all())
-
-
-def _apart(y: Tensor, one: int, other: int) -> float:
-    return (y[one] - y[other]).abs().max().item()

@@ -1,7 +1,7 @@
 """What comes out of a call: y and the tensors of the state, of which some items or some steps can be taken."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -40,15 +40,15 @@ class Values:
 
     def of_y(self) -> "Values":
         """y alone."""
-        return self.of(lambda name: name == "y")
+        return self.only("y")
 
     def of_state(self) -> "Values":
         """The state alone."""
-        return self.of(lambda name: name != "y")
+        return self.only(*(name for name in self.tensors if name != "y"))
 
-    def of(self, wanted: Callable[[str], bool]) -> "Values":
-        """The tensors whose names are wanted."""
-        return replace(self, tensors={name: each for name, each in self.tensors.items() if wanted(name)})
+    def only(self, *names: str) -> "Values":
+        """The tensors of these names, as far as they are there."""
+        return replace(self, tensors={name: self.tensors[name] for name in names if name in self.tensors})
 
 
 def picked(tensor: Tensor, axis: int | None, index: Tensor) -> Tensor:
@@ -75,7 +75,8 @@ class Gap:
     """How far two runs are apart, at the place where they part first.
 
     Args:
-        max_abs: the greatest distance of all numbers; None where shapes differ.
+        max_abs: the distance where it is the greatest share of the bound; the greatest of all where the runs part; None
+            where shapes differ.
         bound: what rounding explains where the distance is the greatest share of that.
         share: that share: over 1 where the runs part.
         place: the first number that is further off than rounding explains; else the one with the greatest share.
@@ -128,13 +129,14 @@ def _gap(name: str, actual: Values, expected: Values, allowed: Values) -> Gap:
         return Gap(0.0, 0.0, 0.0, None)
     limit = allowed.tensors[name].expand_as(here)
     off = distance(there, here)
-    share = torch.where(off == 0, 0.0, off / limit)  # with no limit at all everything else is too far
+    share = torch.where(off == 0, 0.0, off / limit).nan_to_num(nan=math.inf, posinf=math.inf)
     parts = share > 1
-    flat = int(parts.flatten().nonzero()[0]) if parts.any() else int(share.argmax())
     worst = int(share.argmax())
-    index = tuple(int(each) for each in torch.unravel_index(torch.tensor(flat), here.shape)) if here.dim() else ()
+    first = (parts if parts.any() else share == share.max()).nonzero()[0]
+    index = tuple(first.tolist())
     place = place_of(name, index, expected.axes.get(name))
-    return Gap(off.max().item(), limit.flatten()[worst].item(), share.flatten()[worst].item(), place)
+    far = off.max() if parts.any() else off.flatten()[worst]
+    return Gap(far.item(), limit.flatten()[worst].item(), share.flatten()[worst].item(), place)
 
 
 def distance(one: Tensor, other: Tensor) -> Tensor:
@@ -151,7 +153,7 @@ def place_of(name: str, index: tuple[int, ...], axis: int | None) -> Place:
     """The place of an element: in y (L, N, units), in the state wherever its N stands."""
     if not index:
         return Place(name)
-    if name == "y":
+    if name in ("x", "y"):
         others = index[2:] if axis == 1 else index[1:]
         return Place(name, index[0], index[1] if axis == 1 else None, others[-1] if others else None)
     unit = index[-1] if axis != len(index) - 1 else None

@@ -1,17 +1,19 @@
 """Words that the relations share: where two runs part, by how much, and what a class raised."""
 
+import re
+
 from rnnscope.checks.values import Gap, Place
 from rnnscope.errors import RnnscopeError
 
 
 def where(gap: Gap) -> str:
-    """Where two runs part: "from step 3 on", "in state[0] of item 2"."""
+    """Where two runs part: "from step 3 on", "in state[0]"."""
     place = gap.place
     if place is None:
         return "everywhere"
     if place.step is not None:
         return f"from step {place.step} on"
-    return f"in {place.tensor}" + (f" of item {place.item}" if place.item is not None else "")
+    return f"in {place.tensor}"
 
 
 def figures(gap: Gap) -> str:
@@ -28,5 +30,15 @@ def in_words(place: Place) -> str:
 
 
 def raised(error: RnnscopeError) -> str:
-    """What a class raised, without its own name in front."""
+    """What a class raised, and where, without its own name in front."""
     return error.message.partition(" raised ")[2] or error.message
+
+
+def refused(error: RnnscopeError) -> str:
+    """What a class raised, without where: it need not take what it was asked to take."""
+    words = _PLACE.sub("", raised(error))
+    return words if len(words) <= _MOST else f"{words[:_MOST]}..."
+
+
+_PLACE = re.compile(r" \([^()]*, line \d+(, in \S+)?\)$")
+_MOST = 120

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from rnnscope.checks.case import Case, trusted_steps
 from rnnscope.checks.check import ASKED
-from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, Relation, broken, holds
+from rnnscope.checks.facts import BROKEN, HOLDS, Relation, broken, holds
 from rnnscope.checks.module import Recurrent, Roles
 from rnnscope.checks.states import tensors
 from rnnscope.checks.values import Gap, Place, Values, gap
@@ -102,7 +102,7 @@ def _stepwise(case: Case) -> Relation:
 def _last_state(case: Case) -> Relation:
     """Whether h ends as y does: where h is y of no step at all, it is torch's all the same that tells what is wrong."""
     told, base = ASKED["last_state"](case), case.base.values
-    if told.outcome != NOT_APPLICABLE or not {"y", "h"} <= base.tensors.keys():
+    if told.outcome == BROKEN or not {"y", "h"} <= base.tensors.keys():
         return told
     y, rows = base.tensors["y"], base.tensors["h"][-1 - case.recurrent.says_backward :]
     ends = zip(torch.split(y, rows.shape[-1], -1), rows, (case.steps - 1, 0), strict=False)
