@@ -201,7 +201,7 @@ class Writes(nn.GRU):
         return super().forward(x, hx)
 PYTHON
 rnnscope check writes.py:Writes --only inputs_kept""",
-        says="it is written into, as by +=, mul_ or x[...] =",
+        says="it is written into",
         torch="x = x * scale",
         theirs="x *= scale",
         shows="The first call may be right. What is called next with the same x, another module or the same one "

@@ -99,7 +99,7 @@ def test_the_command_of_an_entry_shows_it(
     elif line.startswith("rnnscope check "):
         assert answer.code == 1
         assert f"Verdict: broken: {entry.name}. {entry.name}: " in text
-        assert f"More: rnnscope explain {entry.name} Calls:" in text
+        assert f"More: rnnscope explain {entry.name} " in text
     elif entry.sort == "blind spot":
         assert ("Reached: " if entry.name == "reached range" else "Blind spot: ") in text
         assert entry.slug in re.findall(r"More: rnnscope explain (.*) Run:", text)[0].split()
