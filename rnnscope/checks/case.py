@@ -11,7 +11,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -20,16 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.probing import changed, copy_in, sized, whole_lengths
+from rnnscope.checks.probing import changed, sized, twin, whole_lengths
 from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
-from rnnscope.subjects.building import computed
+from rnnscope.checks.words import refused
+from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import seed_device
 
 DRAWS = 4
 """How often everything is rounded at random."""
 
-FACTOR = 64.0
+FACTOR = 16.0
 """How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
 
 FLOOR = 4.0
@@ -38,8 +38,14 @@ FLOOR = 4.0
 UNITS = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 """Unit roundoff u of each arithmetic."""
 
+REACHED = 5
+"""After so many steps at most a module has come to the state from which it is asked."""
+
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
+
+COARSE = 32.0
+"""Or by so many units, where the arithmetic is so coarse that this is more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +69,7 @@ class Case:
         dtype: float64, or float32 where the device has none.
         dtypes: in which it is run besides: its own, and the one that is asked for.
         inside: the coarser dtype to which it rounds inside; None where it does not.
+        without_float64: what the module raises in float64, where it is asked in float32 for that.
         given_lengths: of the items, where they are asked for.
         counted: how often the module was called, by relation.
         kept: runs that several relations ask for.
@@ -78,6 +85,7 @@ class Case:
     given_lengths: tuple[int, ...] | None = None
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     inside: torch.dtype | None = None
+    without_float64: str = ""
     counted: Counter[str] = field(default_factory=Counter)
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
@@ -160,7 +168,7 @@ class Case:
 
     def copy(self) -> nn.Module:
         """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
-        return deepcopy(self.module, computed(self.module) | {id(each): each for each in self.module.parameters()})
+        return twin(self.module)
 
     @cached_property
     def base(self) -> Ran:
@@ -192,6 +200,13 @@ class Case:
             rounding = Rounding(self.seed + draw, unit)
             module = changed(self.module, rounding)
             yield self.run(rounding(self.x), numbers(rounding, state), on=module).values
+
+    def moved(self, what: str, unit: float) -> Values:
+        """A run with x alone rounded at random by a unit, or all else."""
+        rounding = Rounding(self.seed, unit)
+        if what == "x":
+            return self.run(rounding(self.x)).values
+        return self.run(state=numbers(rounding, self.state), on=changed(self.module, rounding)).values
 
     @contextmanager
     def asked_by(self, relation: str) -> Iterator[None]:
@@ -289,7 +304,7 @@ def trusted_steps(case: Case) -> int:
     if y is not None and y.numel():
         limit = case.allowed.tensors["y"].flatten(1).amax(1)
         size = y.abs().double().flatten(1).amax(1).cummax(0).values
-        chaotic = ~(limit <= CHAOTIC * size)  # also where one of them is NaN
+        chaotic = ~(limit <= _too_far(case) * size)  # also where one of them is NaN
         if chaotic.any() and not (y == 0).all():
             steps = int(chaotic.nonzero()[0])
     if steps == 0 or _trusts_state(case if steps == case.steps else case.first(steps)):
@@ -297,10 +312,14 @@ def trusted_steps(case: Case) -> int:
     return trusted_steps(case.first(steps // 2)) if steps > 1 else 0
 
 
+def _too_far(case: Case) -> float:
+    return max(CHAOTIC, COARSE * case.unit)
+
+
 def _trusts_state(case: Case) -> bool:
     """Whether rounding moves no tensor of the state too far."""
     return all(
-        bool(limit.max() <= CHAOTIC * each.abs().max()) or bool((each == 0).all())
+        bool(limit.max() <= _too_far(case) * each.abs().max()) or bool((each == 0).all())
         for name, each in case.base.values.of_state().tensors.items()
         if is_number(each) and each.numel()
         for limit in [case.allowed.tensors[name]]
@@ -341,13 +360,26 @@ def case_of(
 ) -> Case:
     """A module in float64, with x: (L, N, ...) and a state that the module itself comes to.
 
-    Numbers are those that the module's own dtype has: so that it can be run in that on the very same ones.
+    Numbers are those that float32 has, too, so that it can be run in that on the very same ones. One that does not run
+    in float64 is asked in float32.
+
+    Raises:
+        RnnscopeError: it runs in neither.
     """
-    module = copy_in(recurrent.module, dtype)
-    with torch.no_grad():
-        for each in module.parameters():
-            if is_number(each):
-                each.copy_(cast(cast(each, torch.float32), dtype))
+    if dtype is torch.float64:
+        try:
+            case = _case_in(recurrent, x, state, seed, dtype)
+            case.base  # noqa: B018  a module may cast what it is given
+            return case
+        except RnnscopeError as error:
+            case = _case_in(recurrent, x, state, seed, torch.float32)
+            case.without_float64 = refused(error)
+            return case
+    return _case_in(recurrent, x, state, seed, dtype)
+
+
+def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torch.dtype) -> Case:
+    module = changed(recurrent.module, lambda each: cast(cast(each, torch.float32), dtype)).eval()
     case = Case(recurrent, module, cast(cast(x, torch.float32), dtype), None, seed, dtype, UNITS[dtype])
     if recurrent.takes_state:
         case.state = _reached(case) if state is None else mapped(lambda _, each: cast(each, dtype), state)
@@ -356,11 +388,14 @@ def case_of(
 
 def _reached(case: Case) -> Any:
     """The state after some steps, with numbers that float32 has, too."""
-    before = sized(case.other_x(seed=2), min(case.steps, 5), case.items)
     start = None
     if case.recurrent.roles.needs_state:
         from rnnscope.checks.probing import starting_states
 
         start = next(starting_states(case.recurrent, case.x), None)
-    state = case.run(before, start).state
+    before = case.other_x(seed=2)
+    try:
+        state = case.run(sized(before, min(case.steps, REACHED), case.items), start).state
+    except RnnscopeError:  # a module may be built for one L
+        state = case.run(before, start).state
     return numbers(lambda each: cast(cast(each, torch.float32), case.dtype), state)

@@ -18,13 +18,16 @@ from torch import Tensor, nn
 
 from rnnscope.checks.calls import inputs_kept, repeatable, stateless, zero_state
 from rnnscope.checks.case import UNITS, Case, case_of, replace_case, trusted_steps
+from rnnscope.checks.copies import copies, state_dict
 from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support, undecided
+from rnnscope.checks.gradients import gradient, gradient_reach
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
 from rnnscope.checks.precision import NAMES, inside, precision
 from rnnscope.checks.probing import copy_in, probed
 from rnnscope.checks.result import Check
 from rnnscope.checks.steps import causality, chunked, last_state, stepwise
+from rnnscope.checks.supports import supports
 from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.progress import progress
@@ -54,6 +57,10 @@ ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "packed": packed,
     "padding": padding,
     "precision": precision,
+    "gradient_reach": gradient_reach,
+    "gradient": gradient,
+    "state_dict": state_dict,
+    "copies": copies,
 }
 """What asks each relation."""
 
@@ -76,7 +83,7 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
     before = case.counted[name]
     with case.asked_by(name):
         try:
-            told = ASKED[name](case) if name in ASKED else undecided("not there yet")
+            told = ASKED[name](case)
         except RnnscopeError as error:
             told = undecided(f"it raises {raised(error)}")
     told = replace(told, relation=name, runs=case.counted[name] - before)
@@ -297,17 +304,16 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         if case.inside is not None:
             case = replace_case(case, unit=UNITS[case.inside])
         steps = trusted_steps(case)
+    relations: tuple[Relation, ...]
     if steps == 0:
-        relations: tuple[Relation, ...] = tuple(
-            replace(undecided(_nothing_said(case)), relation=each) for each in wanted.relations
-        )
+        relations = tuple(_nothing_said(case, each) for each in wanted.relations)
     else:
         case = case if steps == case.steps else case.first(steps)
         relations = relations_of(case, wanted.relations)
     supported: tuple[Support, ...] = ()
     if wanted.supports and steps:
         with case.asked_by("supports"):
-            supported = ()
+            supported = supports(case)
     return Check(
         subject=name,
         spec=spec,
@@ -317,6 +323,7 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         adaptations=case.recurrent.adaptations,
         x=tuple(case.recurrent.laid_out(case.x).shape),
         batch_first=case.recurrent.batch_first,
+        computed_in=NAMES[case.dtype],
         steps=None if steps == spec.seq_len else steps,
         inside=NAMES[case.inside] if case.inside else None,
         calls=tuple(case.counted.items()),
@@ -325,12 +332,16 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
     )
 
 
-def _nothing_said(case: Case) -> str:
-    """Why not even the first step says anything."""
+def _nothing_said(case: Case, relation: str) -> Relation:
+    """Why not even the first step says anything. That a module is too coarse for that is known of its precision."""
+    if relation == "precision" and case.inside is not None and (told := precision(case)).outcome == BROKEN:
+        return replace(told, relation=relation)
+    reason = "rounding alone moves the first step too far to tell"
     for name, each in case.base.values.tensors.items():
         if not (each[:1] if name == "y" else each).isfinite().all():
-            return f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
-    return "rounding alone moves the first step too far to tell"
+            reason = f"{name} is NaN or infinite{' at the first step' if name == 'y' else ''}"
+            break
+    return replace(undecided(reason), relation=relation)
 
 
 MOST_SHRUNK, MOST_TRIES = 2, 60

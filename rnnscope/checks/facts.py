@@ -97,6 +97,7 @@ class Findings(SpecResult):
         subject: FILE.py:Class, package.module:Class, or the name of the class of a module that was given.
         spec: the sizes with which it was built and run.
         x: the shape of x as the module takes it. batch_first: whether that starts with N.
+        computed_in: the dtype in which it was asked: float64, unless it does not run in that.
         steps: the first steps of L that were asked, where rounding moves later ones too far.
         inside: the coarser dtype to which it rounds inside.
         is_given: whether the module was given in Python, so that no line of a shell gives this again.
@@ -111,6 +112,7 @@ class Findings(SpecResult):
     adaptations: tuple[str, ...] = ()
     x: tuple[int, ...] = ()
     batch_first: bool = False
+    computed_in: str = "float64"
     steps: int | None = None
     inside: str | None = None
     calls: tuple[tuple[str, int], ...] = ()

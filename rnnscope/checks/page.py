@@ -30,7 +30,7 @@ def page_of(check: Findings) -> Page:
         page.append(Sentence(f"Smallest that breaks {each.relation}", each.line, verbatim=True))
     page += more(each.relation for each in check.told(BROKEN))
     page.append(Sentence("Cost", f"{_calls(check)}."))
-    page.append(Sentence("Run", where_it_ran(check.device_name, "float64", check.threads, check.torch_version)))
+    page.append(Sentence("Run", where_it_ran(check.device_name, check.computed_in, check.threads, check.torch_version)))
     if check.rerun:
         page.append(Sentence("Rerun", check.rerun, verbatim=True))
     return page

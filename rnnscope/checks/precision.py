@@ -1,11 +1,10 @@
 """Is a module as exact as its dtype allows, and in which arithmetic does it compute inside?"""
 
-import math
-
 import torch
+from torch import Tensor
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
-from rnnscope.checks.facts import Relation, broken, holds, undecided
+from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, mapped
 from rnnscope.checks.values import Values, gap
@@ -23,9 +22,19 @@ TOO_MUCH = 0.25
 COARSER = (torch.float32, torch.float16, torch.bfloat16)
 """From fine to coarse."""
 
+SHARE = 64
+"""By so much less numbers are changed the second time."""
+
 SMOOTH = (0.3, 3.0)
-"""Where all numbers are changed by 64 times less, what comes out moves by 64 times less, times this. Rounding inside
-makes it 0, since no number reaches the next one, or jumps by a whole unit."""
+"""Then what comes out moves by so much less, times this. Rounding inside makes it 0, since no number reaches the next
+one, or jumps by a whole unit."""
+
+SEEN = 2.0**-35
+"""Numbers that move by less of their size are left out: float64 itself rounds them."""
+
+
+REACTS = 2.0**-5
+"""A change that is greater than the unit of every arithmetic."""
 
 
 def inside(case: Case) -> torch.dtype | None:
@@ -47,29 +56,39 @@ def inside(case: Case) -> torch.dtype | None:
 
 
 def _is_smooth(case: Case, unit: float) -> bool:
-    """Whether what comes out moves in proportion, when all numbers are changed by a unit and by 64 times less."""
-    less, more = (_moved(case, each) for each in (unit / 64, unit))
-    if more == 0 or not math.isfinite(more):
-        return True
-    return SMOOTH[0] < 64 * less / more < SMOOTH[1]
-
-
-def _moved(case: Case, unit: float) -> float:
-    """How far what comes out moves: the middle one of all numbers that move at all."""
+    """Whether every tensor moves in proportion, when x alone, and when all else is changed by a unit and by a share."""
     base = case.base.values
-    (run,) = case.rounded_runs(case.state, unit, 1)
-    moved = [
-        (run.tensors[name] - each).abs().flatten()
-        for name, each in base.tensors.items()
-        if each.is_floating_point() and name in run.tensors and run.tensors[name].shape == each.shape
-    ]
-    every = torch.cat(moved) if moved else torch.zeros(0)
-    every = every[every > 0]
-    return float(every.median()) if every.numel() else 0.0
+    for changed in ("x", "others"):
+        more, less = (case.moved(changed, each) for each in (unit, unit / SHARE))
+        ratios = [_ratio(each, more.tensors[name], less.tensors[name]) for name, each in base.tensors.items()]
+        known = [ratio for ratio in ratios if ratio is not None]
+        if not all(SMOOTH[0] < ratio < SMOOTH[1] for ratio in known):
+            return False
+        if not known and _reacts(case, case.moved(changed, REACTS)):
+            return False
+    return True
+
+
+def _ratio(base: Tensor, more: Tensor, less: Tensor) -> float | None:
+    """How much further than in proportion the lesser change moves a tensor; None where neither moves it."""
+    if not base.is_floating_point() or more.shape != base.shape or less.shape != base.shape:
+        return None
+    far, near = ((each - base).abs().double() for each in (more, less))
+    seen = far > SEEN * base.abs()
+    return float((SHARE * near[seen] / far[seen]).median()) if seen.any() else None
+
+
+def _reacts(case: Case, moved: Values) -> bool:
+    """Whether a change that every arithmetic sees moves what comes out."""
+    pairs = ((each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
+    return any(each.shape == there.shape and not torch.equal(each, there) for each, there in pairs)
 
 
 def precision(case: Case) -> Relation:
     """In its own dtype, and in that which was asked for, against float64 on the same numbers."""
+    if case.dtype is not torch.float64:
+        why = f": {case.without_float64}" if case.without_float64 else ""
+        return not_applicable(f"it does not run in float64, against which it could be held{why}")
     coarse = case.inside
     own = case.dtypes
     if coarse is not None and UNITS[coarse] > UNITS[own[0]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
+from rnnscope.checks.outside import change_outside
 from rnnscope.checks.states import axis_of, cast, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
@@ -46,8 +47,15 @@ def copy_in(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return changed(module, lambda each: cast(each, dtype)).eval()
 
 
+def twin(module: nn.Module) -> nn.Module:
+    """A copy that shares the parameters alone: what a call changes else stays with the copy."""
+    if isinstance(module, torch.jit.ScriptModule):  # its tensors are not Python's
+        return deepcopy(module)
+    return deepcopy(module, computed(module) | {id(each): each for each in module.parameters()})
+
+
 def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Module:
-    """A copy with other parameters and buffers.
+    """A copy with other parameters and buffers, and other tensors of which torch does not know.
 
     Raises:
         RnnscopeError: no copy can be made that does not share its parameters.
@@ -62,6 +70,7 @@ def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Modul
             "mend its __deepcopy__",
         )
     made: nn.Module = copy._apply(function)
+    change_outside(made, function)
     return made
 
 
@@ -152,8 +161,7 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
     others = {recurrent.roles.lengths: whole_lengths(x)} if recurrent.roles.needs_lengths else {}
-    copy = deepcopy(module, computed(module) | {id(each): each for each in module.parameters()})
-    return recurrent.call(copy, recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
+    return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
 
 
 def whole_lengths(x: Tensor) -> Tensor:
@@ -167,8 +175,12 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
     Raises:
         RnnscopeError: it cannot be called, or gives nothing that follows N.
     """
-    items, steps = x.shape[1], min(len(x), PROBED)
-    x = sized(x, steps, items)
+    if len(x) > PROBED:
+        try:
+            return _formed(plain, x[:PROBED], given)
+        except RnnscopeError:  # a module may be built for one L
+            pass
+    items, steps = x.shape[1], len(x)
     if plain.roles.needs_state and given is None:
         without = replace(plain, gives_none=True, roles=replace(plain.roles, needs_state=False))
         if _perhaps(without, x, None) is not None:

@@ -42,6 +42,7 @@ class Check(Findings):
             "adaptations": list(self.adaptations),
             "x": list(self.x),
             "batch_first": self.batch_first,
+            "computed_in": self.computed_in,
             "steps": self.steps,
             "inside": self.inside,
             "calls": dict(self.calls),

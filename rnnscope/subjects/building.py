@@ -115,7 +115,7 @@ def maker_of(
 
 
 def computed(module: nn.Module) -> dict[int, Any]:
-    """What deepcopy takes for tensors that a module keeps as results, which it would refuse, by their ids."""
+    """What deepcopy takes for what it would refuse, by the ids: tensors that a module keeps as results, and locks."""
     waiting: list[Any] = [vars(each) for each in module.modules()]
     found = {}
     while waiting:
@@ -124,7 +124,22 @@ def computed(module: nn.Module) -> dict[int, Any]:
             found[id(each)] = each.detach()
         elif isinstance(each, (dict, list, tuple)):
             waiting += each.values() if isinstance(each, dict) else each
+        elif not isinstance(each, (Tensor, nn.Module)) and _is_of_this_process(each):
+            found[id(each)] = each
     return found
+
+
+def _is_of_this_process(value: Any) -> bool:
+    """Whether something cannot be copied, as a lock or an open file."""
+    if value is None or isinstance(value, (str, bytes, int, float)) or hasattr(value, "__deepcopy__"):
+        return False
+    try:
+        value.__reduce_ex__(4)
+    except TypeError:
+        return True
+    except Exception:  # it may be anything
+        return False
+    return False
 
 
 def _settled(own: Own) -> set[str]:

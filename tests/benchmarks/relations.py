@@ -54,7 +54,7 @@ def torchs(number: int) -> Row:
     module, gain = kind(inputs, hidden, **options), math.exp(draw.uniform(math.log(0.3), math.log(4)))
     with torch.no_grad():
         for each in module.parameters():
-            each *= gain
+            each.mul_(gain)
     x = torch.randn(*((items, steps) if options["batch_first"] else (steps, items)), inputs)
     words = f"{kind.__name__}({inputs}, {hidden}, {options}) L={steps} N={items} gain {gain:.2f}"
     return checked(words, module, x, make=partial(kind, inputs, hidden, **options))

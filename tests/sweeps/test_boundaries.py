@@ -13,11 +13,11 @@ from support import Cli
 import rnnscope
 from rnnscope import RnnscopeError, Spec
 from rnnscope.network.costs import macs
+from rnnscope.spec.shrinking import shrink, simpler_specs
 from rnnscope.sweeps import boundaries, sweep
 from rnnscope.sweeps.boundaries import MOST_WORK, SIZES, WORK_OF_STEP, LeftOut, boundaries_of
 from rnnscope.sweeps.plan import Configuration, check_flags, plan_of, read_rerun, sweep_line
 from rnnscope.sweeps.result import Sweep
-from rnnscope.spec.shrinking import shrink, simpler_specs
 from rnnscope.sweeps.workers import Ranks
 
 SHORT = [each for each in SIZES if each < 1000]

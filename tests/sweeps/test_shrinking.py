@@ -9,10 +9,10 @@ from support import Cli
 
 from rnnscope import RnnscopeError, Spec
 from rnnscope.network.weights import Input, Weights
+from rnnscope.spec.shrinking import shrink, simpler_specs
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run
 from rnnscope.sweeps.plan import Configuration, read_rerun
-from rnnscope.spec.shrinking import shrink, simpler_specs
 from rnnscope.sweeps.sweep import row_of
 from rnnscope.verdict.deviations import DEVIATIONS, Deviation
 
