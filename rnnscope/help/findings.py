@@ -229,25 +229,6 @@ rnnscope check ones.py:Ones --only zero_state""",
         mends="Start from zeros of x's dtype and device, or say what it starts from.",
     ),
     _relation(
-        name="unbatched",
-        does="x without N gives what a batch of one gives",
-        command="""\
-cat > turned.py <<'PYTHON'
-from torch import nn
-class Turned(nn.RNN):
-    def forward(self, x, hx=None):
-        return super().forward(x.flip(0) if x.dim() == 2 else x, hx)
-PYTHON
-rnnscope check turned.py:Turned --only unbatched""",
-        says="x without N gives something else than a batch of one",
-        torch="y, h = rnn(x.unsqueeze(1)); y = y.squeeze(1)",
-        theirs="y, h = rnn(x.unsqueeze(0)); y = y.squeeze(0)",
-        shows="With x of shape (L, H_in) alone. Where the axis of N is added in front, each step becomes an item, and "
-        "nothing is carried from step to step.",
-        mends="Add N where it belongs: behind L, or in front of it with batch_first. Then take it away from y and "
-        "from the state.",
-    ),
-    _relation(
         name="batch_first",
         does="batch_first puts N first in x and y, and never moves h and c",
         command="rnnscope trace --batch-first",
@@ -335,6 +316,25 @@ rnnscope check squeezes.py:Squeezes --only batch_of_one""",
         shows="With N = 1 a shape is short of a dim, or numbers are broadcast. Items are asked alone, two at a time, "
         "and in a larger batch.",
         mends="Name the dim that is left out: h.squeeze(0). Look for code that asks whether N is 1, or divides by it.",
+    ),
+    _relation(
+        name="unbatched",
+        does="x without N gives what a batch of one gives",
+        command="""\
+cat > turned.py <<'PYTHON'
+from torch import nn
+class Turned(nn.RNN):
+    def forward(self, x, hx=None):
+        return super().forward(x.flip(0) if x.dim() == 2 else x, hx)
+PYTHON
+rnnscope check turned.py:Turned --only unbatched""",
+        says="x without N gives something else than a batch of one",
+        torch="y, h = rnn(x.unsqueeze(1)); y = y.squeeze(1)",
+        theirs="y, h = rnn(x.unsqueeze(0)); y = y.squeeze(0)",
+        shows="With x of shape (L, H_in) alone. Where the axis of N is added in front, each step becomes an item, and "
+        "nothing is carried from step to step.",
+        mends="Add N where it belongs: behind L, or in front of it with batch_first. Then take it away from y and "
+        "from the state.",
     ),
     _relation(
         name="causality",

@@ -100,7 +100,7 @@ def _stepwise(case: Case) -> Relation:
 
 
 def _last_state(case: Case) -> Relation:
-    """Whether h is the last step's, and y there, as in torch: a module that is compared with nothing may give another y."""
+    """Whether h is y at the last step, as it is in torch. A module that is asked alone may give another y."""
     told, base = ASKED["last_state"](case), case.base.values
     if told.outcome == BROKEN or not {"y", "h"} <= base.tensors.keys():
         return told
