@@ -28,17 +28,16 @@ def repeatable(case: Case) -> Relation:
 
 
 def stateless(case: Case) -> Relation:
-    """One instance, called with x, with other numbers, with fewer steps, and with x again."""
+    """One instance, called with x, with something else, and with x again; from a state, and from none."""
     one, found = case.copy(), []
-    starts = [(case.state, case.allowed)]
+    starts = [(case.state, case.allowed, case.other_x())]
     if case.takes_state and not case.recurrent.roles.needs_state:
-        starts.append((None, case.allowed_from_nothing))
-    for state, limit in starts:
+        starts.append((None, case.allowed_from_nothing, case.x[: max(1, case.steps // 2)]))
+    for state, limit, between in starts:
         first = case.run(state=state, on=one)
         kept = Values({name: each.clone() for name, each in first.values.tensors.items()}, first.values.axes)
-        for x in (case.other_x(), case.x[: max(1, case.steps // 2)]):
-            with suppress(RnnscopeError):  # what it refuses is another relation's matter
-                case.run(x, state, on=one)
+        with suppress(RnnscopeError):  # what it refuses is another relation's matter
+            case.run(between, state, on=one)
         again = gap(case.run(state=state, on=one).values, kept, limit)
         if again.parts:
             return _kept_state(case, one, again)

@@ -8,7 +8,6 @@ FACTOR times that.
 
 import random
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -26,8 +25,8 @@ from rnnscope.checks.words import refused
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import seed_device
 
-DRAWS = 4
-"""How often everything is rounded at random."""
+DRAWS, FEWER_DRAWS = 4, 2
+"""How often everything is rounded at random, and where two relations alone ask."""
 
 FACTOR = 16.0
 """How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
@@ -71,7 +70,7 @@ class Case:
         inside: the coarser dtype to which it rounds inside; None where it does not.
         without_float64: what the module raises in float64, where it is asked in float32 for that.
         given_lengths: of the items, where they are asked for.
-        counted: how often the module was called, by relation.
+        asking: the relation for which calls are counted.
         kept: runs that several relations ask for.
     """
 
@@ -86,7 +85,6 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     inside: torch.dtype | None = None
     without_float64: str = ""
-    counted: Counter[str] = field(default_factory=Counter)
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
 
@@ -157,9 +155,17 @@ class Case:
 
     def call(self, module: nn.Module, x: Any, state: Any, seed: int = 0, **others: Any) -> Any:
         """The result of a call of a copy, with x in its own layout, or a PackedSequence; nothing is copied."""
-        self.counted[self.asking] += 1
+        self.recurrent.counted[self.asking] += 1
         with _dice(seed, str(self.x.device)), default_dtype(self.dtype):
             return self.recurrent.call(module, x, state, **others)
+
+    def alone(self, item: int) -> Ran:
+        """What a batch of one item gives."""
+        key = f"item {item} alone"
+        if key not in self.kept:
+            self.kept[key] = self.run(*self.of_items([item]))
+        ran: Ran = self.kept[key]
+        return ran
 
     def needed(self, x: Tensor) -> dict[str, Any]:
         """The lengths that a module always takes: those of whole items."""
@@ -183,18 +189,18 @@ class Case:
     @cached_property
     def allowed(self) -> Values:
         """What rounding may bring at each number of `base`."""
-        return self._allowed(self.base, self.state)
+        return self._allowed(self.base, self.state, DRAWS)
 
     @cached_property
     def allowed_from_nothing(self) -> Values:
         """Likewise of `from_nothing`."""
-        return self._allowed(self.from_nothing, None) if self.takes_state else self.allowed
+        return self._allowed(self.from_nothing, None, FEWER_DRAWS) if self.takes_state else self.allowed
 
-    def _allowed(self, base: Ran, state: Any) -> Values:
+    def _allowed(self, base: Ran, state: Any, draws: int) -> Values:
         with self.asked_by("bound"):
-            return allowed(base.values, self.rounded_runs(state, self.unit), self.unit)
+            return allowed(base.values, self.rounded_runs(state, self.unit, draws), self.unit)
 
-    def rounded_runs(self, state: Any, unit: float, draws: int = DRAWS) -> Iterator[Values]:
+    def rounded_runs(self, state: Any, unit: float, draws: int) -> Iterator[Values]:
         """Runs with x, the state and every parameter rounded at random by a unit."""
         for draw in range(draws):
             rounding = Rounding(self.seed + draw, unit)

@@ -80,13 +80,13 @@ def relations_of(case: Case, wanted: tuple[str, ...] = RELATIONS) -> tuple[Relat
 
 def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
     """What is found of one relation."""
-    before = case.counted[name]
+    before = case.recurrent.counted[name]
     with case.asked_by(name):
         try:
             told = ASKED[name](case)
         except RnnscopeError as error:
             told = undecided(f"it raises {raised(error)}")
-    told = replace(told, relation=name, runs=case.counted[name] - before)
+    told = replace(told, relation=name, runs=case.recurrent.counted[name] - before)
     root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
     if told.outcome in (BROKEN, UNDECIDED) and root:
         return replace(told, outcome=UNDECIDED, place=None, message=f"it rests on {root}, which is broken")
@@ -326,7 +326,7 @@ def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
         computed_in=NAMES[case.dtype],
         steps=None if steps == spec.seq_len else steps,
         inside=NAMES[case.inside] if case.inside else None,
-        calls=tuple(case.counted.items()),
+        calls=tuple(case.recurrent.counted.items()),
         device_name=device_name(spec),
         torch_version=str(torch.__version__),
     )

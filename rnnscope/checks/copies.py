@@ -21,7 +21,7 @@ from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undec
 from rnnscope.checks.outside import attributes, kept_outside
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import is_number
-from rnnscope.checks.values import Gap, Place, gap, greatest
+from rnnscope.checks.values import Gap, Place, Values, gap, greatest
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.reasons import in_one_sentence
@@ -183,21 +183,25 @@ def copies(case: Case) -> Relation:
     _, reason = _attempt(case, lambda: deepcopy(_original(case)))
     if reason:
         return broken(None, f"deepcopy is refused: {reason}")
-    found = _of_one_way(case, "deepcopy", deepcopy)
+    try:
+        expected = case.run(on=_called(case)).values  # the second call, as it is that of every copy
+    except RnnscopeError as error:
+        return undecided(f"called a second time, it raises by itself {_reason(error)}")
+    found = _of_one_way(case, expected, "deepcopy", deepcopy)
     if isinstance(found, Relation):
         return found
     if any(isinstance(each, torch.jit.ScriptModule) for each in case.module.modules()):
         return holds(found, "torch pickles no scripted module, so that deepcopy alone was asked")
     pickled = _Pickled()
-    of_pickle = _of_one_way(case, "pickle", pickled)
+    of_pickle = _of_one_way(case, expected, "pickle", pickled)
     if isinstance(of_pickle, Relation):
         return of_pickle
     return holds(greatest([found, of_pickle]), pickled.told())
 
 
-def _of_one_way(case: Case, way: str, copy: Callable[[nn.Module], nn.Module]) -> Relation | Gap:
+def _of_one_way(case: Case, expected: Values, way: str, copy: Callable[[nn.Module], nn.Module]) -> Relation | Gap:
     """How near a copy is, asked after a call with gradients; what is broken where it is no copy."""
-    original, same = _called(case), _called(case)
+    original = _called(case)
     torch.manual_seed(case.seed + _OTHER_SEED)  # numbers that are drawn anew are others
     copied, reason = _attempt(case, lambda: copy(original))
     if reason:
@@ -206,10 +210,6 @@ def _of_one_way(case: Case, way: str, copy: Callable[[nn.Module], nn.Module]) ->
         tensor = next(iter(shared))
         place = Gap(None, None, 0.0, Place(tensor))
         return broken(place, f"{way} gives a copy that shares {_named(shared)} with the first one")
-    try:
-        expected = case.run(on=same).values
-    except RnnscopeError as error:
-        return undecided(f"called a second time, it raises by itself {_reason(error)}")
     try:
         of_copy = gap(case.run(on=copied).values, expected, case.allowed)
     except RnnscopeError as error:

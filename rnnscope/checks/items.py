@@ -20,7 +20,7 @@ MOST_ALONE = 4
 def unbatched(case: Case) -> Relation:
     """x: (L, ...) without N, against a batch of one."""
     x, state = case.of_items([0])
-    alone = case.run(x, state).values.without_items()
+    alone = case.alone(0).values.without_items()
     try:
         found = case.run(x[:, 0], without_items(state, case.axes), as_it_is=True).values
     except RnnscopeError as error:
@@ -187,7 +187,8 @@ def batch_of_one(case: Case) -> Relation:
     for index in _batches(case.items):
         size = len(index)
         try:
-            off = gap(case.run(*case.of_items(index)).values, case.base.values.items(index), case.allowed.items(index))
+            ran = case.alone(int(index)) if size == 1 else case.run(*case.of_items(index))
+            off = gap(ran.values, case.base.values.items(index), case.allowed.items(index))
         except RnnscopeError as error:
             return broken(None, f"a batch of {size} raises {raised(error)}")
         if off.parts:

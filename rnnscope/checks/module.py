@@ -5,6 +5,7 @@ All of this is found out from its signature and from a few calls. Only copies of
 
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -62,6 +63,7 @@ class Recurrent:
         gives_none: whether no state is said by None, since forward has no default for it.
         says_backward: whether it was asked to be bidirectional.
         adaptations: what was found out, in sentences without a full stop.
+        counted: how often it was called, by what was asked.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Recurrent:
     gives_none: bool = False
     says_backward: bool = False
     adaptations: tuple[str, ...] = ()
+    counted: Counter[str] = field(default_factory=Counter)
 
     @property
     def has_y(self) -> bool:

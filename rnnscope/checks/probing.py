@@ -101,37 +101,48 @@ def probed(
     Raises:
         RnnscopeError: it cannot be called with x, or nothing of its result is y or a state.
     """
-    roles = roles_of(module, said or {})
-    plain = Recurrent(name, module, make, roles=roles)
-    told: tuple[str, ...] = ()
-    if batch_first is None:
-        batch_first, told = _layout(plain, x, state)
-    found = _formed(replace(plain, batch_first=batch_first), x, state)
-    return replace(found, adaptations=(*told, *found.adaptations))
-
-
-def _layout(plain: Recurrent, x: Tensor, state: Any) -> tuple[bool, tuple[str, ...]]:
-    """Whether x starts with N, and what a page says of that."""
-    says = [(path, each.batch_first) for path, each in plain.module.named_modules() if _says_layout(each)]
+    plain = Recurrent(name, module, make, roles=roles_of(module, said or {}))
+    if batch_first is not None:
+        return _formed(replace(plain, batch_first=batch_first), x, state)
+    says = [(path, each.batch_first) for path, each in module.named_modules() if _says_layout(each)]
     if says and (says[0][0] == "" or len({layout for _, layout in says}) == 1):
         path, layout = says[0]
-        return layout, (f"x and y are (N, L, …) in it, as its {path + '.' * bool(path)}batch_first says",) * layout
-    fits = {layout: _fit(replace(plain, batch_first=layout), x, state) for layout in (False, True)}
-    if fits[True] > fits[False]:
-        return True, ("x and y are (N, L, …) in it, since its shapes fit in no other layout",)
-    return False, ()
+        found = _formed(replace(plain, batch_first=layout), x, state)
+        return _told(found, f"as its {path + '.' * bool(path)}batch_first says") if layout and path else found
+    return _in_the_layout_that_fits(plain, x, state)
+
+
+def _told(found: Recurrent, why: str) -> Recurrent:
+    told = f"x and y are (N, L, …) in it, {why}"
+    return replace(found, adaptations=(told, *found.adaptations))
+
+
+def _in_the_layout_that_fits(plain: Recurrent, x: Tensor, state: Any) -> Recurrent:
+    """(L, N, ...), unless (N, L, ...) alone fits, or fits better."""
+    found, best, error = None, 0, None
+    for layout in (False, True):
+        try:
+            formed = _formed(replace(plain, batch_first=layout), x, state)
+        except RnnscopeError as raised:
+            error = error or raised
+            continue
+        fit = _fit(formed, x)
+        if found is None or fit > best:
+            found, best = formed, fit
+        if best == 2:
+            break
+    if found is None:
+        assert error is not None
+        raise error
+    return _told(found, "since its shapes fit in no other layout") if found.batch_first else found
 
 
 def _says_layout(module: nn.Module) -> bool:
     return isinstance(getattr(module, "batch_first", None), bool)
 
 
-def _fit(plain: Recurrent, x: Tensor, state: Any) -> int:
+def _fit(found: Recurrent, x: Tensor) -> int:
     """How well a layout fits: 0 not at all, 2 well, 1 where nothing tells."""
-    try:
-        found = _formed(plain, x, state)
-    except RnnscopeError:
-        return 0
     if found.has_state:
         follows = any(axis is not None for axis in found.axes.values())
         grows = any(axis is not None for axis in found.growing.values())
@@ -161,6 +172,7 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
     others = {recurrent.roles.lengths: whole_lengths(x)} if recurrent.roles.needs_lengths else {}
+    recurrent.counted["form"] += 1
     return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
 
 

@@ -31,7 +31,7 @@ MOST_AGAIN = 8
 PARTITIONS = 3
 """A sequence is cut into chunks in so many ways."""
 
-MOST_SINGLE = 64
+MOST_SINGLE = 24
 """So many steps are taken one by one."""
 
 _BOTH = "it says that it is bidirectional, so that a step may depend on those behind it"

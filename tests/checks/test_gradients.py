@@ -578,4 +578,4 @@ def test_a_healthy_module_is_run_few_times(relation: Callable[[Case], Relation],
     assert it.allowed is not None  # which all relations share
     with it.asked_by("this"):
         relation(it)
-    assert it.counted["this"] <= most
+    assert it.recurrent.counted["this"] <= most
