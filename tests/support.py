@@ -55,6 +55,18 @@ Cli = Callable[..., Answer]
 """Answers the words of a command line, or a line of shell."""
 
 
+def ranks(*words: str, typed: str = "") -> Answer:
+    """Answer a command line with two processes of torchrun."""
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "rnnscope"]
+    done = subprocess.run([*launch, *words], input=typed, capture_output=True, text=True, check=False, timeout=100)
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def lines_in(path: Path) -> list[bytes]:
+    """The lines of a file in an order of their own."""
+    return sorted(path.read_bytes().splitlines(keepends=True))
+
+
 PEAK = """
 import re, sys
 import torch

@@ -38,10 +38,10 @@ def stateless(case: Case) -> Relation:
         kept = Values({name: each.clone() for name, each in first.values.tensors.items()}, first.values.axes)
         with suppress(RnnscopeError):  # what it refuses is another relation's matter
             case.run(between, state, on=one)
+        overwritten = gap(first.values, kept, limit)
         again = gap(case.run(state=state, on=one).values, kept, limit)
         if again.parts:
             return _kept_state(case, one, again)
-        overwritten = gap(first.values, kept, limit)
         if overwritten.parts:
             what = f"what a call returned is overwritten by the next one {where(overwritten)}"
             return broken(overwritten, f"{what}: it returns a buffer of its own")

@@ -28,7 +28,7 @@ from rnnscope.subjects.devices import seed_device
 DRAWS, FEWER_DRAWS = 4, 2
 """How often everything is rounded at random, and where two relations alone ask."""
 
-FACTOR = 16.0
+FACTOR = 32.0
 """How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
 
 FLOOR = 4.0
@@ -43,7 +43,7 @@ REACHED = 5
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
 
-COARSE = 32.0
+COARSE = 64.0
 """Or by so many units, where the arithmetic is so coarse that this is more."""
 
 

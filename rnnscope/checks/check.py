@@ -32,7 +32,7 @@ from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.progress import progress
 from rnnscope.pages.render import render
-from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, roots
+from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, check_askable, roots
 from rnnscope.spec.shrinking import shrink
 from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
 from rnnscope.subjects.building import maker_of
@@ -145,7 +145,7 @@ def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] |
     """A class of the user's, built for the sizes of a Spec."""
     if given is None:
         given = tuple(each for each, flag in SPEC_FLAGS.items() if getattr(spec, each) != flag.default)
-    _check_sizes(spec)
+    check_askable(spec)
     with running(spec) as placed:
         case, told = _built(name, placed, wanted, given)
         found = _found(case, name, placed, wanted)
@@ -153,16 +153,6 @@ def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] |
         if wanted.shrink:
             smallest = tuple(_smallest(each, name, placed, wanted, given) for each in found.told(BROKEN)[:MOST_SHRUNK])
         return replace(found, adaptations=(*told, *found.adaptations), smallest=smallest)
-
-
-def _check_sizes(spec: Spec) -> None:
-    """Raise where there is nothing to run."""
-    if spec.unbatched:
-        raise RnnscopeError(
-            "--unbatched leaves nothing to ask of items", "leave it out: the relation unbatched asks it"
-        )
-    if spec.batch_size == 0:
-        raise RnnscopeError("--batch is 0, so that nothing comes out", "try --batch 4")
 
 
 def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tuple[Case, tuple[str, ...]]:

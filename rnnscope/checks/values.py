@@ -96,10 +96,15 @@ class Gap:
 
 
 def joined(pieces: "list[Values]") -> Values:
-    """Several pieces of steps as one: their y one behind the other, and the state of the last."""
+    """Several pieces of steps as one: their y one behind the other, and the state of the last.
+
+    Where a y has another shape than the others, it alone is there.
+    """
     last = pieces[-1]
     ys = [each.tensors["y"] for each in pieces if "y" in each.tensors]
-    return replace(last, tensors={**last.tensors, **({"y": torch.cat(ys)} if ys else {})})
+    odd = [each for each in ys if each.shape[1:] != ys[-1].shape[1:]]
+    whole = {"y": odd[0] if odd else torch.cat(ys)} if ys else {}
+    return replace(last, tensors={**last.tensors, **whole})
 
 
 def greatest(gaps: "list[Gap]") -> Gap:

@@ -103,7 +103,7 @@ def check(
     return rnnscope.check(module, asked.spec, given=asked.given, wanted=wanted)
 
 
-@command("--kind rnn,lstm,gru --bidirectional both", "--hidden-size 1..100:5 --random 20 --right cells,equations")
+@command("--kind rnn,lstm,gru --bidirectional both", "--check mine.py:Net --seq-len 1..200:8 --batch 1..64:5")
 def sweep(
     axes: Annotated["Axes", axes_of_a_sweep],
     random: Annotated[int | None, options.RANDOM],
@@ -119,7 +119,7 @@ def sweep(
 
     check_flags(axes, random, configs, out, resume, report, at_boundaries)
     if report:
-        from rnnscope.sweeps.result import read_sweep
+        from rnnscope.sweeps.report import read_sweep
 
         told: Result | None = read_sweep(report)
     else:

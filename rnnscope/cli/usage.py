@@ -15,7 +15,7 @@ Flags = Mapping[str, Flag]
 """Flags by the names of their values."""
 
 PANELS = (
-    *("Shapes", "Trace", "Benchmark", "Check", "Sweep", "Sides", "Comparison", "Files"),
+    *("Shapes", "Trace", "Benchmark", "Sweep", "Check", "Sides", "Comparison", "Files"),
     *("Network", "Input", "Where it runs", "Output"),
 )
 """In this order --help shows them: a command's own come first."""

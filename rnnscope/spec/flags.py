@@ -243,19 +243,24 @@ class Listed(Flag):
     on, off, both   of a switch
     3,2,2/4,1       of lists
 
-    A flag that is repeated anyway has one value here: all its texts. What ends a list is the last of its values: the
-    flag is typed again for more.
+    A flag that is repeated, or takes a list anyway, has one value here: all that it is given. What ends a list is the
+    last of its values: the flag is typed again for more.
     """
 
     @property
+    def _is_one(self) -> bool:
+        """Whether the flag has one value, which holds several texts itself."""
+        return isinstance(self.each, (Repeated, Listed))
+
+    @property
     def metavar(self) -> str:
-        if isinstance(self.each, Repeated):
-            return self.each.metavar
+        if self._is_one:
+            return str(self.each.metavar)
         return "on|off|both" if isinstance(self.each, Switch) else f"{self.each.metavar},..."
 
     def gathered(self, typed: list[str]) -> tuple[Any, ...]:
         """The values of a list that was typed in several parts."""
-        if isinstance(self.each, Repeated):
+        if self._is_one:
             return (self.each.gathered(typed),)
         return tuple(dict.fromkeys(value for part in typed for value in self.parse(part)))
 
@@ -277,7 +282,7 @@ class Listed(Flag):
         return "/" if isinstance(self.each, Wholes) else ","
 
     def parse(self, typed: str) -> Any:
-        if isinstance(self.each, Repeated):
+        if self._is_one:
             return self.gathered([typed])
         parts = typed.split(self._separator)
         last = next((place for place, part in enumerate(parts) if self.each.ends_a_list(part)), len(parts))
@@ -289,8 +294,8 @@ class Listed(Flag):
             return [self.name, next(name for name, values in _SETTINGS.items() if set(values) == set(value))]
         if isinstance(self.each, Whole):
             return [self.name, ",".join(_runs(value))]
-        if isinstance(self.each, Repeated):
-            return self.each.as_typed(value[0])
+        if self._is_one:
+            return list(self.each.as_typed(value[0]))
         lists: list[list[str]] = [[]]
         for each in value:
             if lists[-1] and self.each.ends_a_list(lists[-1][-1]):
@@ -301,7 +306,7 @@ class Listed(Flag):
     def check(self, value: object) -> None:
         if not isinstance(value, tuple) or not value:
             raise RnnscopeError(f"{self.name} is {quoted(value)}, but it must be a tuple of values")
-        if isinstance(self.each, Repeated) and len(value) > 1:
+        if self._is_one and len(value) > 1:
             raise RnnscopeError(
                 f"{self.name} has {len(value)} values, but it holds for every configuration", "give one"
             )

@@ -7,6 +7,7 @@ from typing import Any
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Listed, Switch
 from rnnscope.spec.sides import ARG, CELL, NAME_OF, Own, is_own
+from rnnscope.spec.spec import Spec
 
 _REPEATABLE = ("repeatable",)
 
@@ -78,7 +79,7 @@ class ModuleFlag(Flag):
 
     def hint(self, value: object) -> str | None:
         text = "" if value is None else str(value)
-        return f"name the class in it, such as {text}:MyLSTM" if text.endswith(".py") else f"try {self.example}"
+        return f"name the class in it, such as {text}:MyLSTM" if text.endswith(".py") else super().hint(value)
 
 
 MODULE = ModuleFlag(
@@ -88,6 +89,17 @@ MODULE = ModuleFlag(
     example="torch.nn:GRU",
     allowed="FILE.py:Class or package.module:Class",
 )
+
+
+CHECK = replace(
+    MODULE,
+    names=("--check",),
+    help="Check this module in each, and compare nothing.",
+    panel="Sweep",
+    placeholder="MODULE",
+    rare=True,
+)
+"""The same in a sweep."""
 
 
 def _flagged(flag: Flag) -> Any:
@@ -144,3 +156,13 @@ WANTED_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fi
 """The flag of each field."""
 
 ALL = Wanted()
+
+
+def check_askable(spec: Spec) -> None:
+    """Raise RnnscopeError unless a Spec leaves something to ask of one module."""
+    if spec.unbatched:
+        raise RnnscopeError(
+            "--unbatched leaves nothing to ask of items", "leave it out: the relation unbatched asks it"
+        )
+    if spec.batch_size == 0:
+        raise RnnscopeError("--batch is 0, so that nothing comes out", "try --batch 4")

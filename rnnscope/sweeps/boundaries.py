@@ -14,6 +14,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import macs
 from rnnscope.spec.options import AT_BOUNDARIES, MOST_CONFIGURATIONS
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
+from rnnscope.spec.relations import check_askable
 from rnnscope.spec.sides import RECORDED
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.sweeps.plan import Configuration, Values
@@ -32,7 +33,8 @@ MOST_WORK = 3e9
 WORK_OF_STEP = 40_000
 """A step of a layer takes as long as so many: 0.14 ms where a comparison takes 4 ns for a multiplication."""
 
-TIMES_WITH_GRADIENTS = 3
+TIMES_WITH_GRADIENTS, TIMES_CHECKED = 3, 20
+"""How much more work a comparison of gradients is, and a check, which calls a module 80 times."""
 
 LONGEST = 1_000
 """A list of lengths has at most so many items, since it stands in every command line."""
@@ -40,8 +42,9 @@ LONGEST = 1_000
 LARGEST_OF_FILE = 257
 """With a network out of a file, of which the size is not known yet."""
 
-TOO_MUCH, NO_MEMORY, TOO_LONG, UNKNOWN = (
+TOO_MUCH, TOO_MUCH_TO_CHECK, NO_MEMORY, TOO_LONG, UNKNOWN = (
     "comparing one would take too long",
+    "checking one would take too long",
     "there is too little memory for one",
     f"--lengths would have over {LONGEST:,} items",
     "how large the network in the file is, is not known before it is read",
@@ -107,7 +110,10 @@ def _makes_sense(asked: Configuration) -> bool:
         return True
     try:
         spec = Spec(**asked.of(SPEC_FLAGS))
-        check_comparable(spec, asked.value("left"), asked.value("right"), Question(**asked.of(QUESTION_FLAGS)))
+        if asked.command == "check":
+            check_askable(spec)
+        else:
+            check_comparable(spec, asked.value("left"), asked.value("right"), Question(**asked.of(QUESTION_FLAGS)))
     except RnnscopeError:
         return False
     return True
@@ -150,4 +156,6 @@ def _too_much(asked: Configuration, size: int) -> str | None:
     if spec.lengths and len(spec.lengths) > LONGEST:
         return TOO_LONG
     work = macs(spec) + WORK_OF_STEP * spec.seq_len * spec.num_layers * spec.directions
+    if asked.command == "check":
+        return TOO_MUCH_TO_CHECK if work * TIMES_CHECKED > MOST_WORK else None
     return TOO_MUCH if work * (TIMES_WITH_GRADIENTS if asked.values.get("grad") else 1) > MOST_WORK else None

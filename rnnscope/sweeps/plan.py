@@ -1,12 +1,12 @@
-"""Which configurations a sweep compares: combinations of lists, some drawn at random, or lines of a file.
+"""Which configurations a sweep asks about: combinations of lists, some drawn at random, or lines of a file.
 
-A configuration is one comparison, given as flags, as a line of JSON, or as the command line that makes it. Nothing is
-run here. Whether a configuration makes sense is found out when it is its turn.
+A configuration is one comparison, or one check of a module. It is given as flags, as a line of JSON, or as the command
+line that makes it. Nothing is run here. Whether a configuration makes sense is found out when it is its turn.
 """
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from math import prod
@@ -19,21 +19,32 @@ from rnnscope.pages.render import parsed
 from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest, quoted
 from rnnscope.spec.options import AT_BOUNDARIES, CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
+from rnnscope.spec.relations import CHECK, MODULE, SHRINK, WANTED_FLAGS, Wanted
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT, is_model, subject_of
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
-FIELDS: dict[str, Flag] = {
-    **SPEC_FLAGS,
-    **SOURCE_FLAGS,
-    "left": LEFT,
-    "right": RIGHT,
-    **OWN_FLAGS,
-    **HOW_FLAGS,
-    **QUESTION_FLAGS,
+FIELDS_OF: dict[str, dict[str, Flag]] = {
+    "compare": {
+        **SPEC_FLAGS,
+        **SOURCE_FLAGS,
+        "left": LEFT,
+        "right": RIGHT,
+        **OWN_FLAGS,
+        **HOW_FLAGS,
+        **QUESTION_FLAGS,
+    },
+    "check": {**SPEC_FLAGS, "check": MODULE, **WANTED_FLAGS},
 }
-"""What a comparison can be asked for, by the names that JSON has."""
+"""What each command can be asked for, by the names that JSON has."""
 
-AXES = {name: listed(flag) for name, flag in FIELDS.items()}
+FIELDS: dict[str, Flag] = {**FIELDS_OF["compare"], **FIELDS_OF["check"], "check": CHECK}
+"""What a sweep can be asked for, by the same names."""
+
+AXES = {
+    name: replace(listed(flag), rare=flag.rare or name not in FIELDS_OF["compare"])
+    for name, flag in FIELDS.items()
+    if flag is not SHRINK  # the whole sweep looks for the smallest
+}
 """The same as a sweep takes them: several values each."""
 
 Values = Mapping[str, Any]
@@ -47,10 +58,13 @@ _DEFAULTS = {name: flag.default for name, flag in FIELDS.items()}
 _OFF = {name: False for name, default in _DEFAULTS.items() if default is False}
 """Switches that are off by default: a command line has no word for off."""
 
+_OF_NETWORK = {name for name, flag in SPEC_FLAGS.items() if flag.panel == SPEC_FLAGS["kind"].panel}
+"""What a class is built by: one that is checked must follow what is said of these, also where that is a default."""
+
 
 @dataclass(frozen=True)
 class Configuration:
-    """One comparison that is asked for. Two that ask for the same are equal, however it was said.
+    """One comparison, or check, that is asked for. Two that ask for the same are equal, however it was said.
 
     values: those that say something; when a Configuration is made, it leaves out what would hold anyway.
     """
@@ -58,8 +72,13 @@ class Configuration:
     values: Values
 
     def __post_init__(self) -> None:
-        """Leave out defaults, and sizes that follow. Next to a file a default stays, as the file may say otherwise."""
+        """Leave out defaults, and sizes that follow.
+
+        Next to a file a default stays, as the file may say otherwise; so may a class of which no second side says it.
+        """
         holds = _OFF if self.has_files else _DEFAULTS | _following(self.values)
+        if self.command == "check":
+            holds = {name: value for name, value in holds.items() if name not in _OF_NETWORK} | _OFF
         said = {}
         for name, value in self.values.items():
             if value is not None and (name not in holds or value != holds[name]):
@@ -78,6 +97,11 @@ class Configuration:
         return {name: self.values[name] for name in flags if name in self.values}
 
     @property
+    def command(self) -> str:
+        """The command that it is one of: check where it names a module to be checked, compare otherwise."""
+        return "compare" if self.values.get("check") is None else "check"
+
+    @property
     def has_files(self) -> bool:
         """Whether files say what the network or its input is, too."""
         sides = [self.values.get(side) or "" for side in ("left", "right")]
@@ -91,9 +115,9 @@ class Configuration:
 
     @cached_property
     def rerun(self) -> str:
-        """The command line that compares it."""
-        words, written = ["rnnscope", "compare"], self.written
-        for name, flag in FIELDS.items():
+        """The command line that compares, or checks, it."""
+        words, written = ["rnnscope", self.command], self.written
+        for name, flag in FIELDS_OF[self.command].items():
             if name in self.values or (name in written and written[name] != flag.default):
                 words += flag.as_typed(written[name])
         return shlex.join(words)
@@ -147,12 +171,15 @@ def _read_line(line: str) -> Values:
     return found
 
 
-_WORDS: dict[str, tuple[str, bool | None]] = {
-    word: (name, place == 0 if isinstance(flag, Switch) else None)
-    for name, flag in FIELDS.items()
-    for place, word in enumerate(flag.names[0].split("/"))
+_WORDS: dict[str, dict[str, tuple[str, bool | None]]] = {
+    command: {
+        word: (name, place == 0 if isinstance(flag, Switch) else None)
+        for name, flag in fields.items()
+        for place, word in enumerate(flag.names[0].split("/"))
+    }
+    for command, fields in FIELDS_OF.items()
 }
-"""The field that a word of a command line gives, and the setting where it is a switch."""
+"""The field that a word of each command's line gives, and the setting where it is a switch."""
 
 
 def read_rerun(line: str) -> Values:
@@ -164,22 +191,34 @@ def read_rerun(line: str) -> Values:
     found: dict[str, Any] = {}
     try:
         program, command, *words = shlex.split(line)
+        if program != "rnnscope" or command not in FIELDS_OF:
+            raise RnnscopeError(f"{quoted(line)} is no rnnscope {' or '.join(FIELDS_OF)}")
         rest = iter(words)
         for word in rest:
-            name, setting = _WORDS[word]
+            if command == "check" and not word.startswith("-"):
+                found["check"] = word
+                CHECK.check(word)
+                continue
+            name, setting = _WORDS[command][word]
             value = FIELDS[name].parse(next(rest)) if setting is None else setting
             found[name] = (*found.get(name, ()), value) if isinstance(FIELDS[name], Repeated) else value
             FIELDS[name].check(found[name])
+        if command == "check" and "check" not in found:
+            raise ValueError(line)
     except (ValueError, KeyError, StopIteration) as error:
-        raise RnnscopeError(f"{quoted(line)} compares nothing that is known here") from error
-    if (program, command) != ("rnnscope", "compare"):
-        raise RnnscopeError(f"{quoted(line)} is no rnnscope compare")
+        raise RnnscopeError(f"{quoted(line)} asks nothing that is known here") from error
     return found
 
 
 ONE_THREAD = {"threads": 1}
 """The default of a sweep: how sums are split over threads moves their last bits, and a row must not depend on how many
 workers share a machine."""
+
+
+def _configuration(values: Values) -> Configuration:
+    """One of a sweep, with what a sweep says besides."""
+    is_check = values.get("check") is not None
+    return Configuration({**ONE_THREAD, **values, **({"shrink": False} if is_check else {})})
 
 
 def plan_of(axes: Axes, random: int | None = None, lines: Sequence[Values] = ({},)) -> list[Configuration]:
@@ -195,12 +234,18 @@ def plan_of(axes: Axes, random: int | None = None, lines: Sequence[Values] = ({}
     """
     check_axes(axes, random, len(lines))
     if random is not None:
-        return [Configuration(ONE_THREAD | _drawn(axes, number)) for number in range(random)]
+        check_together(axes)
+        return [_configuration(_drawn(axes, number)) for number in range(random)]
     found: dict[Configuration, None] = {}
     for line in lines:
         lists = {**{name: (value,) for name, value in line.items()}, **axes}
+        check_together(lists)
         for values in product(*lists.values()):
-            found[Configuration(ONE_THREAD | dict(zip(lists, values, strict=True)))] = None
+            found[_configuration(dict(zip(lists, values, strict=True)))] = None
+    if len({each.command for each in found}) > 1:
+        raise RnnscopeError(
+            f"some lines of {CONFIGS.name} check a module, and others compare two sides", "sweep each by themselves"
+        )
     return list(found)
 
 
@@ -233,6 +278,25 @@ def check_axes(axes: Axes, random: int | None, lines: int = 1) -> None:
         raise RnnscopeError("--random draws with one --seed, and each configuration gets a seed of its own", "give one")
 
 
+def check_together(axes: Axes) -> None:
+    """Raise unless all that is given is said of a comparison, or all of it of a check.
+
+    Raises:
+        RnnscopeError: two flags that do not go together, or one that needs another.
+    """
+    is_check = any(value is not None for value in axes.get("check", ()))
+    known = FIELDS_OF["check" if is_check else "compare"]
+    given = next((FIELDS[name].name for name in axes if name not in known and name != "check"), None)
+    if given is not None:
+        if is_check:
+            raise RnnscopeError(
+                f"{CHECK.name} asks one module, and {given} is a flag of comparisons", "leave one of the two out"
+            )
+        raise RnnscopeError(f"{given} is given without {CHECK.name}", f"add {CHECK.name} FILE.py:Class")
+    if is_check:
+        Wanted(**{name: axes[name][0] for name in WANTED_FLAGS if name in axes})
+
+
 def check_flags(
     axes: Axes,
     random: int | None,
@@ -261,6 +325,8 @@ def check_flags(
     if resume and out is None:
         raise RnnscopeError("--resume is given without --out", "add --out FILE")
     check_axes(axes, random)
+    if configs is None or "check" in axes:  # lines may name a module
+        check_together(axes)
 
 
 def sweep_line(axes: Axes, random: int | None, configs: str | None, at_boundaries: bool = False) -> str:

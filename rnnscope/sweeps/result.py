@@ -1,25 +1,24 @@
 """What a sweep found, counted for each value of each flag, and the page that tells it. torch is not imported.
 
+This is what every sweep tells, and how one tells of comparisons.
+
 A summary follows from the rows alone, whatever order they come in, so that the file of a sweep can give it again.
 """
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.pages.render import Result
-from rnnscope.spec.flags import Choice, Number, Repeated, Switch, Whole
-from rnnscope.spec.options import REPORT
+from rnnscope.spec.flags import Choice, Listed, Number, Repeated, Switch, Whole
 from rnnscope.spec.question import nan_last
+from rnnscope.spec.spec import SPEC_FLAGS
 from rnnscope.sweeps.boundaries import LeftOut
-from rnnscope.sweeps.plan import FIELDS, Configuration, read_rerun
-from rnnscope.sweeps.rows import FROM_A_SWEEP, read_rows
+from rnnscope.sweeps.plan import FIELDS, Configuration, Values
 
 VERDICTS = ("identical", "equivalent", "different", "undecided")
 
@@ -38,7 +37,8 @@ GROUPS = 8
 class Finding:
     """What a row says, in short.
 
-    outcome: one of OUTCOMES. max_abs: the greatest difference of all outputs, and gradients where they were compared.
+    outcome: one of OUTCOMES. cause: of a difference; a smaller one that is like it has the same.
+    max_abs: the greatest difference of all outputs, and gradients where they were compared.
     size: how much there is to compute, for an order. more: what `rnnscope explain` has a page of.
     """
 
@@ -54,6 +54,21 @@ class Finding:
     def rerun(self) -> str:
         return self.configuration.rerun
 
+    @property
+    def worst(self) -> float | None:
+        """The figure that tells how bad it is."""
+        return self.max_abs
+
+    @property
+    def narrowed(self) -> Values:
+        """What else than a Spec has to be asked for, to see the same again."""
+        values = self.configuration.values
+        return {name: value for name, value in values.items() if name not in (*SPEC_FLAGS, "power", "map")}
+
+    def record(self) -> dict[str, Any]:
+        """What programs get of it."""
+        return {name: getattr(self, name) for name in ("outcome", "cause", "max_abs", "rerun", "message")}
+
 
 def finding(configuration: Configuration, row: Mapping[str, Any]) -> Finding:
     """What the row of a configuration says."""
@@ -61,57 +76,63 @@ def finding(configuration: Configuration, row: Mapping[str, Any]) -> Finding:
     max_abs = None if None in found else max(map(float, found), key=nan_last, default=None)
     outcome = row["verdict"] if row["status"] == "compared" else row["status"]
     names = tuple(each for each in row.get("more", ()) if isinstance(each, str))
-    return Finding(configuration, outcome, row.get("cause"), max_abs, row["message"], _size(row["spec"]), names)
+    return Finding(configuration, outcome, row.get("cause"), max_abs, row["message"], size_of(row["spec"]), names)
 
 
-def read_finding(row: Mapping[str, Any]) -> Finding:
-    """What a row says that was read from a file.
-
-    Raises:
-        RnnscopeError: what is no row.
-    """
-    try:
-        found = finding(Configuration(read_rerun(row["rerun"])), row)
-        allowed = VERDICTS if row["status"] == "compared" else STATUSES
-        if found.outcome not in allowed or not isinstance(found.message, str | None):
-            raise ValueError(found)
-        return found
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RnnscopeError("no row of a sweep", FROM_A_SWEEP) from error
-
-
-def _size(spec: Mapping[str, Any]) -> int:
+def size_of(spec: Mapping[str, Any]) -> int:
     """Steps of all items, times layers, times what a step multiplies; of a Spec that may contradict itself."""
     names = ("num_layers", "hidden_size", "input_size", "seq_len", "batch_size")
     layers, hidden, width, steps, items = (int(spec[name] or 1) for name in names)
     return items * steps * layers * hidden * (hidden + width)
 
 
-def read_sweep(path: str) -> "Sweep":
-    """What the rows of a file say together; nothing is run.
-
-    Raises:
-        RnnscopeError: a file that cannot be read, or that is no file of rows.
-    """
-    found: list[Finding] = []
-    read_rows(path, lambda row: found.append(read_finding(row)))
-    if not found:
-        raise RnnscopeError(f"{path} has no rows in it", FROM_A_SWEEP)
-    findings = {each.configuration: each for each in found}  # of two rows of one the last
-    return Sweep(tuple(findings.values()), shlex.join(["rnnscope", "sweep", *REPORT.as_typed(path)]))
-
-
 @dataclass(frozen=True)
 class Tally:
     """How the configurations ended that have some values of a flag; all of them where flag is "".
 
-    counts: by the names of OUTCOMES. max_abs: the greatest difference of all.
+    counts: by the outcomes of the sweep. worst: the worst figure of all.
     """
 
     flag: str
     value: str
     counts: Mapping[str, int]
-    max_abs: float | None
+    worst: float | None
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a kind of sweep says what it found.
+
+    Args:
+        status: that of a row with a verdict. unit: what was made then.
+        verdicts: of a row. shown: the outcomes that a table always has.
+        good, bad: the verdict of a sweep in which nothing is wrong, and of one in which something is.
+        none, some: what was not found in the first, and what was found in the second.
+        worst: the figure that tells how bad one is, as JSON has it.
+    """
+
+    status: str
+    unit: str
+    verdicts: tuple[str, ...]
+    shown: tuple[str, ...]
+    good: str
+    bad: str
+    none: str
+    some: str
+    worst: str
+
+
+COMPARED = Words(
+    status="compared",
+    unit="comparison",
+    verdicts=VERDICTS,
+    shown=("identical", "equivalent", "different", "not_comparable"),
+    good="same",
+    bad="different",
+    none="more than rounding",
+    some="a difference",
+    worst="max_abs",
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,6 +153,7 @@ class Sweep(Result):
     device_name: None = None
 
     command: ClassVar[str] = "sweep"
+    words: ClassVar[Words] = COMPARED
 
     @property
     def rerun(self) -> str:
@@ -150,7 +172,7 @@ class Sweep(Result):
     @cached_property
     def total(self) -> Tally:
         """Of all configurations."""
-        return _tally("", "all", self.findings)
+        return self._tally("", "all", self.findings)
 
     @property
     def tallies(self) -> Iterator[Tally]:
@@ -167,23 +189,29 @@ class Sweep(Result):
             del axes["seed"]  # each was drawn with its own
         for name, found in axes.items():
             for label, findings in _grouped(name, found):
-                yield _tally(FIELDS[name].name, label, findings)
+                yield self._tally(FIELDS[name].name, label, findings)
+
+    def _tally(self, flag: str, value: str, findings: Sequence[Finding]) -> Tally:
+        counts = Counter(each.outcome for each in findings)
+        figures = [each.worst for each in findings if each.worst is not None]
+        outcomes = (*self.words.verdicts, *STATUSES)
+        return Tally(flag, value, {name: counts[name] for name in outcomes}, max(figures, key=nan_last, default=None))
 
     @cached_property
-    def different(self) -> list[Finding]:
+    def wrong(self) -> list[Finding]:
         """Those that differ: first by function, then the smaller ones, in whichever order they were run."""
-        found = [each for each in self.findings if each.outcome == "different"]
+        found = [each for each in self.findings if each.outcome == self.words.bad]
         return sorted(found, key=lambda each: (each.cause != "function", each.size, each.rerun))
 
     @property
     def first_different(self) -> Finding | None:
         """The first one that differs by function, or is frozen."""
-        return next((each for each in self.different if each.cause in ("function", "frozen")), None)
+        return next((each for each in self.wrong if each.cause in ("function", "frozen")), None)
 
     @property
     def first_to_shrink(self) -> Finding | None:
         """The one of which a smallest Spec is looked for."""
-        return next((each for each in self.different if each.cause in SHRUNK), None)
+        return next((each for each in self.wrong if each.cause in SHRUNK), None)
 
     @property
     def more(self) -> list[str]:
@@ -191,7 +219,7 @@ class Sweep(Result):
 
         The most frequent first. Where nothing is wrong, only what nobody could see.
         """
-        told = self.different or [each for each in self.findings if each.outcome == "undecided"]
+        told = self.wrong or [each for each in self.findings if each.outcome == "undecided"]
         found = Counter(name for each in told or self.findings for name in each.more)
         return [name for name, _ in found.most_common() if told or name not in _NOTHING_WRONG]
 
@@ -205,10 +233,10 @@ class Sweep(Result):
     def verdict(self) -> str:
         """different where one is, else undecided where one is, or failed, or where nothing was compared, else same."""
         counts = self.total.counts
-        if counts["different"]:
-            return "different"
-        is_open = counts["undecided"] or counts["failed"] or not counts["identical"] + counts["equivalent"]
-        return "undecided" if is_open else "same"
+        if counts[self.words.bad]:
+            return self.words.bad
+        is_open = counts["undecided"] or counts["failed"] or not sum(counts[each] for each in self.words.verdicts)
+        return "undecided" if is_open else self.words.good
 
     @property
     def exit_code(self) -> int:
@@ -216,16 +244,17 @@ class Sweep(Result):
 
         Under torchrun 0: it takes any other code of a worker for a crash.
         """
-        return 0 if self.workers is not None else {"same": 0, "different": 1, "undecided": 2}[self.verdict]
+        codes = {self.words.good: 0, self.words.bad: 1, "undecided": 2}
+        return 0 if self.workers is not None else codes[self.verdict]
 
     def page(self) -> Page:
         """The table and sentences of `rnnscope sweep`."""
-        page: Page = [_grid(self), _verdict(self)]
-        for each in self.different[:_MOST]:
-            page.append(Sentence(_CAUSES.get(each.cause or "", "Over the tolerance"), each.rerun, verbatim=True))
-        page += _left_out(len(self.different), "line", " like these")
+        page: Page = [_grid(self), *self.tables(), _verdict(self)]
+        for each in self.wrong[:_MOST]:
+            page.append(Sentence(self.label(each), each.rerun, verbatim=True))
+        page += _left_out(len(self.wrong), "line", " like these")
         if self.smallest:
-            page.append(Sentence("Smallest that differs", self.smallest, verbatim=True))
+            page.append(Sentence(self.label_of_smallest, self.smallest, verbatim=True))
         for outcome, message, count in self.messages[:_MOST]:
             page.append(Sentence(outcome.replace("_", " ").capitalize(), ended(f"{thousands(count)}, since {message}")))
         page += [*_left_out(len(self.messages), "reason"), *map(_not_compared, self.left_out), *more(self.more)]
@@ -236,31 +265,42 @@ class Sweep(Result):
             page.append(Sentence("Run", f"each with {threads}, torch {self.torch_version}{ranks}."))
         return [*page, Sentence("Rerun", self.rerun, verbatim=True)]
 
+    def tables(self) -> Page:
+        """What stands below the counts."""
+        return []
+
+    def label(self, found: Finding) -> str:
+        """What is wrong, before its command line."""
+        return _CAUSES.get(found.cause or "", "Over the tolerance")
+
+    @property
+    def label_of_smallest(self) -> str:
+        """Likewise before the smallest one."""
+        return "Smallest that differs"
+
     def facts(self) -> dict[str, Any]:
-        first = self.first_different
+        worst = self.words.worst
+        axes = ({"flag": e.flag, "value": e.value, "counts": dict(e.counts), worst: e.worst} for e in self.tallies)
         return {
             "verdict": self.verdict,
             "counts": dict(self.total.counts),
-            "max_abs": self.total.max_abs,
-            "axes": [asdict(each) for each in self.tallies],
+            worst: self.total.worst,
+            "axes": list(axes),
             "messages": [dict(zip(("status", "message", "count"), each, strict=True)) for each in self.messages],
-            "first_different": first and first.rerun,
-            "smallest_different": self.smallest,
+            **self.facts_of_wrong(),
             "more": self.more,
             "left_out": [asdict(each) for each in self.left_out],
-            "configurations": [finding_record(each) for each in self.findings],
+            "configurations": [each.record() for each in self.findings],
         }
+
+    def facts_of_wrong(self) -> dict[str, Any]:
+        """What is wrong first, and in the smallest."""
+        first = self.first_different
+        return {"first_different": first and first.rerun, "smallest_different": self.smallest}
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a configuration."""
-
-        return map(finding_record, self.findings)
-
-
-def _tally(flag: str, value: str, findings: Sequence[Finding]) -> Tally:
-    counts = Counter(each.outcome for each in findings)
-    apart = [each.max_abs for each in findings if each.max_abs is not None]
-    return Tally(flag, value, {name: counts[name] for name in OUTCOMES}, max(apart, key=nan_last, default=None))
+        return (each.record() for each in self.findings)
 
 
 def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, list[Finding]]]:
@@ -270,7 +310,7 @@ def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, 
     def word(value: Any) -> str:
         if value is None:
             return "-"
-        if isinstance(flag, Repeated):
+        if isinstance(flag, (Repeated, Listed)):
             return ", ".join(value) or "-"
         return ("off", "on")[value] if isinstance(flag, Switch) else flag.as_typed(value)[-1]
 
@@ -291,8 +331,6 @@ def _grouped(name: str, found: dict[Any, list[Finding]]) -> Iterator[tuple[str, 
 
 
 _NOTHING_WRONG = ("identical", "equivalent", "rounding")
-
-_ALWAYS = ("identical", "equivalent", "different", "not_comparable")
 
 _CAUSES = {
     "function": "Another function",
@@ -322,26 +360,23 @@ def _not_compared(left: LeftOut) -> Sentence:
 
 def _grid(sweep: Sweep) -> Grid:
     """A row for each value of each flag that has several, and one for all."""
-    outcomes = [each for each in OUTCOMES if each in _ALWAYS or sweep.total.counts[each]]
-    numbers = (Column(each.replace("_", " "), number=True) for each in (*outcomes, "max abs"))
+    counted_all, words = sweep.total.counts, sweep.words
+    outcomes = [each for each in counted_all if each in words.shown or counted_all[each]]
+    numbers = (Column(each.replace("_", " "), number=True) for each in (*outcomes, words.worst))
     rows = []
     for tally in (*sweep.tallies, sweep.total):
         counts = (thousands(tally.counts[each]) if tally.counts[each] else "-" for each in outcomes)
-        apart = "-" if tally.max_abs is None else f"{tally.max_abs:.3g}"
-        rows.append((f"{tally.flag} {tally.value}".strip(), *counts, apart))
+        worst = "-" if tally.worst is None else f"{tally.worst:.3g}"
+        rows.append((f"{tally.flag} {tally.value}".strip(), *counts, worst))
     title = counted(len(sweep.findings), "configuration")
     return Grid(title, (Column("of these", name=True), *numbers), tuple(rows))
 
 
 def _verdict(sweep: Sweep) -> Sentence:
-    counts, is_same = sweep.total.counts, sweep.verdict == "same"
-    compared = sum(counts[each] for each in VERDICTS)
-    found = thousands(counts["different"]) if counts["different"] else "none"
-    text = f"of {counted(compared, 'comparison')} {found} found {'more than rounding' if is_same else 'a difference'}"
+    counts, words, is_good = sweep.total.counts, sweep.words, sweep.verdict == sweep.words.good
+    done = sum(counts[each] for each in words.verdicts)
+    found = thousands(counts[words.bad]) if counts[words.bad] else "none"
+    text = f"of {counted(done, words.unit)} {found} found {words.none if is_good else words.some}"
     left = [f"{thousands(counts[each])} {each}" for each in ("undecided", "failed") if counts[each]]
-    text = "; ".join((text if compared else "nothing was compared", *left))
-    return Sentence("Verdict", f"{text}.", "good" if is_same else "bad")
-
-
-def finding_record(found: Finding) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in ("outcome", "cause", "max_abs", "rerun", "message")}
+    text = "; ".join((text if done else f"nothing was {words.status}", *left))
+    return Sentence("Verdict", f"{text}.", "good" if is_good else "bad")

@@ -17,13 +17,16 @@ from rnnscope.spec.flags import quoted
 Row = dict[str, Any]
 Taker = Callable[[Row], object]
 
-FACTS = {"schema", "command", "rerun", "status", "message", "left", "right", "spec"}
+FACTS = {"schema", "command", "rerun", "status", "message", "spec"}
 """What every row has."""
+
+FACTS_OF = {"compare": FACTS | {"left", "right"}, "check": FACTS | {"subject"}}
+"""What a row of each command has."""
 
 FROM_A_SWEEP = "name a file that rnnscope sweep --out wrote"
 """What would mend a file without rows."""
 
-HEAD = b'{"schema":1,"command":"compare",'
+HEADS = tuple(b'{"schema":1,"command":"%s",' % command.encode() for command in FACTS_OF)
 """How every row begins."""
 
 
@@ -110,7 +113,7 @@ def read_rows(path: str, seen: Taker) -> tuple[int, bytes]:
     with _telling("read", path), open(path, "rb") as stream:
         for number, line in enumerate(_lines(path, stream), 1):
             if not line.endswith(b"\n"):
-                if line.startswith(HEAD) or HEAD.startswith(line):  # torn
+                if line.startswith(HEADS) or any(head.startswith(line) for head in HEADS):  # torn
                     break
                 end = b"\n"
             try:
@@ -129,19 +132,21 @@ def _lines(path: str, stream: IO[bytes]) -> Iterator[bytes]:
     """The lines of a file. A device may have one that never ends."""
     while line := stream.readline(LONGEST_LINE):
         if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
-            line += stream.readline(LONGEST_ROW) if line.startswith(HEAD) else b""
-            if not line.startswith(HEAD) or len(line) > LONGEST_ROW:
+            line += stream.readline(LONGEST_ROW) if line.startswith(HEADS) else b""
+            if not line.startswith(HEADS) or len(line) > LONGEST_ROW:
                 raise RnnscopeError(f"{path} has a line of more than {LONGEST_LINE:,} bytes, and no row", FROM_A_SWEEP)
         yield line
 
 
 def _row(line: bytes) -> Row:
-    row = parsed(line, FROM_A_SWEEP)
+    row: Any = parsed(line, FROM_A_SWEEP)
     if isinstance(row, dict) and row.get("schema", 1) != 1:
         raise RnnscopeError(f"schema {quoted(row['schema'])}, but this rnnscope knows schema 1", "name another file")
-    if not isinstance(row, dict) or row.get("command") != "compare" or not row.keys() >= FACTS:
-        raise RnnscopeError("no row of a sweep", FROM_A_SWEEP)
-    return row
+    if isinstance(row, dict):
+        facts = FACTS_OF.get(str(row.get("command")))
+        if facts is not None and row.keys() >= facts:
+            return row
+    raise RnnscopeError("no row of a sweep", FROM_A_SWEEP)
 
 
 @contextmanager

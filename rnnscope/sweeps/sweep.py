@@ -1,7 +1,8 @@
-"""Compares many configurations in one process, or shares them with the others that torchrun started.
+"""Asks about many configurations in one process, or shares them with the others that torchrun started.
 
-The row of a configuration is what `rnnscope compare --json` would say of it, or why nothing could be compared. It
-depends on its configuration alone: not on the rows before it, nor on who made it, nor where in a file it stands.
+The row of a configuration is what `rnnscope compare --json`, or `rnnscope check --json`, would say of it, or why
+nothing could be asked. It depends on its configuration alone: not on the rows before it, nor on who made it, nor where
+in a file it stands.
 """
 
 import json
@@ -20,16 +21,18 @@ import rnnscope
 from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.files.loading import Loaded
 from rnnscope.network.costs import BYTES_OF_TORCH, Work, free_bytes, needed_bytes
-from rnnscope.pages.progress import progress
+from rnnscope.pages.progress import progress, stage
 from rnnscope.spec.options import CONFIGS, MOST_CONFIGURATIONS, ROWS, SOURCE_FLAGS, Sources
 from rnnscope.spec.question import QUESTION_FLAGS, Question, check_comparable
+from rnnscope.spec.relations import WANTED_FLAGS, Wanted, check_askable
 from rnnscope.spec.shrinking import shrink
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT, How, OwnSides
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.sweeps.boundaries import NO_MEMORY, boundaries_of, left_out_of
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
-from rnnscope.sweeps.result import Finding, Sweep, finding, read_finding
+from rnnscope.sweeps.report import KINDS, check_kind, finding_of, read_finding
+from rnnscope.sweeps.result import Finding, Sweep
 from rnnscope.sweeps.rows import Row, rows_added_to
 from rnnscope.sweeps.workers import Ranks, is_launched, workers_here
 from rnnscope.verdict.deviations import deviation_of
@@ -44,10 +47,12 @@ def sweep(
     force: bool = False,
     at_boundaries: bool = False,
 ) -> Sweep | None:
-    """Compare every configuration that is asked for; None in a process of torchrun that only helps.
+    """Compare, or check, every configuration that is asked for; None in a process of torchrun that only helps.
 
     Args:
         axes: values by the names that JSON has: {"kind": ("rnn", "gru"), "num_layers": (1, 2), "right": ("cells",)}.
+            With "check": ("FILE.py:Class",) that class is checked in each, and nothing is compared; of "only", "skip",
+            "args" and "names" there is one value, a tuple itself: "only": (("causality", "layout"),).
         random: how many to draw at random; None for every combination.
         configs: a file of lines of JSON, or - for stdin, that are compared, each with what the axes add.
         out: a file to which each row is added as soon as it is there.
@@ -65,6 +70,9 @@ def sweep(
     >>> found = sweep({"kind": ("rnn", "lstm"), "bidirectional": (False, True), "right": ("module",)})
     >>> found.verdict, len(found.findings), found.total.counts["identical"]
     ('same', 4, 4)
+    >>> found = sweep({"check": ("torch.nn:GRU",), "seq_len": (2, 5), "only": (("causality",),)})
+    >>> found.verdict, [each.outcome for each in found.findings]
+    ('holds', ['holds', 'holds'])
     """
     if configs and out and exists(configs) and exists(out) and samefile(configs, out):
         raise RnnscopeError(f"{ROWS.name} {out} is what {CONFIGS.name} reads", "name another file")
@@ -80,7 +88,7 @@ def sweep(
     no_room = [each for each in added if not _has_room(each.configuration)]
     left_out += left_out_of((each, NO_MEMORY) for each in no_room)
     findings = tuple(_lead(plan, ranks, out, resume, force, {each.configuration for each in no_room}))
-    found = Sweep(
+    found = KINDS[plan[0].command].sweep(
         findings,
         sweep_line(axes, random, configs, at_boundaries),
         workers=ranks.size if ranks else None,
@@ -88,7 +96,7 @@ def sweep(
         left_out=left_out,
     )
     first = found.first_to_shrink
-    return found if first is None else replace(found, smallest=_smallest_like(first.configuration, str(first.cause)))
+    return found if first is None else replace(found, smallest=_smallest_like(first))
 
 
 def _lines(configs: str, ranks: Ranks | None) -> list[Values]:
@@ -142,6 +150,8 @@ def _has_room(asked: Configuration) -> bool:
 
 
 def _work_of(asked: Configuration) -> Work:
+    if asked.command == "check":  # of a class nothing is known: it may keep as much as a module with its gradients
+        return Work(subjects=("module",), grad=True)
     sides = {side: asked.value(side) for side in ("left", "right")}
     return Work.of("compare", vars(Question(**asked.of(QUESTION_FLAGS))) | sides)
 
@@ -156,6 +166,7 @@ def _lead(
     old: list[Finding] = []
 
     def seen(row: Row) -> None:
+        check_kind(row, plan[0].command)
         old.append(read_finding(row))
 
     with nullcontext() if out is None else rows_added_to(out, resume, force, seen) as append, _telling_of(out):
@@ -169,7 +180,7 @@ def _lead(
                 with lock:
                     if append is not None:
                         append(row)
-                    found[plan_of_all[number]] = finding(plan_of_all[number], row)
+                    found[plan_of_all[number]] = finding_of(plan_of_all[number], row)
                     advance(1)
 
             _run(plan_of_all, todo, ranks, take)
@@ -208,11 +219,12 @@ TOO_LARGE = "there is too little memory for it; make --seq-len, --batch, --hidde
 
 
 def row_of(asked: Configuration, with_reasons: bool = True) -> Row:
-    """Compare what a configuration asks for: schema, command, rerun, status, message, spec, left, right, and the rest.
+    """Compare, or check, what a configuration asks for: schema, command, rerun, status, message, spec, and the rest.
 
-    status: compared; not_comparable where it contradicts itself, which is told from the flags alone; failed where it
-    was tried and no verdict came out: no such device or file, too little memory, a class that is wrong, and whatever
-    else nobody expected. The rest, where it was compared, is the document of the comparison less its environment.
+    status: compared, or checked; not_comparable where it contradicts itself, which is told from the flags alone; failed
+    where it was tried and no verdict came out: no such device or file, too little memory, a class that is wrong, and
+    whatever else nobody expected. The rest is the document of its command less its environment; where there is none, it
+    is left and right, or the subject, alone.
 
     Args:
         with_reasons: whether to look for what explains a difference, which takes most of the time.
@@ -220,29 +232,47 @@ def row_of(asked: Configuration, with_reasons: bool = True) -> Row:
     Raises:
         Exception: a GPU that will compute nothing any more.
     """
-    left, right = asked.value("left"), asked.value("right")
+    is_check = asked.command == "check"
+    named = {"subject": asked.value("check")} if is_check else {each: asked.value(each) for each in ("left", "right")}
     spec = {name: asked.written.get(name, flag.default) for name, flag in SPEC_FLAGS.items()}
-    row: Row = {"schema": 1, "command": "compare", "rerun": asked.rerun, "status": "not_comparable", "message": None}
-    row |= {"spec": spec, "left": left, "right": right}
+    row: Row = {"schema": 1, "command": asked.command, "rerun": asked.rerun}
+    row |= {"status": "not_comparable", "message": None, "spec": spec, **named}
     try:
-        question, sources = Question(**asked.of(QUESTION_FLAGS)), Sources(**asked.of(SOURCE_FLAGS))
-        own, how = OwnSides(**asked.of(OWN_FLAGS)), How(**asked.of(HOW_FLAGS))
-        loaded = None
-        if not asked.has_files:  # flags alone tell whether it makes sense
-            loaded = Loaded(sources, Spec(**asked.of(SPEC_FLAGS)))
-            check_comparable(loaded.spec, left, right, question, own, how)
-            for flag, typed in ((LEFT, left), (RIGHT, right)):
-                deviation_of(flag, typed, loaded.spec)
-        row["status"] = "failed"
-        loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
-        row["spec"] = loaded.spec.facts
-        _check_memory(loaded.spec, _work_of(asked))
-        options: dict[str, Any] = {"loaded": loaded, "question": question, "own": own, "how": how}
-        found = rnnscope.compare(loaded.spec, left, right, with_reasons=with_reasons, **options)
-        facts = {"sources": asdict(found.sources)} | found.facts()
+        facts = _checked(asked, row) if is_check else _compared(asked, row, with_reasons)
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}
-    return row | {"status": "compared"} | facts | {"left": left, "right": right}
+    return row | {"status": KINDS[asked.command].sweep.words.status} | facts | named
+
+
+def _compared(asked: Configuration, row: Row, with_reasons: bool) -> Row:
+    """What a comparison says. The row is told how far it came."""
+    left, right = asked.value("left"), asked.value("right")
+    question, sources = Question(**asked.of(QUESTION_FLAGS)), Sources(**asked.of(SOURCE_FLAGS))
+    own, how = OwnSides(**asked.of(OWN_FLAGS)), How(**asked.of(HOW_FLAGS))
+    loaded = None
+    if not asked.has_files:  # flags alone tell whether it makes sense
+        loaded = Loaded(sources, Spec(**asked.of(SPEC_FLAGS)))
+        check_comparable(loaded.spec, left, right, question, own, how)
+        for flag, typed in ((LEFT, left), (RIGHT, right)):
+            deviation_of(flag, typed, loaded.spec)
+    row["status"] = "failed"
+    loaded = loaded or rnnscope.load(sources, asked.of(SPEC_FLAGS), left, right)
+    row["spec"] = loaded.spec.facts
+    _check_memory(loaded.spec, _work_of(asked))
+    options: dict[str, Any] = {"loaded": loaded, "question": question, "own": own, "how": how}
+    found = rnnscope.compare(loaded.spec, left, right, with_reasons=with_reasons, **options)
+    return {"sources": asdict(found.sources)} | found.facts()
+
+
+def _checked(asked: Configuration, row: Row) -> Row:
+    """What a check says, of a class that must follow what was said of the network; likewise."""
+    spec, wanted = Spec(**asked.of(SPEC_FLAGS)), Wanted(**asked.of(WANTED_FLAGS))
+    check_askable(spec)
+    row["status"] = "failed"
+    row["spec"] = spec.facts
+    _check_memory(spec, _work_of(asked))
+    found = rnnscope.check(asked.value("check"), spec, given=tuple(asked.of(SPEC_FLAGS)), wanted=wanted)
+    return {"sources": asdict(found.sources)} | found.facts()
 
 
 def _check_memory(spec: Spec, work: Work) -> None:
@@ -265,16 +295,29 @@ def _reason(error: Exception) -> str:
     return f"unexpected {type(error).__name__}: {error}"
 
 
-def _smallest_like(asked: Configuration, cause: str) -> str | None:
-    """The command line of the smallest Spec under which both sides still differ by the same cause.
+def _smallest_like(found: Finding) -> str | None:
+    """The command line of the smallest Spec of which the same is still found, for the same cause.
 
     None where files say what it is.
     """
+    asked = found.configuration
     if asked.has_files:
         return None
-    others = {name: value for name, value in asked.values.items() if name not in (*SPEC_FLAGS, "power", "map")}
+    spec = Spec(**asked.of(SPEC_FLAGS))
 
-    def differs(spec: Spec) -> bool:
-        return row_of(Configuration(others | vars(spec)), with_reasons=False).get("cause") == cause
+    def with_(smaller: Spec) -> Configuration:
+        """A class that is checked must follow what is said of a network: nothing is said that nobody said."""
+        network = SPEC_FLAGS["kind"].panel
+        said = {
+            name: value
+            for name, value in vars(smaller).items()
+            if name in asked.values or value != getattr(spec, name) or SPEC_FLAGS[name].panel != network
+        }
+        return Configuration({**found.narrowed, **said})
 
-    return Configuration(others | vars(shrink(Spec(**asked.of(SPEC_FLAGS)), differs))).rerun
+    def is_like(smaller: Spec) -> bool:
+        configuration = with_(smaller)
+        return finding_of(configuration, row_of(configuration, with_reasons=False)).cause == found.cause
+
+    with stage("the smallest of which it still holds"):
+        return with_(shrink(spec, is_like)).rerun

@@ -1,13 +1,11 @@
 """Sweeps that torchrun shares over two real ranks on the CPU."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch.distributed
-from support import Answer, Cli
+from support import Cli, lines_in, ranks
 
 import rnnscope
 from rnnscope import Spec
@@ -37,17 +35,6 @@ class Dies(nn.RNN):
         time.sleep(0.01 if os.environ.get("RANK") == "0" else 0)  # or rank 0 might be done before
         return super().forward(x, hx)
 """
-
-
-def ranks(*words: str, typed: str = "") -> Answer:
-    """Answer a command line with two processes of torchrun."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "rnnscope"]
-    done = subprocess.run([*launch, *words], input=typed, capture_output=True, text=True, check=False, timeout=100)
-    return Answer(done.returncode, done.stdout, done.stderr)
-
-
-def lines_in(path: Path) -> list[bytes]:
-    return sorted(path.read_bytes().splitlines(keepends=True))
 
 
 def test_two_ranks_give_the_rows_of_one_process(cli: Cli, tmp_path: Path) -> None:
