@@ -11,7 +11,7 @@ from networks_of_all_forms import CASES, Case
 from support import OWN, Cli
 from torch import nn
 
-from rnnscope import Comparison, Spec, compare
+from rnnscope import Comparison, RnnscopeError, Spec, compare
 from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE
 from rnnscope.spec.options import NO_FILES
 from rnnscope.spec.sides import AS_IT_IS, RIGHT, OwnSides
@@ -63,6 +63,7 @@ BROKEN_BY: tuple[tuple[str, Spec, str, str], ...] = (
     ("WritesIntoX", replace(SEVEN, kind="lstm"), "inputs_kept", "it is written into"),
     ("MeanInACell", replace(SEVEN, kind="lstm"), "item_isolation", "item 1 changes when item 0 does"),
     ("Refuses", replace(SEVEN, kind="gru"), "item_isolation", "item 1 changes when item 0 does"),
+    ("CannotBeCopied", replace(SEVEN, kind="lstm"), "item_isolation", "item 1 changes when item 0 does"),
     ("LooksAheadBeforeItsHead", replace(SEVEN, kind="lstm"), "causality", "it looks 1 step ahead"),
     (
         "LooksAheadInAnUnbatchedInput",
@@ -158,7 +159,6 @@ def test_what_shows_under_stress_alone_has_a_reason_there() -> None:
         ("KeepsState", replace(SEVEN, kind="gru")),
         ("AnotherFormula", replace(SEVEN, kind="gru")),
         ("OnlyFiveItems", replace(SEVEN, kind="gru")),
-        ("CannotBeCopied", replace(SEVEN, kind="lstm")),
     ],
 )
 def test_there_is_no_reason_where_nothing_is_broken_or_something_else_explains_it(name: str, spec: Spec) -> None:
@@ -170,6 +170,15 @@ def test_there_is_no_reason_where_nothing_is_broken_or_something_else_explains_i
 def test_a_known_deviation_keeps_its_explanation() -> None:
     found = judged("GatesIofgAndWrites", replace(SEVEN, kind="lstm"))
     assert [each.convention for each in found.explanations] == ["gates i f o g"]
+
+
+def test_a_class_that_refuses_every_other_call_has_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RnnscopeError("no such call")
+
+    monkeypatch.setattr(relations._AsTorchs, "call", refuse)
+    found = judged("LooksAhead", replace(SEVEN, kind="lstm"))
+    assert (found.verdict, told(found), found.notes) == ("different", None, ())
 
 
 def test_where_no_relation_is_broken_the_page_says_that_nothing_explains_it(cli: Cli) -> None:
