@@ -1,5 +1,6 @@
 """What the steps have to do with each other: none looks ahead, and a state carries on all that came before."""
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.states import is_number, tensors
+from rnnscope.checks.states import is_number, mapped, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
 from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
@@ -20,6 +21,9 @@ WIDTH = 64
 
 MOST_CUTS = 512
 """At so many steps a sequence is cut; a longer one at all of its first and last steps, and at some between."""
+
+FEW = 8
+"""So many steps are changed one by one, where a module takes no batch of another size."""
 
 MOST_AGAIN = 8
 """Where items move each other, so many cuts are asked of all items at once."""
@@ -102,15 +106,13 @@ def _ahead(case: Case, cuts: Tensor, change: Any) -> tuple[Gap, int]:
 def _look_ahead(case: Case, off: Gap, cut: int) -> Relation:
     """Which step looks at which, and how far ahead: x is changed at one step at a time."""
     step = off.place.step if off.place and off.place.step is not None else 0
+    item = off.place.item if off.place and off.place.item is not None else 0
     later = torch.arange(step + 1, case.steps)[: 4 * WIDTH]
-    seen: list[int] = []
-    for some in torch.split(later, WIDTH):
-        index = torch.zeros(len(some), dtype=torch.long)
-        x, state = case.of_items(index + (off.place.item or 0 if off.place else 0))
-        other = case.other_x().index_select(1, index)
-        y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
-        limit = case.allowed.tensors["y"][step].max()
-        seen += some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()
+    try:
+        seen = [at for some in torch.split(later, WIDTH) for at in _moving(case, step, item, some)]
+    except RnnscopeError:  # a module may be built for one N
+        later = later[:FEW]
+        seen = [at for each in later for at in _moving(case, step, item, each.expand(case.items))[:1]]
     if not seen:
         return broken(off, f"y moves at step {step}{figures(off)} when x changes from step {cut} on: it looks ahead")
     far = seen[-1] - step
@@ -121,6 +123,17 @@ def _look_ahead(case: Case, off: Gap, cut: int) -> Relation:
     nearest = seen[0] - step
     words = ahead if nearest == far else f"{nearest} to {ahead}"
     return broken(off, f"y at step {step} changes when x at step {seen[0]} does{figures(off)}: it looks {words}")
+
+
+def _moving(case: Case, step: int, item: int, some: Tensor) -> list[int]:
+    """The steps at which another x moves y of an item at a step: each is asked in an item of its own, in one run."""
+    index = torch.full((len(some),), item)
+    x, state = case.of_items(index)
+    other = case.other_x().index_select(1, index)
+    y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
+    limit = case.allowed.tensors["y"][step].max()
+    found: list[int] = some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()
+    return found
 
 
 def chunked(case: Case) -> Relation:
@@ -179,8 +192,9 @@ def _why(case: Case, off: Gap, edges: list[int]) -> str:
     if begin is None:
         return what
     state = case.run(case.x[:begin]).state
+    nothing = mapped(lambda _, each: torch.zeros_like(each), state) if case.recurrent.roles.needs_state else None
     chunk = case.x[begin : next(each for each in edges if each > begin)]
-    carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, None))
+    carried, dropped = (case.run(chunk, each).values.of_y() for each in (state, nothing))
     alike = gap(carried, dropped, case.allowed.steps(begin, begin + len(chunk)))
     return f"{what}: its state lacks something" if alike.parts else f"{what}: the state that is handed on is not used"
 
@@ -199,7 +213,18 @@ def stepwise(case: Case) -> Relation:
     if not off.parts:
         return holds(off, told)
     what = f"step by step it gives something else {where(off)}{figures(off)}"
-    return broken(off, f"{what}: a single step is special to it")
+    return broken(off, f"{what}: {_why_stepwise(case, off)}")
+
+
+def _why_stepwise(case: Case, off: Gap) -> str:
+    """Whether a chunk of several steps that begins where single steps part does so, too."""
+    step = off.place.step if off.place else None
+    if step:
+        with suppress(RnnscopeError):  # it may take single steps and whole sequences alone
+            in_two = in_chunks(case, [0, step, case.steps], case.state)
+            if gap(in_two, case.base.values, case.allowed).parts:
+                return f"so it does in a chunk from step {step} on, and its state lacks something"
+    return "a single step is special to it"
 
 
 def last_state(case: Case) -> Relation:

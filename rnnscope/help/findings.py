@@ -190,15 +190,43 @@ rnnscope compare --right keeps.py:Keeps""",
         "step of an optimizer, a norm or a statistic belongs behind `if self.training`.",
     ),
     _relation(
-        name="last_state",
-        does="y at the last step of a direction is that direction's row of h of the top layer",
-        command="rnnscope trace --bidirectional",
-        says="backward: ends at step 0",
-        torch="y[-1, :, :H] == h[-2] and y[0, :, H:] == h[-1]",
-        theirs="y[-1] == torch.cat((h[-2], h[-1]), -1)",
-        shows="The backward direction ends at step 0, so that y[-1] has only its first state. With lengths each item "
-        "ends at a step of its own.",
-        mends="Take h[-1], or h[-2] and h[-1] of both directions, where a sequence is to be summed up.",
+        name="inputs_kept",
+        does="x and the state are after a call what they were before it",
+        command="""\
+cat > writes.py <<'PYTHON'
+from torch import nn
+class Writes(nn.GRU):
+    def forward(self, x, hx=None):
+        x *= 0.5
+        return super().forward(x, hx)
+PYTHON
+rnnscope check writes.py:Writes --only inputs_kept""",
+        says="it is written into",
+        torch="x = x * scale",
+        theirs="x *= scale",
+        shows="The first call may be right. What is called next with the same x, another module or the same one "
+        "again, gets other numbers.",
+        mends="Make a new tensor, or write into x.clone(). A slice, a transpose and a view are x itself.",
+    ),
+    _relation(
+        name="zero_state",
+        does="a call without a state gives what one from zeros gives, or from what the module says that it starts from",
+        command="""\
+cat > ones.py <<'PYTHON'
+from torch import nn
+class Ones(nn.RNN):
+    def forward(self, x, hx=None):
+        if hx is None:
+            hx = x.new_ones(self.num_layers, x.shape[1], self.hidden_size)
+        return super().forward(x, hx)
+PYTHON
+rnnscope check ones.py:Ones --only zero_state""",
+        says="without a state it gives something else than from zeros",
+        torch="hx = x.new_zeros(K, N, H) if hx is None else hx",
+        theirs="hx = x.new_ones(K, N, H) if hx is None else hx",
+        shows="Where hx is left out, the more the shorter the sequence is. A start that is learned is no fault: name "
+        "its parameter h0, or give it by a method init_hidden(batch_size).",
+        mends="Start from zeros of x's dtype and device, or say what it starts from.",
     ),
     _relation(
         name="batch_first",
@@ -213,73 +241,329 @@ rnnscope compare --right keeps.py:Keeps""",
         mends="Give hx as (D·K, N, H_out) whatever batch_first says, and index h by its first dim.",
     ),
     _relation(
+        name="layout",
+        does="how x and the state lie in memory does not matter: views give what their copies give",
+        command="""\
+cat > memory.py <<'PYTHON'
+import torch
+from torch import nn
+class Memory(nn.RNN):
+    def forward(self, x, hx=None):
+        strides = x.shape[1] * x.shape[2], x.shape[2], 1
+        return super().forward(torch.as_strided(x, x.shape, strides), hx)
+PYTHON
+rnnscope check memory.py:Memory --only layout""",
+        says="x with its axes turned in memory gives something else",
+        torch="x.reshape(L * N, H_in)",
+        theirs="x.view(L * N, H_in)",
+        shows="With a transposed x, such as one that was (N, L, H_in), with one that is expanded, and with every "
+        "other number of a tensor. view raises an error there; what counts in strides gives other numbers.",
+        mends="Take reshape for view, and x.contiguous() before whatever reads memory.",
+    ),
+    _relation(
+        name="item_isolation",
+        does="what an item gives does not depend on the other items of its batch",
+        command="""\
+cat > normed.py <<'PYTHON'
+from torch import nn
+class Normed(nn.RNN):
+    def forward(self, x, hx=None):
+        return super().forward(x - x.mean(1, keepdim=True), hx)
+PYTHON
+rnnscope check normed.py:Normed --only item_isolation""",
+        says="item 1 changes when item 0 does",
+        torch="h = step(x[t], h)",
+        theirs="h = step(x[t], h); h = (h - h.mean(0)) / h.std(0)",
+        shows="An item gives other numbers in another batch. Against torch it shows as another function, and against "
+        "itself not at all.",
+        mends="Look for what is computed along dim N: a normalization, a maximum, a cumulated sum, a wrong view.",
+    ),
+    _relation(
+        name="permutation",
+        does="items in another order give the same results in that order",
+        command="""\
+cat > places.py <<'PYTHON'
+import torch
+from torch import nn
+class Places(nn.RNN):
+    def forward(self, x, hx=None):
+        place = torch.arange(x.shape[1], dtype=x.dtype)[:, None]
+        return super().forward(x + place, hx)
+PYTHON
+rnnscope check places.py:Places --only permutation""",
+        says="what it gives depends on its place in the batch",
+        torch="x + of_steps[:, None]  # (L, 1, H_in)",
+        theirs="x + of_steps  # (L, H_in), where L is N",
+        shows="No item moves another one, and each gives something else at another place. Often what belongs to steps "
+        "is added to items, where N and L are equal or swapped.",
+        mends="Look for what has N numbers and does not come from x: a buffer, torch.arange, an embedding of places.",
+    ),
+    _relation(
+        name="batch_of_one",
+        does="an item gives the same in a batch of one, and in one of any size",
+        command="""\
+cat > squeezes.py <<'PYTHON'
+from torch import nn
+class Squeezes(nn.RNN):
+    def forward(self, x, hx=None):
+        y, h = super().forward(x, hx)
+        return y.squeeze(), h
+PYTHON
+rnnscope check squeezes.py:Squeezes --only batch_of_one""",
+        says="something depends on N, such as a squeeze() or a mean over the batch",
+        torch="h[-1]",
+        theirs="h[-1].squeeze()",
+        shows="With N = 1 a shape is short of a dim, or numbers are broadcast. Items are asked alone, two at a time, "
+        "and in a larger batch.",
+        mends="Name the dim that is left out: h.squeeze(0). Look for code that asks whether N is 1, or divides by it.",
+    ),
+    _relation(
+        name="unbatched",
+        does="x without N gives what a batch of one gives",
+        command="""\
+cat > turned.py <<'PYTHON'
+from torch import nn
+class Turned(nn.RNN):
+    def forward(self, x, hx=None):
+        return super().forward(x.flip(0) if x.dim() == 2 else x, hx)
+PYTHON
+rnnscope check turned.py:Turned --only unbatched""",
+        says="x without N gives something else than a batch of one",
+        torch="y, h = rnn(x.unsqueeze(1)); y = y.squeeze(1)",
+        theirs="y, h = rnn(x.unsqueeze(0)); y = y.squeeze(0)",
+        shows="With x of shape (L, H_in) alone. Where the axis of N is added in front, each step becomes an item, and "
+        "nothing is carried from step to step.",
+        mends="Add N where it belongs: behind L, or in front of it with batch_first. Then take it away from y and "
+        "from the state.",
+    ),
+    _relation(
+        name="causality",
+        does="y at a step does not depend on x at the steps behind it",
+        command="""\
+cat > ahead.py <<'PYTHON'
+from torch import nn
+class Ahead(nn.GRU):
+    def forward(self, x, hx=None):
+        return super().forward(x + x.roll(-1, 0), hx)
+PYTHON
+rnnscope check ahead.py:Ahead --only causality""",
+        says="it looks 1 step ahead",
+        torch="nn.functional.pad(x, (2, 0))  # for a convolution over L of 3",
+        theirs="nn.functional.pad(x, (1, 1))",
+        shows="It learns well, and cannot be run while a sequence comes in. x is changed from each step on; what "
+        "moves before that is told, with how far ahead it looks. A network that says bidirectional is not asked.",
+        mends="Look for a convolution that is padded on both sides, a mask of attention, a flip or roll over dim L, "
+        "and what is computed over all steps: a normalization or a softmax.",
+    ),
+    _relation(
+        name="last_state",
+        does="y at the last step of a direction is that direction's row of h of the top layer",
+        command="rnnscope trace --bidirectional",
+        says="backward: ends at step 0",
+        torch="y[-1, :, :H] == h[-2] and y[0, :, H:] == h[-1]",
+        theirs="y[-1] == torch.cat((h[-2], h[-1]), -1)",
+        shows="The backward direction ends at step 0, so that y[-1] has only its first state. With lengths each item "
+        "ends at a step of its own.",
+        mends="Take h[-1], or h[-2] and h[-1] of both directions, where a sequence is to be summed up.",
+    ),
+    _relation(
+        name="chunked",
+        does="a sequence in pieces, each from the state after the one before, gives what it gives in one run",
+        command="""\
+cat > drops.py <<'PYTHON'
+from torch import nn
+class Drops(nn.GRU):
+    def forward(self, x, hx=None):
+        return super().forward(x)
+PYTHON
+rnnscope check drops.py:Drops --only chunked""",
+        says="the state that is handed on is not used",
+        torch="y, hx = rnn(chunk, hx)",
+        theirs="y, _ = rnn(chunk)",
+        shows="From the second piece on. A backward direction has no state to carry on. rnnscope compare --chunk 2 "
+        "carries the state of both sides.",
+        mends="Hand hx of each piece to the next one, and give all of it: h and c, a counter of steps, what a "
+        "convolution has seen.",
+    ),
+    _relation(
+        name="stepwise",
+        does="step by step, each from the state after the one before, a module gives what it gives in one run",
+        command="""\
+cat > single.py <<'PYTHON'
+from torch import nn
+class Single(nn.GRU):
+    def forward(self, x, hx=None):
+        return super().forward(x if len(x) > 1 else x / 2, hx)
+PYTHON
+rnnscope check single.py:Single --only stepwise --seq-len 8""",
+        says="a single step is special to it",
+        torch="for t in range(L): h = cell(x[t], h)",
+        theirs="for t in range(L): h = cell(x[t], h0)",
+        shows="Where a sequence comes in step by step, as when text is generated. rnnscope compare --left cells "
+        "--right module holds a loop over cells against a module.",
+        mends="Hand the h of each step to the next one; rnnscope code prints such a loop. Look for code that asks "
+        "whether L is 1.",
+    ),
+    _relation(
         name="packed",
         does="a packed batch gives each item what it gives by itself: its state stops at its own last step",
-        command="rnnscope trace --lengths 3,2,1",
-        says="item 1 ends at step 1",
+        command="""\
+cat > runs_on.py <<'PYTHON'
+from torch import nn
+from torch.nn.utils.rnn import pad_packed_sequence as pad
+class RunsOn(nn.GRU):
+    def forward(self, x, hx=None):
+        x = pad(x)[0] if hasattr(x, 'batch_sizes') else x
+        return super().forward(x, hx)
+PYTHON
+rnnscope check runs_on.py:RunsOn --only packed --lengths 3,2,1,1,1""",
+        says="gives something else than alone in state",
         torch="h[-1, i] == y[lengths[i] - 1, i]",
         theirs="h[-1, i] == y[-1, i]",
-        shows="y[-1] of a shorter item is padding.",
+        shows="y[-1] of a shorter item is padding, and a state that runs on is that of padding. rnnscope trace "
+        "--lengths 3,2,1 draws where each item ends.",
         mends="Pack with pack_padded_sequence, and take h; or index y by lengths - 1.",
     ),
     _relation(
         name="padding",
         does="y is 0 behind the end of an item, and what x has there changes nothing",
-        command="rnnscope compare --lengths 3,2,1",
-        says="padding (3, 3, 20)",
+        command="""\
+cat > reads.py <<'PYTHON'
+from torch import nn
+class Reads(nn.GRU):
+    def forward(self, x, lengths=None):
+        return super().forward(x)
+PYTHON
+rnnscope check reads.py:Reads --only padding""",
+        says="it reads the padding",
         torch="y[lengths[i]:, i] == 0",
         theirs="y[lengths[i]:, i] == y[lengths[i] - 1, i]",
-        shows="In y behind the end of each item, and in everything where x has NaN there.",
+        shows="In h of each shorter item, and in everything where x has NaN there. A module that takes lengths or a "
+        "mask is given other numbers behind the end of each item. rnnscope compare --lengths 3,2,1 has a row for the "
+        "padding of y.",
         mends="Mask the state, not y alone: torch.where(t < lengths, new, state).",
     ),
     _relation(
-        name="item_isolation",
-        does="what an item gives does not depend on the other items of its batch",
-        command="rnnscope compare --right items",
-        says="items against module",
-        torch="h = step(x[t], h)",
-        theirs="h = step(x[t], h); h = (h - h.mean(0)) / h.std(0)",
-        shows="An item gives other numbers in another batch. A comparison of whole batches does not show it.",
-        mends="Look for what is computed along dim N: a normalization, a maximum, a cumulated sum, a wrong view.",
-    ),
-    _relation(
-        name="batch_of_one",
-        does="an item gives the same as a batch of one",
-        command="rnnscope compare --right items",
-        says="items against module",
-        torch="h[-1]",
-        theirs="h[-1].squeeze()",
-        shows="With N = 1 a shape is short of a dim, or numbers are broadcast.",
-        mends="Name the dim that is left out: h.squeeze(0). Look for code that asks whether N is 1.",
-    ),
-    _relation(
-        name="chunked",
-        does="a sequence in pieces, each from the state after the one before, gives what it gives in one run",
-        command="rnnscope compare --chunk 2",
-        says="each from the state after the one before",
-        torch="y, hx = rnn(chunk, hx)",
-        theirs="y, _ = rnn(chunk)",
-        shows="From the second piece on. A backward direction has no state to carry on.",
-        mends="Hand hx of each piece to the next one, and give all of it: h and c.",
-    ),
-    _relation(
-        name="stepwise",
-        does="a module gives what a loop over its cells gives, step by step",
-        command="rnnscope compare --left cells --right module",
-        says="module against cells",
-        torch="for t in range(L): h = cell(x[t], h)",
-        theirs="for t in range(L): h = cell(x[t], h0)",
-        shows="From the second step on.",
-        mends="Hand the h of each step to the next one. rnnscope code prints such a loop.",
-    ),
-    _relation(
         name="precision",
-        does="in its own dtype a module is as near to the equations in float64 as rounding allows",
-        command="rnnscope compare --dtype bfloat16 --right equations",
-        says="Against the equations in float64",
-        shows="In the table of errors and bounds: each side against the equations, at the number that is nearest to "
-        "its bound.",
-        mends="Look for a tensor that is made in a coarser dtype. On a GPU, --no-tf32 leaves TF32 out.",
+        does="in its own dtype a module is as near to what it gives in float64 as rounding allows",
+        command="""\
+cat > cancels.py <<'PYTHON'
+from torch import nn
+class Cancels(nn.GRU):
+    def forward(self, x, hx=None):
+        y, h = super().forward(x, hx)
+        return (y + 1e6) - 1e6, h
+PYTHON
+rnnscope check cancels.py:Cancels --only precision""",
+        says="in float32 it is further from float64 than rounding explains",
+        torch="(x - mean).square().mean()",
+        theirs="x.square().mean() - mean.square()",
+        shows="In float32, and in the dtype that --dtype asks for. rnnscope compare --right equations holds each "
+        "output against the equations in float64, and says to which dtype a class rounds inside.",
+        mends="Look for the difference of two large numbers that are nearly the same, and for a tensor that is made "
+        "in a coarser dtype. On a GPU, --no-tf32 leaves TF32 out.",
+    ),
+    _relation(
+        name="gradient_reach",
+        does="a gradient arrives at every step of x, at the state, and at each parameter that moves the output",
+        command="""\
+cat > cut.py <<'PYTHON'
+import torch
+from torch import nn
+class Cut(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.cell = nn.GRUCell(input_size, hidden_size)
+    def forward(self, x, h=None):
+        y = []
+        for step in x:
+            h = self.cell(step, None if h is None else h.detach())
+            y.append(h)
+        return torch.stack(y), h
+PYTHON
+rnnscope check cut.py:Cut --layers 1 --only gradient_reach""",
+        says="no gradient arrives at",
+        torch="h = cell(x[t], h)",
+        theirs="h = cell(x[t], h.detach())",
+        shows="Every number that comes out is right, and it learns nothing of what came earlier: x of a step moves y "
+        "of later steps, and no gradient tells.",
+        mends="Look for detach(), .data, torch.no_grad, .item(), numpy and torch.tensor(...) in forward. To cut the "
+        "past off, detach the state between two calls.",
+    ),
+    _relation(
+        name="gradient",
+        does="the gradients of autograd are the slopes of what comes out",
+        command="""\
+cat > halved.py <<'PYTHON'
+import torch
+from torch import nn
+class Double(torch.autograd.Function):
+    @staticmethod
+    def forward(context, y):
+        return 2 * y
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+class Halved(nn.GRU):
+    def forward(self, x, hx=None):
+        y, h = super().forward(x, hx)
+        return Double.apply(y), h
+PYTHON
+rnnscope check halved.py:Halved --only gradient""",
+        says="gradient is wrong for",
+        torch="return 2 * gradient  # backward of 2 * y",
+        theirs="return gradient",
+        shows="Every number that comes out is right, and training goes another way. In float64 the slope along some "
+        "random directions is measured, and held against what autograd says.",
+        mends="Look at each torch.autograd.Function of yours, and at what is written in place through .data. For two "
+        "sides rnnscope compare --grad names the first gradient that is off.",
+    ),
+    _relation(
+        name="state_dict",
+        does="its state_dict, loaded into a module that is built anew, makes it give the same",
+        command="""\
+cat > forgets.py <<'PYTHON'
+import torch
+from torch import nn
+class Forgets(nn.GRU):
+    def __init__(self, *sizes, **more):
+        super().__init__(*sizes, **more)
+        self.scale = torch.rand(self.input_size)
+    def forward(self, x, hx=None):
+        return super().forward(x * self.scale.to(x), hx)
+PYTHON
+rnnscope check forgets.py:Forgets --only state_dict""",
+        says="the state_dict lacks scale",
+        torch="self.register_buffer('scale', torch.rand(H_in))",
+        theirs="self.scale = torch.rand(H_in)",
+        shows="It is right until it is saved and loaded. A plain tensor on self is in no state_dict, and moves to no "
+        "other device or dtype.",
+        mends="Make it a parameter, or a buffer by register_buffer, without persistent=False. A list of modules is an "
+        "nn.ModuleList.",
+    ),
+    _relation(
+        name="copies",
+        does="copy.deepcopy and pickle make a module that gives the same, and shares nothing with the first one",
+        command="""\
+cat > scales.py <<'PYTHON'
+from torch import nn
+class Scales(nn.Module):
+    def __init__(self, input_size, hidden_size):
+        super().__init__()
+        self.rnn = nn.GRU(input_size, hidden_size)
+        self.scale = lambda x: x / 2
+    def forward(self, x, hx=None):
+        return self.rnn(self.scale(x), hx)
+PYTHON
+rnnscope check scales.py:Scales --layers 1 --only copies""",
+        says="pickle is refused",
+        torch="def scale(self, x): return x / 2",
+        theirs="self.scale = lambda x: x / 2",
+        shows="Where a module is kept as a whole, sent to another process, or averaged with its past. pickle keeps no "
+        "lambda, file or generator, and deepcopy no result of a call with gradients. A tensor that both have in "
+        "common changes both.",
+        mends="Keep methods, not functions that know self. What cannot be copied is made anew in __setstate__. "
+        "detach() what is kept of a call.",
     ),
 )
 

@@ -133,7 +133,7 @@ class OwnNetwork:
             return replace(
                 prepared,
                 by_torchs_names=partial(mapping.read, gradients=True) if mapping else dict,
-                as_torch=partial(self._as_torch, placed),
+                as_torch=partial(self.as_torch, placed),
                 entered=partial(self.entered, spec),
             )
 
@@ -181,7 +181,7 @@ class OwnNetwork:
         loaded, names = mapping.read(own), [name for name in weights if name not in mapping.folded]
         return mapping if all(torch.equal(loaded[name], weights[name]) for name in names) else None
 
-    def _as_torch(self, spec: Spec, result: Any) -> tuple[Any, tuple[Tensor, ...]]:
+    def as_torch(self, spec: Spec, result: Any) -> tuple[Any, tuple[Tensor, ...]]:
         """y and the tuple of states, in torch's layouts."""
         reading = (self.form.read(result, spec) if self.form.is_known else None) or _as_it_is(result, spec)
         if reading is None:

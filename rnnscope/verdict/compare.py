@@ -55,7 +55,17 @@ from rnnscope.verdict.evidence import (
     Side,
     under_autocast,
 )
-from rnnscope.verdict.facts import NO_REASONS, Figures, Inside, Reasons, Reference, Sides, cause_of, side_of
+from rnnscope.verdict.facts import (
+    NO_REASONS,
+    BrokenRelation,
+    Figures,
+    Inside,
+    Reasons,
+    Reference,
+    Sides,
+    cause_of,
+    side_of,
+)
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
@@ -342,7 +352,7 @@ def _compare_sides(
         if question.reference:
             evidence = with_arithmetics(evidence)
             reference = _reference(evidence)
-        ask = partial(_reasons, spec, evidence, question, figures, reference)
+        ask = partial(_reasons, spec, evidence, question, figures, reference, calls)
         if with_reasons:
             reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
@@ -555,7 +565,12 @@ def _without_tf32(evidence: Evidence) -> float | None:
 
 
 def _reasons(
-    spec: Spec, evidence: Evidence, question: Question, figures: Figures, reference: Reference | None
+    spec: Spec,
+    evidence: Evidence,
+    question: Question,
+    figures: Figures,
+    reference: Reference | None,
+    calls: tuple[Unsteady, ...],
 ) -> Reasons:
     """Which deviations a side computes, and which ones the comparison would have caught on the right side."""
     roles = reference.deviating if reference else ()
@@ -565,11 +580,33 @@ def _reasons(
     explained = {each.side for each in explanations}
     # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
     puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
+    dependences = diagnosis.dependences(evidence, puzzling)
     return Reasons(
         explanations,
-        diagnosis.dependences(evidence, puzzling),
+        dependences,
         diagnosis.power(evidence, spec, caught, question.reference) if question.power else None,
+        broken_relation=_broken_relation(evidence, reference, calls, explanations, dependences),
     )
+
+
+def _broken_relation(
+    evidence: Evidence,
+    reference: Reference | None,
+    calls: tuple[Unsteady, ...],
+    explanations: tuple[diagnosis.Explanation, ...],
+    dependences: tuple[diagnosis.Dependence, ...],
+) -> BrokenRelation | None:
+    """What a class of the user's breaks, where what comes out of each call differs, and nothing explains it."""
+    if reference is None or reference.function.within or reference.gradients_alone:
+        return None
+    told = {each.side for each in calls} | {each.side for each in explanations}
+    told |= {each.side for each in dependences if not each.repeats}
+    puzzling = [each for each in (evidence.left, evidence.right) if each.role in set(reference.deviating) - told]
+    if not any(side.network for side in puzzling):
+        return None
+    from rnnscope.verdict.relations import broken_relation  # all that checks a module, which others need not wait for
+
+    return next(filter(None, (broken_relation(evidence.problem, side) for side in puzzling)), None)
 
 
 def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) -> bool:

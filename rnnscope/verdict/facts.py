@@ -6,6 +6,7 @@ No sentence stands here, but what a side is called.
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from rnnscope.checks.facts import Relation
 from rnnscope.network.shapes import Place
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.options import NO_FILES, Sources
@@ -136,16 +137,26 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class BrokenRelation:
+    """A relation that a class of the user's breaks, though every recurrent network keeps it."""
+
+    side: str
+    relation: Relation
+
+
+@dataclass(frozen=True)
 class Reasons:
     """Why a side is another function, and which faults the comparison would have caught.
 
-    refused: whether a class of the user's took no input on which they were looked for.
+    refused: whether a class of the user's took no input on which they were looked for. broken_relation: asked where no
+    deviation explains it.
     """
 
     explanations: tuple[Explanation, ...] = ()
     dependences: tuple[Dependence, ...] = ()
     power: Power | None = None
     refused: bool = False
+    broken_relation: BrokenRelation | None = None
 
 
 NO_REASONS = Reasons()

@@ -23,7 +23,7 @@ from rnnscope.network.equations import Layer, affine, gates_of
 from rnnscope.network.shapes import GATES, Place, direction_parameters
 from rnnscope.network.weights import Input, Weights, all_finite
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import layer_weights
+from rnnscope.subjects.builtin import layer_weights, other_shape
 from rnnscope.verdict.bounds import FUNCTION_FACTOR, UNITS
 from rnnscope.verdict.evidence import Evidence, Side, unless_refused
 from rnnscope.verdict.problem import Problem, Tensors, rounded
@@ -98,7 +98,7 @@ def _gate_of_steps(problem: Problem, side: Side, place: Place) -> str | None:
     units = sorted({place.unit, *range(min(spec.hidden_size, UNITS_ASKED))})
     asked = _asked(problem, w, place, units, side.exact_dtype)
     outputs = side.solve(asked, side.exact_dtype)
-    if not all_finite(outputs.values()):
+    if other_shape(asked.spec, outputs) or not all_finite(outputs.values()):  # a class may give other shapes for a step
         return None
     step = _seen(asked, w, place, outputs, UNITS[side.exact_arithmetic])
     told = {gate: each for gate, each in _HYPOTHESES[spec.kind](step) if _stays(step, spec.kind, gate, each, units)}

@@ -15,7 +15,7 @@ from rnnscope.verdict.bounds import INT8, MEAN
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
-from rnnscope.verdict.facts import Inside, Judged, Reference, side_in_words
+from rnnscope.verdict.facts import BrokenRelation, Inside, Judged, Reference, side_in_words
 from rnnscope.verdict.figures import Check, Difference, Margin, is_of_outputs
 from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
@@ -87,7 +87,7 @@ def named(comparison: Judged) -> tuple[str, ...]:
     """What `rnnscope explain` has a page of: the deviations, otherwise the cause or the verdict; blind spots."""
     decisive = comparison.stress if comparison.stress and comparison.parts_under_stress else comparison
     found = [name for each in _explained(decisive) for name in each.deviations]
-    found = found or [comparison.cause or comparison.verdict]
+    found = found or [each.relation.relation for each in _broken(decisive)] or [comparison.cause or comparison.verdict]
     found += [each.name for each in blind_spots(comparison)]
     found += ["gradient not given"] if comparison.figures.missing_gradients else []
     found += [_RELATIONS[each.by] for each in comparison.calls]
@@ -148,13 +148,21 @@ def _explained(comparison: Judged) -> tuple[Explanation, ...]:
     return comparison.explanations if reference and reference.deviating else ()
 
 
+def _broken(comparison: Judged) -> tuple[BrokenRelation, ...]:
+    """The relation that the page names."""
+    return tuple(filter(None, (comparison.reasons.broken_relation,)))
+
+
 def _why(comparison: Judged) -> Page:
-    """The deviations that a side has."""
+    """The deviations that a side has, and the relation that it breaks."""
     reference, reasons = comparison.reference, comparison.reasons
     if reference is None or not reference.deviating:
         return []
     roles = dict.fromkeys(each.side for each in reasons.explanations)
     found = [f"{side_in_words(comparison, role, 'The')} {_does(reasons.explanations, role)}" for role in roles]
+    for each in _broken(comparison):
+        side, relation = side_in_words(comparison, each.side, "The"), each.relation
+        found.append(f"{side} breaks {relation.relation}: {relation.message}")
     if not found:
         if comparison.only_where_made:
             return []

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from rnnscope.pages.page import Page
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT
-from rnnscope.verdict.facts import Judged, Reference
+from rnnscope.verdict.facts import BrokenRelation, Judged, Reference
 from rnnscope.verdict.page import named, page_of
 from rnnscope.verdict.unseen import blind_spots
 
@@ -75,6 +75,7 @@ class Comparison(Judged):
             "first_divergence": place and asdict(place) | {"gate": self.gate},
             "gradient_fault": self.gradient_fault and asdict(self.gradient_fault),
             "explanations": [asdict(each) for each in reasons.explanations],
+            "broken_relation": reasons.broken_relation and _relation_document(reasons.broken_relation),
             "power": reasons.power and asdict(reasons.power),
             **({} if heat is None else {"map": asdict(heat)}),
             **({} if self.reached is None else {"reached": asdict(self.reached)}),
@@ -121,11 +122,18 @@ def _reference_document(reference: Reference) -> dict[str, Any]:
     }
 
 
+def _relation_document(found: BrokenRelation) -> dict[str, Any]:
+    """Which side breaks which relation, by how much and where."""
+    names = ("relation", "max_abs", "bound", "place", "message")
+    relation = asdict(found.relation)
+    return {"side": found.side, **{name: relation[name] for name in names}}
+
+
 def _stress_document(stress: Comparison | None) -> dict[str, Any] | None:
     """What was found under stress; None where it was not asked, since the sides differ as it is."""
     if stress is None:
         return None
     of_input = {"times": STRESS_TIMES, "seq_len": stress.spec.seq_len, "lengths": stress.spec.lengths}
     facts = stress.facts()
-    names = ("outputs", "reference", "verdict", "cause", "side", "first_divergence", "explanations")
+    names = ("outputs", "reference", "verdict", "cause", "side", "first_divergence", "explanations", "broken_relation")
     return of_input | {name: facts[name] for name in (*names, "dependences", "reached") if name in facts}

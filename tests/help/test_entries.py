@@ -15,6 +15,7 @@ from rnnscope.help.entries import SORTS, Entry, key
 from rnnscope.help.explain import ENTRIES, explained, more, names
 from rnnscope.help.findings import BLIND_SPOTS, CAUSES, RELATIONS, VERDICTS
 from rnnscope.spec.question import blind_spots
+from rnnscope.spec.relations import RELATIONS as ORDER_OF_RELATIONS
 from rnnscope.sweeps.result import VERDICTS as VERDICTS_OF_A_SWEEP
 from rnnscope.verdict import deviations as computed
 
@@ -54,6 +55,10 @@ def test_entries_stand_in_the_order_of_their_sorts() -> None:
     assert list(dict.fromkeys(each.sort for each in ENTRIES)) == list(SORTS)
 
 
+def test_every_relation_has_an_entry_in_their_order() -> None:
+    assert tuple(each.name for each in RELATIONS) == ORDER_OF_RELATIONS
+
+
 # What an entry says.
 
 
@@ -91,6 +96,10 @@ def test_the_command_of_an_entry_shows_it(
         found = json.loads(cli(*words, "--json").out)
         assert found[entry.sort] == entry.name
         assert entry.sort == "cause" or entry.name in found["more"]
+    elif line.startswith("rnnscope check "):
+        assert answer.code == 1
+        assert f"Verdict: broken: {entry.name}. {entry.name}: " in text
+        assert f"More: rnnscope explain {entry.name} " in text
     elif entry.sort == "blind spot":
         assert ("Reached: " if entry.name == "reached range" else "Blind spot: ") in text
         assert entry.slug in re.findall(r"More: rnnscope explain (.*) Run:", text)[0].split()

@@ -360,3 +360,9 @@ def test_right_weights_are_told_their_gate(cli: Cli, tmp_path: Path) -> None:
     torch.save(weights, tmp_path / "right.pt")
     answer = cli("compare", "--weights", str(tmp_path / "left.pt"), "--right-weights", str(tmp_path / "right.pt"))
     assert "layer 0, gate z, unit 5," in answer.out
+
+
+def test_a_class_whose_state_has_another_shape_after_one_step_is_told_no_gate() -> None:
+    breaking = OWN.with_name("networks_breaking_relations.py")
+    found = compare(Spec(kind="gru", num_layers=1, seq_len=7), right=f"{breaking}:GivesAnEarlierState")
+    assert (found.verdict, found.cause, found.gate) == ("different", "function", None)

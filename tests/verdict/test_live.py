@@ -291,7 +291,7 @@ def test_an_assertion_fails_with_the_table() -> None:
     text = str(failure.value)
     assert "Scaled against GRU, nn.GRU (1 layer)" in text
     assert "Verdict: different: not the same function" in text
-    assert "\nMore: rnnscope explain function zero-h0\nRun: " in text
+    assert "\nMore: rnnscope explain last_state zero-h0\nRun: " in text
     assert "Rerun" not in text
 
 

@@ -283,9 +283,9 @@ def test_the_page_has_what_was_found_under_stress(cli: Cli) -> None:
     assert "verdict different: not the same function: in float64" in text
     assert "cause function" in text
     assert "reached |c| up to" in text
-    assert "why no known convention explains it." in text
+    assert f"why The right side ({OWN}:ResetsItself) breaks chunked: in chunks from steps 0, " in text
     assert "first at step 10, layer 0," in text
-    assert "More: rnnscope explain function" in text
+    assert "More: rnnscope explain chunked" in text
 
 
 def test_json_has_the_essential_keys(cli: Cli) -> None:
