@@ -9,10 +9,10 @@ from torch import Tensor
 
 from rnnscope.checks.case import Case, default_dtype
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
+from rnnscope.checks.page import figures, where
 from rnnscope.checks.probing import said_states
 from rnnscope.checks.states import cast, cloned, mapped, numbers, tensors
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, where
 from rnnscope.errors import RnnscopeError
 
 SEEDS = (1, 2)

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent
+from rnnscope.checks.page import refused
 from rnnscope.checks.probing import changed, sized, twin, whole_lengths
 from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
-from rnnscope.checks.words import refused
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import seed_device
 
@@ -394,11 +394,7 @@ def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torc
 
 def _reached(case: Case) -> Any:
     """The state after some steps, with numbers that float32 has, too."""
-    start = None
-    if case.recurrent.roles.needs_state:
-        from rnnscope.checks.probing import starting_states
-
-        start = next(starting_states(case.recurrent, case.x), None)
+    start = numbers(lambda each: cast(each, case.dtype), case.recurrent.start)
     before = case.other_x(seed=2)
     try:
         state = case.run(sized(before, min(case.steps, REACHED), case.items), start).state

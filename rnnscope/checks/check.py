@@ -23,12 +23,12 @@ from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support
 from rnnscope.checks.gradients import gradient, gradient_reach
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
+from rnnscope.checks.page import raised
 from rnnscope.checks.precision import NAMES, inside, precision
 from rnnscope.checks.probing import copy_in, probed
 from rnnscope.checks.result import Check
 from rnnscope.checks.steps import causality, chunked, last_state, stepwise
 from rnnscope.checks.supports import supports
-from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.progress import progress
 from rnnscope.pages.render import render

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
+from rnnscope.checks.page import figures, raised, refused, where
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, raised, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4

@@ -59,6 +59,7 @@ class Recurrent:
         state: where the parts of the state are in its result.
         axes: where N stands in each tensor that comes out.
         growing: the axis that grows with L, of the tensors of a state that have one, as a cache of keys has.
+        start: a state from which it can start, where it always takes one.
         takes_state: whether it takes back the state that it gives.
         gives_none: whether no state is said by None, since forward has no default for it.
         says_backward: whether it was asked to be bidirectional.
@@ -76,6 +77,7 @@ class Recurrent:
     state: tuple[str | int, ...] = ()
     axes: Axes = field(default_factory=dict)
     growing: Axes = field(default_factory=dict)
+    start: Any = None
     takes_state: bool = False
     gives_none: bool = False
     says_backward: bool = False

@@ -11,9 +11,9 @@ from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
+from rnnscope.checks.page import figures, refused, where
 from rnnscope.checks.states import cloned, is_number
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4

@@ -1,9 +1,12 @@
-"""What is said of a module: the table of its relations, and a sentence for each that is broken."""
+"""What is said of a module: the table of its relations, a sentence for each that is broken, and words for these."""
+
+import re
 
 from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Findings, Relation
-from rnnscope.checks.words import in_words
+from rnnscope.checks.values import Gap, Place
+from rnnscope.errors import RnnscopeError
 from rnnscope.help.explain import more
-from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, where_it_ran
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, where_it_ran
 
 _WORDS = {HOLDS: "holds", BROKEN: "broken", UNDECIDED: "undecided", NOT_APPLICABLE: "not applicable"}
 
@@ -19,9 +22,9 @@ def page_of(check: Findings) -> Page:
     x = f"x: ({', '.join(dims[: len(check.x)])}) = {check.x}"
     page: Page = [Grid(f"{check.subject}, {x}", _COLUMNS, tuple(map(_row, check.relations)))]
     page.append(Sentence("Verdict", f"{_verdict(check)}.", "good" if check.exit_code == 0 else "bad"))
-    page += [Sentence(each.relation, f"{each.message}.", "bad") for each in check.told(BROKEN)]
+    page += [Sentence(each.relation, ended(each.message), "bad") for each in check.told(BROKEN)]
     page += [*_reasons(check, UNDECIDED), *_reasons(check, NOT_APPLICABLE)]
-    page += [Sentence("Note", f"{each.relation}: {each.message}.") for each in check.told(HOLDS) if each.message]
+    page += [Sentence("Note", ended(f"{each.relation}: {each.message}")) for each in check.told(HOLDS) if each.message]
     page += _shorter(check)
     page += [Sentence("Adapted", f"{each}.") for each in check.adaptations]
     if check.supports:
@@ -47,7 +50,7 @@ def _reasons(check: Findings, outcome: str) -> Page:
     for each in check.told(outcome):
         why.setdefault(each.message, []).append(each.relation)
     label = _WORDS[outcome].capitalize()
-    return [Sentence(label, f"{', '.join(names)}: {reason}.") for reason, names in why.items()]
+    return [Sentence(label, ended(f"{', '.join(names)}: {reason}")) for reason, names in why.items()]
 
 
 def _verdict(check: Findings) -> str:
@@ -91,3 +94,41 @@ def _calls(check: Findings) -> str:
     return f"{counted(sum(many for _, many in calls), 'call')} of the module: " + ", ".join(
         f"{name} {many}" for name, many in calls
     )
+
+
+def where(gap: Gap) -> str:
+    """Where two runs part: "from step 3 on", "in state[0]"."""
+    place = gap.place
+    if place is None:
+        return "everywhere"
+    if place.step is not None:
+        return f"from step {place.step} on"
+    return f"in {place.tensor}"
+
+
+def figures(gap: Gap) -> str:
+    """By how much: ", by 3.1e-04"; or the shapes."""
+    if gap.says:
+        return f" ({gap.says})"
+    return "" if gap.max_abs is None else f", by {gap.max_abs:.1e}"
+
+
+def in_words(place: Place) -> str:
+    """A place as a table has it: "y, step 3, item 0, unit 7"."""
+    index = {"step": place.step, "item": place.item, "unit": place.unit}
+    return ", ".join([place.tensor, *(f"{name} {value}" for name, value in index.items() if value is not None)])
+
+
+def raised(error: RnnscopeError) -> str:
+    """What a class raised, and where, without its own name in front."""
+    return error.message.partition(" raised ")[2] or error.message
+
+
+def refused(error: RnnscopeError) -> str:
+    """What a class raised, without where: it need not take what it was asked to take."""
+    words = _PLACE.sub("", raised(error))
+    return words if len(words) <= _MOST else f"{words[:_MOST]}..."
+
+
+_PLACE = re.compile(r" \([^()]*, line \d+(, in \S+)?\)$")
+_MOST = 120

@@ -5,10 +5,10 @@ from torch import Tensor
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
+from rnnscope.checks.page import figures, raised, where
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, mapped
 from rnnscope.checks.values import Values, gap
-from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
 DRAWS = 2

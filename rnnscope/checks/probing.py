@@ -197,14 +197,14 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
         without = replace(plain, gives_none=True, roles=replace(plain.roles, needs_state=False))
         if _perhaps(without, x, None) is not None:
             plain = without
-    starts = [given] if given is not None else list(starting_states(plain, x)) if plain.roles.needs_state else [None]
+    starts = [given] if given is not None else list(_starting_states(plain, x)) if plain.roles.needs_state else [None]
     one, start = _first_call(plain, x, starts)
     wider = _perhaps(plain, sized(x, steps, items + 1), _like(start, plain, items))
     longer = _perhaps(plain, sized(x, steps + 1, items), start)
     entries = entries_of(one)
     y = _y_of(entries, wider, longer, (steps, items), plain.batch_first)
     keys = tuple(key for key, each in entries.items() if key != y and tensors(each))
-    found = replace(plain, y=y, state=keys)
+    found = replace(plain, y=y, state=keys, start=start)
     return _with_state(found, one, wider, longer, x)
 
 
@@ -214,17 +214,30 @@ def _first_call(plain: Recurrent, x: Tensor, starts: list[Any]) -> tuple[Any, An
         f"{plain.name}: its forward always takes a state ({', '.join(plain.roles.state)}), and none is known",
         "give it a default, a method init_hidden(batch_size), or call rnnscope.check(module, x, state)",
     )
+    found: list[tuple[Any, Any]] = []
     for start in starts:
         try:
-            return _called(plain, plain.module, x, start), start
+            found.append((_called(plain, plain.module, x, start), start))
         except RnnscopeError as raised:
             error = raised
+            continue
+        if start is None or _comes_out(start, found[-1][0]):
+            return found[-1]
+    if found:
+        return found[0]
     if starts == [None] and not plain.roles.needs_state:
         shape = tuple(plain.laid_out(x).shape)
         raise RnnscopeError(
             f"{error.message}, called with x of shape {shape}", "say --input-size, --batch-first or --arg NAME=VALUE"
         ) from error
     raise error
+
+
+def _comes_out(start: Any, result: Any) -> bool:
+    """Whether tensors of the shapes of a state are among what comes out: another state may be spread over it."""
+    shapes = [each.shape for each in tensors(start).values()]
+    given = [each.shape for each in tensors(result).values()]
+    return all(given.count(each) >= shapes.count(each) for each in shapes)
 
 
 def _perhaps(plain: Recurrent, x: Tensor, start: Any) -> Any:
@@ -309,7 +322,7 @@ def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_k
     return axes
 
 
-def starting_states(recurrent: Recurrent, x: Tensor) -> Iterator[Any]:
+def _starting_states(recurrent: Recurrent, x: Tensor) -> Iterator[Any]:
     """States from which a module that always takes one may start: what its methods give, then zeros in usual shapes."""
     yield from (state for _, state in said_states(recurrent, recurrent.module, x))
     yield from _usual(recurrent.module, x, recurrent.roles)
@@ -329,11 +342,12 @@ def said_states(recurrent: Recurrent, module: nn.Module, x: Tensor) -> Iterator[
 
 def _usual(module: nn.Module, x: Tensor, roles: Roles) -> Iterator[Any]:
     """Zeros: (N, H), (1, N, H) or (K, N, H), as one, as a pair, or as so many as there are arguments."""
-    size, layers = getattr(module, "hidden_size", None), getattr(module, "num_layers", 1)
-    if not isinstance(size, int):
-        return
-    layers = layers if isinstance(layers, int) else 1
-    for shape in dict.fromkeys(((x.shape[1], size), (1, x.shape[1], size), (layers, x.shape[1], size))):
+    items, layers = x.shape[1], getattr(module, "num_layers", 1)
+    sizes: list[Any] = [
+        each.hidden_size for each in module.modules() if isinstance(getattr(each, "hidden_size", None), int)
+    ]
+    rows: tuple[tuple[int, ...], ...] = ((), (1,), (layers if isinstance(layers, int) else 1,))
+    for shape in dict.fromkeys((*row, items, size) for size in sizes for row in rows):
         zeros = x.new_zeros(shape) if x.is_floating_point() else torch.zeros(shape)
         for several in (1, 2) if len(roles.state) == 1 else (len(roles.state),):
             yield zeros if several == 1 else tuple(zeros.clone() for _ in range(several))

@@ -11,9 +11,9 @@ from torch import Tensor
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
+from rnnscope.checks.page import figures, raised, where
 from rnnscope.checks.states import is_number, mapped, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
-from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
 WIDTH = 64

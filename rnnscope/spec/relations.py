@@ -120,6 +120,9 @@ class Wanted:
 
     Raises:
         RnnscopeError: a value that is not allowed, or nothing is left to ask for.
+
+    >>> Wanted(only=("causality", "chunked", "stepwise"), skip=("chunked",)).relations
+    ('causality', 'stepwise')
     """
 
     only: tuple[str, ...] | None = _flagged(ONLY)

@@ -30,7 +30,7 @@ def in_fish(line: str, action: str) -> tuple[int, list[str]]:
 
 
 COMPLETED = {
-    ("",): ["shapes", "compare", "sweep", "trace", "bench", "code", "weights", "convert", "help", "explain"],
+    ("",): ["shapes", "compare", "check", "sweep", "trace", "bench", "code", "weights", "convert", "help", "explain"],
     ("co",): ["compare", "code", "convert"],
     ("compare", "--bi"): ["--bias", "--bidirectional"],
     ("weights", "--ki"): [],

@@ -105,8 +105,8 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
     [
         (
             "-q",
-            "no command was given; use shapes, compare, sweep, trace, bench, code, weights, convert, help, explain, or "
-            "--help",
+            "no command was given; use shapes, compare, check, sweep, trace, bench, code, weights, convert, help, "
+            "explain, or --help",
         ),
         ("compair", "no such command: compair; did you mean compare?"),
         ("sing", "no such command: sing; see rnnscope --help"),

@@ -285,6 +285,7 @@ def test_the_help_starts_with_a_question_and_ends_with_two_examples_and_the_manu
 def test_the_examples_run(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, number: int) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(nn.LSTM(10, 20, 2).state_dict(), "model.pt")
+    Path("mine.py").write_text("from torch import nn\n\nNet = nn.GRU\n")
     first, second = (shlex.split(line)[1:] for line in examples_of(cli, command))
     if command == "convert" and number:  # the second one turns the file of the first one back
         cli(*first)

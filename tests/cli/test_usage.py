@@ -16,7 +16,9 @@ NO_FLAGS = {
     "shapes --verbose": "no such flag: --verbose; --debug shows the traceback of an error",
     "shapes --wibble": "no such flag: --wibble; see rnnscope shapes --help",
     "shapes --grad": "no such flag: --grad; it is a flag of compare, sweep and bench",
-    "weights a.pt --kind lstm": "no such flag: --kind; it is a flag of shapes, compare, sweep, trace, bench and code",
+    "weights a.pt --kind lstm": (
+        "no such flag: --kind; it is a flag of shapes, compare, check, sweep, trace, bench and code"
+    ),
     "shapes --color": "no such flag: --color; NO_COLOR=1 or FORCE_COLOR=1 before the command decides",
     "shapes --no-colour": "no such flag: --no-colour; set NO_COLOR=1 before the command",
     "shapes -v": "no such flag: -v; -V shows the version, and --debug the traceback of an error",
@@ -45,7 +47,7 @@ NO_FLAGS = {
     "--help-all": "no such flag: --help-all; it goes after a command: rnnscope compare --help-all",
     " ": "no such command: ''; see rnnscope --help",
     "--layers 3 shapes": (
-        "--layers is a flag of shapes, compare, sweep, trace, bench and code; it goes after the command"
+        "--layers is a flag of shapes, compare, check, sweep, trace, bench and code; it goes after the command"
     ),
     "--export a.svg compare": "--export is a flag of every command; it goes after the command",
     "--grad compare": "--grad is a flag of compare, sweep and bench; it goes after the command",
