@@ -76,6 +76,8 @@ LINES = {
     "compare-map-nonfinite": "compare --kind lstm --right my_rnn.py:LstmNotANumber --map",
     "compare-map-long": "compare --layers 1 --bidirectional --seq-len 1000 --right my_rnn.py:EveryBit --map",
     "compare-lstm-lengths-grad": "compare --kind lstm --lengths 3,1 --right my_rnn.py:LstmEveryBit --grad",
+    "check": "check my_rnn.py:LooksAhead --seq-len 9 --only stateless,item_isolation,causality,chunked,packed",
+    "check-holds": "check torch.nn:GRU --bidirectional --only stateless,item_isolation,causality,padding",
     "weights": "weights model.pt",
     "convert": "convert gru.pt --to cells --out cells.safetensors --prefix encoder --force",
     "trace-by-hand": "trace --weights zeros.pt --inputs zeros.pt --values",
@@ -111,13 +113,13 @@ for kind, (way, flag), layout in product(
 ):
     LINES[f"trace-{kind}-{way}-{layout}"] = f"trace --kind {kind} {flag} {LAYOUTS[layout]}"
 
-WIDE = ("compare", "compare-map", "trace-long", "shapes-large", "bench", "sweep")
+WIDE = ("compare", "compare-map", "check", "trace-long", "shapes-large", "bench", "sweep")
 """One page of each room at 120 columns too."""
 
 DOCUMENTS = (
     *("shapes", "shapes-finding", "shapes-lstm", "compare", "compare-function", "compare-power", "compare-nonfinite"),
     *("compare-shape", "compare-lstm-lengths-grad", "compare-map", "compare-weights", "weights", "convert"),
-    *("trace-by-hand", "sweep", "bench-lengths", "bench-noisy", "explain-deviation"),
+    *("trace-by-hand", "check", "sweep", "bench-lengths", "bench-noisy", "explain-deviation"),
 )
 EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
 

@@ -230,7 +230,7 @@ class Case:
 
     def of_items(self, index: Tensor | list[int], state: Any = ...) -> tuple[Tensor, Any]:
         """x and the state of some items."""
-        rows = torch.as_tensor(index, device=self.x.device)
+        rows = torch.as_tensor(index).to(self.x.device)
         state = self.state if state is ... else state
         return self.x.index_select(1, rows), of_items(state, self.axes, rows)
 
@@ -259,14 +259,15 @@ class Rounding:
             return tensor
         if tensor.is_complex():
             return torch.view_as_complex(self(torch.view_as_real(tensor).contiguous()))
-        size = self._unit / UNITS[torch.float64]
-        drawn = torch.rand(tensor.shape, generator=self._generator, dtype=torch.float64).to(tensor.device)
-        if size == 1.0 and tensor.dtype == torch.float64:
+        drawn = torch.rand(tensor.shape, generator=self._generator, dtype=torch.float64)
+        here = tensor.detach().cpu()  # not every device has float64 to round in
+        if self._unit == UNITS[torch.float64] and tensor.dtype == torch.float64:
             # One unit is half of the distance to the next number: so the next one, or the same.
-            factor = torch.where(drawn < 1 / 3, 0.5, 2.0).to(tensor)
-            moves = (drawn < 2 / 3) & (tensor != 0)
-            return torch.where(moves, torch.nextafter(tensor, tensor * factor), tensor)
-        return (tensor * (1 + self._unit * (2 * drawn - 1))).to(tensor.dtype)
+            away = here * torch.where(drawn < 1 / 3, 0.5, 2.0)
+            rounded = torch.where((drawn < 2 / 3) & (here != 0), torch.nextafter(here, away), here)
+        else:
+            rounded = (here.double() * (1 + self._unit * (2 * drawn - 1))).to(tensor.dtype)
+        return rounded.to(tensor.device)
 
 
 def allowed(base: Values, runs: Iterator[Values], unit: float) -> Values:

@@ -10,7 +10,7 @@ from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.page import figures, raised, refused, where
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
-from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.values import Gap, Values, gap, greatest, picked
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
@@ -118,8 +118,7 @@ def halves(items: int) -> list[list[int]]:
 def _moved(case: Case, changed: list[int], kept: Tensor) -> Gap:
     """How far the kept items move while others are changed."""
     rows = torch.tensor(changed)
-    x = case.x.clone()
-    x[:, rows] = case.other_x()[:, rows]
+    x = case.x.index_copy(1, rows.to(case.x.device), picked(case.other_x(), 1, rows))
     values = case.run(x, _with_others(case, rows)).values
     return gap(values.items(kept), case.base.values.items(kept), case.allowed.items(kept))
 
@@ -133,7 +132,8 @@ def _with_others(case: Case, rows: Tensor) -> object:
         axis = case.axes.get(path)
         if axis is None or not is_number(each):
             return each
-        return each.index_copy(axis, rows, (found[path] / 2).index_select(axis, rows))
+        at = rows.to(each.device)
+        return each.index_copy(axis, at, (found[path] / 2).index_select(axis, at))
 
     return mapped(change, case.state)
 

@@ -136,6 +136,7 @@ class Recurrent:
                 found["y"] = y.transpose(0, 1) if self.batch_first and y.dim() > 2 else y
         state = state_in(entries, self.state)
         found |= tensors(state)
+        found = {name: each.cpu() for name, each in found.items()}  # not every device has float64 to compare in
         return Values(found, {name: 1 if name == "y" else self.axes.get(name) for name in found}), state
 
 

@@ -104,15 +104,17 @@ def _padded(case: Case, name: str) -> Relation:
 def _forms(case: Case, name: str, lengths: Tensor) -> Iterator[Any]:
     """The forms in which an argument may take lengths: numbers, or a mask in either sense."""
     if name == case.recurrent.roles.lengths:
-        yield lengths
+        yield lengths  # on the CPU, as torch's packing takes them
+        if case.x.device.type != "cpu":
+            yield lengths.to(case.x.device)
         return
     real = torch.arange(case.steps)[:, None] < lengths[None, :]  # (L, N)
     own = real.T if case.recurrent.batch_first else real
     means_padding = "pad" in name.lower()
     for mask in (own, own.T) if own.shape[0] != own.shape[1] else (own,):
         for sense in (~mask, mask) if means_padding else (mask, ~mask):
-            yield sense.contiguous()
-            yield sense.to(case.dtype)
+            yield sense.contiguous().to(case.x.device)
+            yield sense.to(case.dtype).to(case.x.device)
 
 
 def _with_noise(case: Case, lengths: Tensor) -> Tensor:

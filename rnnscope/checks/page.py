@@ -40,7 +40,7 @@ def page_of(check: Findings) -> Page:
 
 
 def _row(each: Relation) -> tuple[str, ...]:
-    figures = ("" if value is None else f"{value:.1e}" for value in (each.max_abs, each.bound))
+    figures = ("" if value is None else f"{value:.3g}" for value in (each.max_abs, each.bound))
     return each.relation, _WORDS[each.outcome], *figures, in_words(each.place) if each.place else ""
 
 
@@ -81,7 +81,7 @@ def _supports(check: Findings) -> Grid:
         (
             each.name,
             _WORDS.get(each.outcome, each.outcome),
-            "" if each.max_abs is None else f"{each.max_abs:.1e}",
+            "" if each.max_abs is None else f"{each.max_abs:.3g}",
             each.message,
         )
         for each in check.supports
@@ -107,10 +107,10 @@ def where(gap: Gap) -> str:
 
 
 def figures(gap: Gap) -> str:
-    """By how much: ", by 3.1e-04"; or the shapes."""
+    """By how much: ", by 0.00031"; or the shapes."""
     if gap.says:
         return f" ({gap.says})"
-    return "" if gap.max_abs is None else f", by {gap.max_abs:.1e}"
+    return "" if gap.max_abs is None else f", by {gap.max_abs:.2g}"
 
 
 def in_words(place: Place) -> str:

@@ -13,7 +13,7 @@ from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.page import figures, raised, where
 from rnnscope.checks.states import is_number, mapped, tensors
-from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined
+from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined, picked
 from rnnscope.errors import RnnscopeError
 
 WIDTH = 64
@@ -88,7 +88,7 @@ def _ahead(case: Case, cuts: Tensor, change: Any) -> tuple[Gap, int]:
     """How far y moves before a cut of each item, in one run with one cut for each; and the cut at which it does."""
     index = torch.arange(len(cuts)) % case.items
     x, state = case.of_items(index)
-    other = case.other_x().index_select(1, index)
+    other = picked(case.other_x(), 1, index)
     before = case.run(x, state).values.of_y()
     after = case.run(change(x, other, cuts), state).values.of_y()
     y = before.tensors["y"]
@@ -129,7 +129,7 @@ def _moving(case: Case, step: int, item: int, some: Tensor) -> list[int]:
     """The steps at which another x moves y of an item at a step: each is asked in an item of its own, in one run."""
     index = torch.full((len(some),), item)
     x, state = case.of_items(index)
-    other = case.other_x().index_select(1, index)
+    other = picked(case.other_x(), 1, index)
     y, there = (case.run(each, state).values.tensors["y"][step] for each in (x, _changed_at(x, other, some)))
     limit = case.allowed.tensors["y"][step].max()
     found: list[int] = some[((y - there).abs().flatten(1).amax(1) > limit).cpu()].tolist()

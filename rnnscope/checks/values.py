@@ -134,7 +134,7 @@ def _gap(name: str, actual: Values, expected: Values, allowed: Values) -> Gap:
         return Gap(None, None, math.inf, Place(name), f"{name} is {shape} instead of {tuple(here.shape)}")
     if here.numel() == 0:
         return Gap(0.0, 0.0, 0.0, None)
-    limit = allowed.tensors[name].expand_as(here)
+    limit = allowed.tensors[name].cpu().expand(here.shape)
     off = distance(there, here)
     share = torch.where(off == 0, 0.0, off / limit).nan_to_num(nan=math.inf, posinf=math.inf)
     parts = share > 1
@@ -148,10 +148,11 @@ def _gap(name: str, actual: Values, expected: Values, allowed: Values) -> Gap:
 
 def distance(one: Tensor, other: Tensor) -> Tensor:
     """|one − other| of each number in float64; without limit where one of them alone is NaN or infinite."""
+    one, other = one.detach().cpu(), other.detach().cpu()  # not every device has float64
     if not (is_number(one) or is_number(other)):
         return torch.where(one == other, 0.0, math.inf)
     wide = torch.complex128 if one.is_complex() or other.is_complex() else torch.float64
-    one, other = one.detach().to(wide), other.detach().to(wide)
+    one, other = one.to(wide), other.to(wide)
     off = torch.where(one == other, 0.0, (one - other).abs())
     return torch.where(one.isnan() & other.isnan(), 0.0, off.nan_to_num(nan=math.inf, posinf=math.inf))
 
