@@ -150,5 +150,5 @@ def planted(y: Tensor, add: float, step: int = 1) -> Tensor:
 class LooksAhead(nn.RNN):
     """Is given each step one step early."""
 
-    def forward(self, x: Tensor, hx: Any = None) -> Any:
+    def forward(self, x: Any, hx: Any = None) -> Any:
         return super().forward(x.roll(-1, 0), hx)

@@ -54,10 +54,12 @@ def causality(case: Case) -> Relation:
     if any(off.parts for off, _ in found):  # unless that came from the other items, which were changed at other steps
         ats = [at for off, at in found if off.parts]
         some = sorted({*ats[:MOST_AGAIN], *(int(each) for each in torch.linspace(1, case.steps - 1, MOST_AGAIN))})
-        found = [_ahead(case, torch.full((case.items,), each), _changed_from) for each in some]
-        for off, at in found:
+        found = []
+        for each in some:
+            off, at = _ahead(case, torch.full((case.items,), each), _changed_from)
             if off.parts:
                 return _look_ahead(case, off, at)
+            found.append((off, at))
     told = "" if len(cuts) == case.steps - 1 else f"cut at {len(cuts)} of {case.steps - 1} steps"
     return holds(greatest([off for off, _ in found]), told)
 
