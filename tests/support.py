@@ -119,13 +119,14 @@ def without_rounding(text: str) -> str:
     text = re.sub(sentence, lambda found: found[0].replace("\n", " "), text, flags=re.MULTILINE)
     text = re.sub(r"\b([yhc]): step \d+(?:, \w+ \d+)+", r"\1[0]", text)  # the place in a comparison step by step
     text = re.sub(CHECKS, r"\1 F F [I]", text)
+    text = re.sub(rf"\b(\w+[ |\t]+holds[ |\t]+){FIGURE}[ |\t]+{FIGURE}", r"\1F F", text)  # of a relation that holds
     row = rf"((?:float|bfloat)\d\d) \| {FIGURE} \| {FIGURE} \| .* \|\n"  # the same in Markdown
     text = re.sub(row, r"\1 | F | F | [I] |\n", text)
     text = re.sub(rf"(move \w+ by|explains|at most) {FIGURE}", r"\1 F", text)
     if not version("torch").startswith(GOLDEN_TORCH):  # another release draws other roundings, and so other bounds:
         # then another tensor may be the one that is told, which is the furthest over its bound.
         text = re.sub(rf"(in (?:float|bfloat)\d\d) [yhc] is {FIGURE} apart", r"\1 T is F apart", text)
-    of_rounding = r'"(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+(?:,\s+"(?:error|deviations)"|\s+\}))'
+    of_rounding = r'"(?:error|bound|\w+_max_abs)": |"max_abs": (?=[\d.e+-]+(?:,\s+"(?:error|deviations|bound)"|\s+\}))'
     text = re.sub(rf"({of_rounding})[\d.e+-]+", r"\1F", text)
     text = re.sub(r'("index": )(?:\[[^]]*\]|null)', r"\1[I]", text)
     return re.sub(r"[ ─]+", " ", re.sub(r"\d+\.\d{5,}(e-?\d+)?|\d{4,}\.0|\d[\d.]*e-(0[7-9]|[1-9]\d)", "F", text))
