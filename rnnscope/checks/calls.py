@@ -9,10 +9,10 @@ from torch import Tensor
 
 from rnnscope.checks.case import Case, default_dtype
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.page import figures, where
 from rnnscope.checks.probing import said_states
 from rnnscope.checks.states import cast, cloned, mapped, numbers, tensors
 from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.words import figures, where
 from rnnscope.errors import RnnscopeError
 
 SEEDS = (1, 2)
@@ -24,7 +24,7 @@ def repeatable(case: Case) -> Relation:
     found = greatest([gap(case.run(seed=seed).values, case.base.values, case.allowed) for seed in SEEDS])
     if not found.parts:
         return holds(found)
-    return broken(found, f"the same call gives something else {where(found)}{figures(found)}: it draws random numbers")
+    return broken(found, f"the same call gives another result {where(found)}{figures(found)}: it draws random numbers")
 
 
 def stateless(case: Case) -> Relation:
@@ -50,9 +50,9 @@ def stateless(case: Case) -> Relation:
 
 
 def _kept_state(case: Case, one: torch.nn.Module, again: Gap) -> Relation:
-    """What is said of a module that gives something else when it is called again."""
+    """What is said of a module that gives another result when it is called again."""
     names = ", ".join(_changed(case, one)[:3])
-    what = f"a second call gives something else {where(again)}{figures(again)}: it keeps state from call to call"
+    what = f"a second call gives another result {where(again)}{figures(again)}: it keeps state from call to call"
     return broken(again, what + (f", in {names}" if names else ""))
 
 
@@ -83,7 +83,7 @@ def _is_same(one: Any, other: Any) -> bool:
 def inputs_kept(case: Case) -> Relation:
     """What is handed over, after the call: x, and the state with what is in it."""
     x, state = case.recurrent.laid_out(case.x).clone(), cloned(case.state)
-    case.call(case.copy(), x, state)
+    case.call(case.copy(), x, state, **case.needed(case.steps, case.items))
     after = {"x": x.transpose(0, 1) if case.recurrent.batch_first else x, **tensors(state)}
     before = {"x": case.x, **tensors(case.state)}
     axes = {name: 1 if name == "x" else case.axes.get(name) for name in before}
@@ -92,7 +92,7 @@ def inputs_kept(case: Case) -> Relation:
     if not off.parts:
         return holds(off)
     name = off.place.tensor if off.place else "x"
-    return broken(off, f"{name} is another one after the call{figures(off)}: it is written into, as by +=, or x[...] =")
+    return broken(off, f"the call changed {name}{figures(off)}: it is written into, as by +=, or x[...] =")
 
 
 def zero_state(case: Case) -> Relation:
@@ -113,7 +113,7 @@ def zero_state(case: Case) -> Relation:
         return not_applicable("it does not take zeros of the form of its state")
     return broken(
         found[0],
-        f"without a state it gives something else than from zeros {where(found[0])}{figures(found[0])}, and neither a "
+        f"without a state it gives another result than from zeros {where(found[0])}{figures(found[0])}, and neither a "
         "method such as init_hidden nor a parameter such as h0 says what it starts from",
     )
 
@@ -164,5 +164,5 @@ def no_state(case: Case) -> str:
     if not case.recurrent.has_state:
         return "no state comes out of it"
     if not case.recurrent.roles.state:
-        return "its forward takes no state"
+        return "no argument of its forward takes the state; --name OWN=state says which one does"
     return "it does not take back the state that it gives"

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent
-from rnnscope.checks.page import refused
-from rnnscope.checks.probing import changed, sized, twin, whole_lengths
+from rnnscope.checks.probing import changed, needed, sized, twin
 from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, numbers, of_items
 from rnnscope.checks.values import Values
+from rnnscope.checks.words import refused
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import seed_device
 
@@ -29,7 +29,7 @@ DRAWS, FEWER_DRAWS = 4, 2
 """How often everything is rounded at random, and where two relations alone ask."""
 
 FACTOR = 32.0
-"""How many times further than the random roundings moved it may an output be. Calibrated: see the topic `check`."""
+"""How many times further than the random roundings moved it may an output be. `rnnscope help check` has the figures."""
 
 FLOOR = 4.0
 """Units in the last place of an output's greatest number in an item that it may be off anyway: it is rounded itself."""
@@ -106,8 +106,9 @@ class Case:
         generator = torch.Generator().manual_seed(self.seed)
         drawn = torch.randint(1, self.steps + 1, (self.items,), generator=generator)
         drawn[0] = max(1, self.steps // 2)
-        drawn[-1] = 1
-        drawn[self.items // 2] = self.steps
+        if self.items > 1:
+            drawn[-1] = 1
+            drawn[self.items // 2] = self.steps
         return drawn
 
     @property
@@ -150,7 +151,9 @@ class Case:
             state = mapped(lambda _, each: each, state)  # other containers, with the tensors themselves in them
         else:
             given, state = given.clone(), cloned(state)
-        result = self.call(self.copy() if on is None else on, given, state, seed, **self.needed(x) | others)
+        steps, items = (x.shape[1], x.shape[0]) if as_it_is and self.recurrent.batch_first else x.shape[:2]
+        module = self.copy() if on is None else on
+        result = self.call(module, given, state, seed, **self.needed(steps, items) | others)
         return Ran(*self.recurrent.read(result))
 
     def call(self, module: nn.Module, x: Any, state: Any, seed: int = 0, **others: Any) -> Any:
@@ -167,10 +170,9 @@ class Case:
         ran: Ran = self.kept[key]
         return ran
 
-    def needed(self, x: Tensor) -> dict[str, Any]:
-        """The lengths that a module always takes: those of whole items."""
-        roles = self.recurrent.roles
-        return {roles.lengths: whole_lengths(x)} if roles.lengths and roles.needs_lengths else {}
+    def needed(self, steps: int, items: int) -> dict[str, Any]:
+        """The lengths, or the mask, that a module always takes: those of whole items."""
+        return needed(self.recurrent, steps, items, self.x.device)
 
     def copy(self) -> nn.Module:
         """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
@@ -235,9 +237,9 @@ class Case:
         return self.x.index_select(1, rows), of_items(state, self.axes, rows)
 
     def other_x(self, seed: int = 1) -> Tensor:
-        """Other numbers of the size of x; whole numbers, which may stand for words, in another order."""
+        """Other numbers of the size of x; of whole numbers, which may stand for words, others that there are."""
         if not is_number(self.x):
-            return self.x.flip(0) if not torch.equal(self.x.flip(0), self.x) else (self.x + 1) % (self.x.max() + 1)
+            return (self.x + seed) % torch.clamp(self.x.max() + 1, min=2)
         generator = torch.Generator().manual_seed(self.seed + seed)
         drawn = torch.randn(self.x.shape, generator=generator, dtype=torch.float32)
         return self.x.abs().mean().clamp(min=0.5) * drawn.to(self.x)

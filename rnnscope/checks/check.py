@@ -23,21 +23,26 @@ from rnnscope.checks.facts import BROKEN, UNDECIDED, Relation, Smallest, Support
 from rnnscope.checks.gradients import gradient, gradient_reach
 from rnnscope.checks.items import batch_first, batch_of_one, item_isolation, layout, permutation, unbatched
 from rnnscope.checks.padding import packed, padding
-from rnnscope.checks.page import raised
 from rnnscope.checks.precision import NAMES, inside, precision
 from rnnscope.checks.probing import copy_in, probed
 from rnnscope.checks.result import Check
+from rnnscope.checks.states import cast
 from rnnscope.checks.steps import causality, chunked, last_state, stepwise
 from rnnscope.checks.supports import supports
+from rnnscope.checks.words import raised
 from rnnscope.errors import RnnscopeError
-from rnnscope.pages.progress import progress
+from rnnscope.pages.progress import progress, stage
 from rnnscope.pages.render import render
 from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, check_askable, roots
 from rnnscope.spec.shrinking import shrink
 from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
 from rnnscope.subjects.building import Maker, maker_of
 from rnnscope.subjects.devices import device_name, has_float64, running, spelled
+from rnnscope.subjects.own import acts_in_training
 from rnnscope.subjects.user_code import find_own, guarded
+
+_ANY = Spec()
+"""The sizes where nothing is said of them."""
 
 ASKED: Mapping[str, Callable[[Case], Relation]] = {
     "repeatable": repeatable,
@@ -141,7 +146,7 @@ def assert_sound(module: nn.Module | str, *given: Any, **options: Any) -> Check:
     return found
 
 
-def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] | None = None) -> Check:
+def _of_class(name: str, spec: Spec = _ANY, *, wanted: Wanted, given: tuple[str, ...] | None = None) -> Check:
     """A class of the user's, built for the sizes of a Spec."""
     if given is None:
         given = tuple(each for each, flag in SPEC_FLAGS.items() if getattr(spec, each) != flag.default)
@@ -151,7 +156,10 @@ def _of_class(name: str, spec: Spec, *, wanted: Wanted, given: tuple[str, ...] |
         found = _found(case, name, placed, wanted)
         smallest: tuple[Smallest, ...] = ()
         if wanted.shrink:
-            smallest = tuple(_smallest(each, name, placed, wanted, given) for each in found.told(BROKEN)[:MOST_SHRUNK])
+            with stage("the smallest sizes at which it breaks"):
+                smallest = tuple(
+                    _smallest(each, name, placed, wanted, given) for each in found.told(BROKEN)[:MOST_SHRUNK]
+                )
         return replace(found, adaptations=(*maker.adaptations, *found.adaptations), smallest=smallest)
 
 
@@ -176,8 +184,8 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
         try:
             recurrent = probed(name, module, drawn, make, said, wanted.roles)
             break
-        except RnnscopeError as raised:
-            error = raised
+        except RnnscopeError as refusal:
+            error = refusal
     if recurrent is None:
         raise error
     other = partial(make, replace(spec, batch_first=not spec.batch_first)) if takes_layout else None
@@ -223,32 +231,35 @@ def _of_module(
     device = spelled(weight.device)
     if device is None:
         raise RnnscopeError(f"{name} is on {weight.device}, but it must be on a CPU or an accelerator")
-    x = _given_x(module, name, x)
-    layout = batch_first if batch_first is not None else getattr(module, "batch_first", None)
-    if layout is True:
-        x = x.transpose(0, 1)
     own = weight.dtype if weight.numel() and weight.dtype in UNITS else torch.float32
-    spec = Spec(
-        seq_len=x.shape[0],
-        batch_size=x.shape[1],
-        input_size=max(1, x.shape[2]) if x.dim() > 2 else 1,
-        hidden_size=getattr(module, "hidden_size", 20) if isinstance(getattr(module, "hidden_size", 20), int) else 20,
-        batch_first=layout is True,
-        device=device,
-        dtype=NAMES[own],
-    )
-    with running(spec) as placed:
-        told: tuple[str, ...] = ()
-        if module.training and any(isinstance(each, nn.Dropout) for each in module.modules()):
-            told = ("it is in training mode, and is asked in evaluation mode",)
-        recurrent = probed(name, copy_in(module, own), x.detach(), make, layout, wanted.roles, state)
-        if layout is None and recurrent.batch_first:
-            x = x.transpose(0, 1)
-        recurrent = replace(recurrent, in_other_layout=_other_layout(module, make, recurrent.batch_first))
-        case = case_of(recurrent, x.detach(), state, dtype=_exact(device))
+    x = cast(_given_x(module, name, x), own).detach().to(weight.device)
+    layout = batch_first if batch_first is not None else getattr(module, "batch_first", None)
+    x = x.transpose(0, 1) if layout is True else x
+    with running(replace(_ANY, device=device, dtype=NAMES[own])) as placed:
+        recurrent = probed(name, copy_in(module, own), x, _on(make, weight.device), layout, wanted.roles, state)
+        x = x.transpose(0, 1) if layout is None and recurrent.batch_first else x
+        other = _other_layout(module, make, recurrent.batch_first)
+        recurrent = replace(recurrent, in_other_layout=other)
+        case = case_of(recurrent, x, state, dtype=_exact(device))
         case.dtypes = _dtypes(own, own)
-        found = _found(case, name, replace(placed, batch_first=recurrent.batch_first), wanted)
+        sizes = replace(placed, **_sizes_of(module), seq_len=case.steps, batch_size=case.items)
+        found = _found(case, name, replace(sizes, batch_first=recurrent.batch_first), wanted)
+    told = ("it is in training mode, and is asked in evaluation mode",) if acts_in_training(module) else ()
     return replace(found, is_given=True, adaptations=(*told, *found.adaptations))
+
+
+def _sizes_of(module: nn.Module) -> dict[str, Any]:
+    """What a module of torch's says of itself, by the fields of a Spec."""
+    if not isinstance(module, nn.RNNBase):
+        return {}
+    kind, _, nonlinearity = module.mode.lower().partition("_")
+    sizes = ("input_size", "hidden_size", "num_layers", "bias", "bidirectional", "proj_size")
+    return {"kind": kind, "nonlinearity": nonlinearity or "tanh"} | {each: getattr(module, each) for each in sizes}
+
+
+def _on(make: Callable[[], nn.Module] | None, device: torch.device) -> Callable[[], nn.Module] | None:
+    """What makes a module, on a device."""
+    return None if make is None else lambda: make().to(device)
 
 
 def _given_x(module: nn.Module, name: str, x: Any) -> Tensor:

@@ -123,7 +123,10 @@ class Findings(SpecResult):
 
     def __getitem__(self, name: str) -> Relation:
         """One relation by its name."""
-        return next(each for each in self.relations if each.relation == name)
+        found = {each.relation: each for each in self.relations}
+        if name not in found:
+            raise KeyError(f"{name!r} was not asked; there are {', '.join(found)}")
+        return found[name]
 
     def told(self, outcome: str) -> tuple[Relation, ...]:
         """The relations with an outcome."""
@@ -131,11 +134,13 @@ class Findings(SpecResult):
 
     @property
     def verdict(self) -> str:
-        """broken if one relation is, undecided if nothing can be said of one, holds otherwise."""
+        """broken if one relation is, holds if one does and nothing is undecided, undecided otherwise."""
         outcomes = {each.outcome for each in self.relations}
-        return BROKEN if BROKEN in outcomes else UNDECIDED if outcomes - {HOLDS, NOT_APPLICABLE} else HOLDS
+        if BROKEN in outcomes:
+            return BROKEN
+        return UNDECIDED if UNDECIDED in outcomes or HOLDS not in outcomes else HOLDS
 
     @property
     def exit_code(self) -> int:
-        """0 if all that says something holds, 1 if one is broken, 2 if one is undecided and none broken."""
+        """0 if every relation that applies holds, 1 if one is broken, 2 otherwise: undecided, or none applies."""
         return {HOLDS: 0, BROKEN: 1, UNDECIDED: 2}[self.verdict]

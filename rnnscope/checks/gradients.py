@@ -77,7 +77,7 @@ WHY = {
 def gradient(case: Case) -> Relation:
     """Autograd's directional derivatives against finite differences, for the parameters, x and state; then twice."""
     if case.dtype != torch.float64:
-        return undecided("it was asked in float32, too coarse for finite differences")
+        return not_applicable("it does not run in float64, and float32 is too coarse for finite differences")
     if not leaves_of(case, case.module, case.x, case.state):
         return not_applicable(NOTHING)
     short, said = _calm(case)

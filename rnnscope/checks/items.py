@@ -7,11 +7,12 @@ from torch import Tensor
 
 from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.page import figures, raised, refused, where
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
 from rnnscope.checks.values import Gap, Values, gap, greatest, picked
+from rnnscope.checks.words import figures, raised, refused, where
 from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.user_code import guarded
 
 MOST_ALONE = 4
 """So many items are run alone: the first and the last ones."""
@@ -33,19 +34,20 @@ def unbatched(case: Case) -> Relation:
     off = gap(found, alone, case.allowed.items(torch.tensor([0])).without_items())
     if not off.parts:
         return holds(off)
-    return broken(off, f"x without N gives something else than a batch of one {where(off)}{figures(off)}")
+    return broken(off, f"x without N gives another result than a batch of one {where(off)}{figures(off)}")
 
 
 def batch_first(case: Case) -> Relation:
     """One that was asked for the other layout, with the same weights, on x in that layout."""
     recurrent = case.recurrent
     if recurrent.in_other_layout is None:
-        return not_applicable("it cannot be asked for another layout")
-    other = copy_in(recurrent.in_other_layout(), case.dtype)
-    other.load_state_dict(case.module.state_dict())
-    turned = replace_case(case, recurrent=replace(recurrent, batch_first=not recurrent.batch_first), module=other)
+        return not_applicable("the class takes no batch_first")
     words = f"batch_first={not recurrent.batch_first}"
     try:
+        with guarded(recurrent.name):
+            other = copy_in(recurrent.in_other_layout().to(case.x.device), case.dtype)
+            other.load_state_dict(case.module.state_dict())
+        turned = replace_case(case, recurrent=replace(recurrent, batch_first=not recurrent.batch_first), module=other)
         off = gap(turned.run().values, case.base.values, case.allowed)
     except RnnscopeError as error:
         return broken(None, f"with {words} it raises {raised(error)}")
@@ -53,7 +55,7 @@ def batch_first(case: Case) -> Relation:
         return holds(off)
     return broken(
         off,
-        f"with {words} it gives something else {where(off)}{figures(off)}: an axis is named by its number where the "
+        f"with {words} it gives another result {where(off)}{figures(off)}: an axis is named by its number where the "
         "layout decides, or h is moved, too",
     )
 
@@ -82,7 +84,7 @@ def layout(case: Case) -> Relation:
         except RnnscopeError as error:
             return broken(None, f"{words} raises {raised(error)}: it takes reshape instead of view, or contiguous()")
         if off.parts:
-            return broken(off, f"{words} gives something else {where(off)}{figures(off)}")
+            return broken(off, f"{words} gives another result {where(off)}{figures(off)}")
         found.append(off)
     return holds(greatest(found))
 
@@ -98,7 +100,7 @@ def _of_first(case: Case) -> Values:
 def item_isolation(case: Case) -> Relation:
     """Some items changed, the others watched: so often that each is watched while each other one is changed."""
     if case.items < 2:
-        return not_applicable("it takes two items: --batch 2 or more")
+        return not_applicable("x has one item, and this needs two")
     found = []
     for changed in halves(case.items):
         kept = torch.tensor([each for each in range(case.items) if each not in changed])
@@ -167,7 +169,7 @@ def named_items(off: Gap, index: Tensor) -> Gap:
 def permutation(case: Case) -> Relation:
     """The items in another order."""
     if case.items < 2:
-        return not_applicable("it takes two items: --batch 2 or more")
+        return not_applicable("x has one item, and this needs two")
     order = torch.arange(case.items).roll(1)  # no item keeps its place
     off = gap(case.run(*case.of_items(order)).values, case.base.values.items(order), case.allowed.items(order))
     if not off.parts:
@@ -176,7 +178,7 @@ def permutation(case: Case) -> Relation:
     item = "" if off.place is None or off.place.item is None else f"item {off.place.item} "
     return broken(
         off,
-        f"in another order {item}gives something else {where(off)}{figures(off)}: what it gives depends on its place "
+        f"in another order {item}gives another result {where(off)}{figures(off)}: what it gives depends on its place "
         "in the batch",
     )
 
@@ -197,7 +199,7 @@ def batch_of_one(case: Case) -> Relation:
             among = "alone" if size == 1 else f"in a batch of {size}"
             return broken(
                 off,
-                f"{among} {item} gives something else than in a batch of {case.items} {where(off)}{figures(off)}: "
+                f"{among} {item} gives another result than in a batch of {case.items} {where(off)}{figures(off)}: "
                 "something depends on N, such as a squeeze() or a mean over the batch",
             )
         found.append(off)

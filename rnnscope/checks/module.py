@@ -21,7 +21,7 @@ from rnnscope.subjects.user_code import guarded
 
 _X = re.compile(r"^(x|xs|inp|inputs?|input_?seq\w*|seq|sequence|src|tokens|u)$", re.IGNORECASE)
 _LENGTHS = re.compile(r"^(x_?|seq_?|input_?|src_?)?(lengths?|lens?|valid_?lens?)$|^seq_?sizes?$", re.IGNORECASE)
-_MASK = re.compile(r"mask|padding", re.IGNORECASE)
+_MASK = re.compile(r"mask$|padding", re.IGNORECASE)
 """How people name what torch calls input, and what a batch of unequal lengths is given by."""
 
 
@@ -32,16 +32,19 @@ class Roles:
     Args:
         x: None where it is the first one.
         state: none, one for the whole state, or one for each part of it.
+        others: arguments with a default of which nothing is known.
         needs_state: whether it cannot be left out.
-        needs_lengths: likewise.
+        needs_lengths, needs_mask: likewise.
     """
 
     x: str | None = None
     state: tuple[str, ...] = ()
     lengths: str | None = None
     mask: str | None = None
+    others: tuple[str, ...] = ()
     needs_state: bool = False
     needs_lengths: bool = False
+    needs_mask: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,7 @@ class Recurrent:
 
     Args:
         name: its name in messages.
-        module: itself, in its own dtype; it is never run.
+        module: itself, in its own dtype; copies of it are run.
         make: builds another one, with weights of its own; None where nobody knows how.
         in_other_layout: likewise one that is asked for the other batch_first; None where it cannot be asked for that.
         batch_first: whether its x and y start with N.
@@ -202,8 +205,10 @@ def roles_of(module: nn.Module, said: Mapping[str, str]) -> Roles:
         tuple("" if each.kind is each.POSITIONAL_ONLY else each.name for each in state) or (("",) if is_free else ()),
         lengths.name if lengths else None,
         mask.name if mask else None,
+        tuple(each.name for each in rest if each not in state and each.default is not each.empty),
         any(each.default is each.empty for each in state),
         bool(lengths and lengths.default is lengths.empty),
+        bool(mask and mask.default is mask.empty),
     )
 
 

@@ -8,21 +8,26 @@ from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
 
 from rnnscope.checks.case import Case, replace_case
-from rnnscope.checks.facts import Relation, broken, holds, not_applicable
+from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, Relation, broken, holds, not_applicable
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
-from rnnscope.checks.page import figures, refused, where
 from rnnscope.checks.states import cloned, is_number
 from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.words import figures, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
 """So many items are run alone, each over its own length."""
 
 
+_ALL_WHOLE = "every item is as long as x; --lengths says others"
+
+
 def packed(case: Case) -> Relation:
     """A PackedSequence, against each item alone."""
     lengths = case.lengths
+    if bool((lengths == case.steps).all()):
+        return not_applicable(_ALL_WHOLE)
     try:
         values = _of_packed(case, lengths)
     except RnnscopeError as error:
@@ -33,14 +38,14 @@ def packed(case: Case) -> Relation:
     if not off.parts:
         return holds(off)
     return broken(
-        off, f"packed, {_item(off)} gives something else than alone {where(off)}{figures(off)}, with {_told(lengths)}"
+        off, f"packed, {_item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}"
     )
 
 
 def _of_packed(case: Case, lengths: Tensor) -> Values | None:
     x = case.recurrent.laid_out(case.x)
     packed = pack_padded_sequence(x, lengths, case.recurrent.batch_first, enforce_sorted=False)
-    result = case.call(case.copy(), packed, cloned(case.state))
+    result = case.call(case.copy(), packed, cloned(case.state), **case.needed(case.steps, case.items))
     entries = entries_of(result)
     y = entries.get(case.recurrent.y) if case.recurrent.y is not None else None
     values, _ = case.recurrent.read(result)
@@ -56,13 +61,11 @@ def padding(case: Case) -> Relation:
     roles = case.recurrent.roles
     if roles.lengths is None and roles.mask is None:
         return not_applicable("its forward takes neither lengths nor a mask")
-    found = []
-    for name in filter(None, (roles.lengths, roles.mask)):
-        told = _padded(case, name)
-        if told.outcome != "holds":
-            return told
-        found.append(told)
-    return found[0]
+    if bool((case.lengths == case.steps).all()):
+        return not_applicable(_ALL_WHOLE)
+    found = [_padded(case, name) for name in (roles.lengths, roles.mask) if name]
+    order = (BROKEN, HOLDS, NOT_APPLICABLE)
+    return min(found, key=lambda told: order.index(told.outcome))
 
 
 def _padded(case: Case, name: str) -> Relation:
@@ -97,7 +100,7 @@ def _padded(case: Case, name: str) -> Relation:
         )
     return broken(
         off,
-        f"with {name}, {_item(off)} gives something else than alone {where(off)}{figures(off)}, with {_told(lengths)}",
+        f"with {name}, {_item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}",
     )
 
 
@@ -107,6 +110,7 @@ def _forms(case: Case, name: str, lengths: Tensor) -> Iterator[Any]:
         yield lengths  # on the CPU, as torch's packing takes them
         if case.x.device.type != "cpu":
             yield lengths.to(case.x.device)
+        yield lengths.tolist()
         return
     real = torch.arange(case.steps)[:, None] < lengths[None, :]  # (L, N)
     own = real.T if case.recurrent.batch_first else real

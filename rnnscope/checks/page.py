@@ -1,10 +1,7 @@
-"""What is said of a module: the table of its relations, a sentence for each that is broken, and words for these."""
-
-import re
+"""What is said of a module: the table of its relations, and a sentence for each that is broken."""
 
 from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Findings, Relation
-from rnnscope.checks.values import Gap, Place
-from rnnscope.errors import RnnscopeError
+from rnnscope.checks.words import in_words
 from rnnscope.help.explain import more
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, where_it_ran
 
@@ -60,8 +57,7 @@ def _verdict(check: Findings) -> str:
         return f"broken: {names}"
     if undecided:
         return f"undecided: nothing can be said of {', '.join(each.relation for each in undecided)}"
-    count = len(check.told(HOLDS))
-    return f"{'every relation that says something of it holds' if count else 'nothing says anything of it'}"
+    return "every relation that applies holds" if check.told(HOLDS) else "undecided: no relation applies"
 
 
 def _shorter(check: Findings) -> Page:
@@ -94,41 +90,3 @@ def _calls(check: Findings) -> str:
     return f"{counted(sum(many for _, many in calls), 'call')} of the module: " + ", ".join(
         f"{name} {many}" for name, many in calls
     )
-
-
-def where(gap: Gap) -> str:
-    """Where two runs part: "from step 3 on", "in state[0]"."""
-    place = gap.place
-    if place is None:
-        return "everywhere"
-    if place.step is not None:
-        return f"from step {place.step} on"
-    return f"in {place.tensor}"
-
-
-def figures(gap: Gap) -> str:
-    """By how much: ", by 0.00031"; or the shapes."""
-    if gap.says:
-        return f" ({gap.says})"
-    return "" if gap.max_abs is None else f", by {gap.max_abs:.2g}"
-
-
-def in_words(place: Place) -> str:
-    """A place as a table has it: "y, step 3, item 0, unit 7"."""
-    index = {"step": place.step, "item": place.item, "unit": place.unit}
-    return ", ".join([place.tensor, *(f"{name} {value}" for name, value in index.items() if value is not None)])
-
-
-def raised(error: RnnscopeError) -> str:
-    """What a class raised, and where, without its own name in front."""
-    return error.message.partition(" raised ")[2] or error.message
-
-
-def refused(error: RnnscopeError) -> str:
-    """What a class raised, without where: it need not take what it was asked to take."""
-    words = _PLACE.sub("", raised(error))
-    return words if len(words) <= _MOST else f"{words[:_MOST]}..."
-
-
-_PLACE = re.compile(r" \([^()]*, line \d+(, in \S+)?\)$")
-_MOST = 120

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor
 
 from rnnscope.checks.case import UNITS, Case, allowed, replace_case
-from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
-from rnnscope.checks.page import figures, raised, where
+from rnnscope.checks.facts import BROKEN, HOLDS, UNDECIDED, Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.states import cast, mapped
+from rnnscope.checks.states import cast, is_number, mapped
 from rnnscope.checks.values import Values, gap
+from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
 DRAWS = 2
@@ -16,7 +16,7 @@ DRAWS = 2
 
 NAMES = {torch.float64: "float64", torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
 
-TOO_MUCH = 0.25
+TOO_MUCH = 0.5
 """Where rounding may move a step by such a share of its greatest number, a run in a coarse dtype says nothing."""
 
 COARSER = (torch.float32, torch.float16, torch.bfloat16)
@@ -71,7 +71,7 @@ def _is_smooth(case: Case, unit: float) -> bool:
 
 def _ratio(base: Tensor, more: Tensor, less: Tensor) -> float | None:
     """How much further than in proportion the lesser change moves a tensor; None where neither moves it."""
-    if not base.is_floating_point() or more.shape != base.shape or less.shape != base.shape:
+    if not is_number(base) or more.shape != base.shape or less.shape != base.shape:
         return None
     far, near = ((each - base).abs().double() for each in (more, less))
     seen = far > SEEN * base.abs()
@@ -88,7 +88,7 @@ def precision(case: Case) -> Relation:
     """In its own dtype, and in that which was asked for, against float64 on the same numbers."""
     if case.dtype is not torch.float64:
         why = f": {case.without_float64}" if case.without_float64 else ""
-        return not_applicable(f"it does not run in float64, against which it could be held{why}")
+        return not_applicable(f"it does not run in float64{why}")
     coarse = case.inside
     own = case.dtypes
     if coarse is not None and UNITS[coarse] > UNITS[own[0]]:
@@ -98,7 +98,8 @@ def precision(case: Case) -> Relation:
             f"that size, and not smoothly",
         )
     found = [_in_dtype(case, dtype) for dtype in own]
-    return next((each for each in found if each.outcome == "broken"), found[-1])
+    worst = (BROKEN, UNDECIDED, HOLDS)
+    return min(found, key=lambda told: worst.index(told.outcome))
 
 
 def _in_dtype(case: Case, dtype: torch.dtype) -> Relation:
@@ -125,7 +126,7 @@ def _in_dtype(case: Case, dtype: torch.dtype) -> Relation:
     steps = _decided(base, limit)
     told = "" if steps is None or steps == case.steps else f"in {NAMES[dtype]}: the first {steps} steps"
     if steps == 0:
-        return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by a quarter of its size")
+        return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by half of its size")
     if told:
         values, base, limit = (each.steps(0, steps or 0) for each in (values, base, limit))
     off = gap(values, base, limit)

@@ -15,6 +15,7 @@ from rnnscope.checks.outside import change_outside
 from rnnscope.checks.states import axis_of, cast, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
+from rnnscope.subjects.user_code import guarded
 
 PROBED = 6
 """A form is looked for on so many steps at most."""
@@ -60,7 +61,8 @@ def changed(module: nn.Module, function: Callable[[Tensor], Tensor]) -> nn.Modul
     Raises:
         RnnscopeError: no copy can be made that does not share its parameters.
     """
-    copy: Any = deepcopy(module, computed(module))
+    with guarded(type(module).__name__):
+        copy: Any = deepcopy(module, computed(module))
     if _shares(copy, module):
         with suppress(Exception):  # what it pickles may be anything
             copy = pickle.loads(pickle.dumps(module))
@@ -171,14 +173,20 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
-    others = {recurrent.roles.lengths: whole_lengths(x)} if recurrent.roles.needs_lengths else {}
+    others = needed(recurrent, x.shape[0], x.shape[1], x.device)
     recurrent.counted["form"] += 1
-    return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)  # type: ignore[arg-type]
+    return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)
 
 
-def whole_lengths(x: Tensor) -> Tensor:
-    """L for each item of x: (L, N, ...)."""
-    return torch.full((x.shape[1],), x.shape[0])
+def needed(recurrent: Recurrent, steps: int, items: int, device: torch.device) -> dict[str, Any]:
+    """The lengths, or the mask, that a module always takes: those of items that are all as long as x."""
+    roles, found = recurrent.roles, dict[str, Any]()
+    if roles.lengths and roles.needs_lengths:
+        found[roles.lengths] = torch.full((items,), steps)
+    if roles.mask and roles.needs_mask:
+        shape = (items, steps) if recurrent.batch_first else (steps, items)
+        found[roles.mask] = torch.full(shape, "pad" not in roles.mask.lower(), device=device)
+    return found
 
 
 def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
@@ -295,8 +303,10 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
         state = state_in(entries, keys)
         found = replace(found, state=keys, axes=_axes(state, keys, wider, items))
         found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
-        if not keys or not found.roles.state:
+        if not keys:
             return found
+        if not found.roles.state:
+            return _with_unnamed_state(found, one, state, x)
         try:
             _called(found, found.module, x, state)
             return replace(found, takes_state=True)
@@ -305,6 +315,23 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
     names = ", ".join(filter(None, found.roles.state)) or "hx"
     told = f"it does not take back the state that it gives, as {names}: {reason}"
     return replace(found, adaptations=(told,))
+
+
+def _with_unnamed_state(found: Recurrent, one: Any, state: Any, x: Tensor) -> Recurrent:
+    """With the argument that takes the state, though its name does not say so: it moves what comes out."""
+    before, _ = found.read(one)
+    for name in found.roles.others:
+        tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
+        try:
+            after, _ = tried.read(_called(tried, tried.module, x, state))
+        except RnnscopeError:
+            continue
+        same = before.tensors.keys() == after.tensors.keys() and all(
+            torch.equal(each, after.tensors[path]) for path, each in before.tensors.items()
+        )
+        if not same:
+            return replace(tried, adaptations=(f"{name} takes the state that comes out",))
+    return found
 
 
 def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_known: bool = False) -> dict[str, Any]:
@@ -335,9 +362,14 @@ def said_states(recurrent: Recurrent, module: nn.Module, x: Tensor) -> Iterator[
         if not callable(method) or isinstance(method, nn.Module):
             continue
         for given in ((x.shape[1],), (x.shape[1], x.device), (recurrent.laid_out(x),), ()):
-            with suppress(Exception):  # a method may be anything
-                yield f"{name}()", method(*given)
-                break
+            try:
+                with guarded(recurrent.name):
+                    state = method(*given)
+            except RnnscopeError:  # a method may be anything
+                continue
+            if tensors(state):
+                yield f"{name}()", state
+            break
 
 
 def _usual(module: nn.Module, x: Tensor, roles: Roles) -> Iterator[Any]:

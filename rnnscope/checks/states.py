@@ -60,23 +60,11 @@ def mapped(function: Callable[[str, Tensor], Any], state: Any, path: str = "stat
     return state
 
 
-def batch_axes(one: Any, other: Any, items: tuple[int, int]) -> dict[str, int | None]:
-    """Where N stands in each tensor of a state, told from states of two batch sizes."""
-    return {path: axis_of(each.shape, there.shape, items) for path, each, there in _pairs(one, other)}
-
-
 def axis_of(one: torch.Size, other: torch.Size, sizes: tuple[int, int]) -> int | None:
     """The first axis that has the one size in one shape, and the other size in the other; None where none has."""
     if len(one) != len(other):
         return None
     return next((axis for axis, pair in enumerate(zip(one, other, strict=True)) if pair == sizes), None)
-
-
-def _pairs(one: Any, other: Any) -> Iterator[tuple[str, Tensor, Tensor]]:
-    there = tensors(other)
-    for path, each in tensors(one).items():
-        if path in there:
-            yield path, each, there[path]
 
 
 def cloned(state: Any) -> Any:
@@ -115,7 +103,7 @@ def is_number(tensor: Tensor) -> bool:
 
 
 def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Floating-point numbers in a dtype, complex ones in that whose parts are as long; whole numbers as they are."""
+    """Floating-point numbers in a dtype, complex ones in complex64 or complex128; whole numbers as they are."""
     if tensor.is_floating_point():
         return tensor.to(dtype)
     if tensor.is_complex():

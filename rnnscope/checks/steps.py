@@ -11,9 +11,9 @@ from torch import Tensor
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.page import figures, raised, where
 from rnnscope.checks.states import is_number, mapped, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined, picked
+from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
 WIDTH = 64
@@ -44,23 +44,24 @@ def causality(case: Case) -> Relation:
     if case.recurrent.reads_backward:
         return not_applicable(_BOTH)
     if case.steps < 2:
-        return not_applicable("it takes two steps: --seq-len 2 or more")
+        return not_applicable("x has one step, and this needs two")
     cuts = cuts_of(case.steps)
     try:
-        found = [_ahead(case, some, _changed_from) for some in torch.split(cuts, WIDTH)]
+        found = [_ahead(case, some) for some in torch.split(cuts, WIDTH)]
+        asked = len(cuts)
     except RnnscopeError:  # a module may be built for one N
-        some = sorted({1, case.steps // 2, case.steps - 1})
-        found = [_ahead(case, torch.full((case.items,), each), _changed_from) for each in some]
-    if any(off.parts for off, _ in found):  # unless that came from the other items, which were changed at other steps
-        ats = [at for off, at in found if off.parts]
-        some = sorted({*ats[:MOST_AGAIN], *(int(each) for each in torch.linspace(1, case.steps - 1, MOST_AGAIN))})
-        found = []
-        for each in some:
-            off, at = _ahead(case, torch.full((case.items,), each), _changed_from)
+        found, asked = [], 0
+    suspects = [at for off, at in found if off.parts]
+    if suspects or not found:  # other items, cut at other steps, may have moved it: so all are cut at one step
+        spread = torch.linspace(1, case.steps - 1, MOST_AGAIN).int().tolist()
+        found, again = [], sorted({*suspects[:MOST_AGAIN], *spread})
+        for each in again:
+            off, at = _ahead(case, torch.full((case.items,), each))
             if off.parts:
                 return _look_ahead(case, off, at)
             found.append((off, at))
-    told = "" if len(cuts) == case.steps - 1 else f"cut at {len(cuts)} of {case.steps - 1} steps"
+        asked = len(again)
+    told = "" if asked == case.steps - 1 else f"x was changed from {asked} of {case.steps - 1} steps on"
     return holds(greatest([off for off, _ in found]), told)
 
 
@@ -86,13 +87,13 @@ def _changed_at(x: Tensor, other: Tensor, cuts: Tensor) -> Tensor:
     return torch.where(at.reshape(*at.shape, *[1] * (x.dim() - 2)).to(x.device), other, x)
 
 
-def _ahead(case: Case, cuts: Tensor, change: Any) -> tuple[Gap, int]:
+def _ahead(case: Case, cuts: Tensor) -> tuple[Gap, int]:
     """How far y moves before a cut of each item, in one run with one cut for each; and the cut at which it does."""
     index = torch.arange(len(cuts)) % case.items
     x, state = case.of_items(index)
     other = picked(case.other_x(), 1, index)
     before = case.run(x, state).values.of_y()
-    after = case.run(change(x, other, cuts), state).values.of_y()
+    after = case.run(_changed_from(x, other, cuts), state).values.of_y()
     y = before.tensors["y"]
     earlier = torch.arange(len(y))[:, None] < cuts[None, :]
     if "y" not in after.tensors or after.tensors["y"].shape != y.shape:
@@ -143,7 +144,7 @@ def chunked(case: Case) -> Relation:
     if reason := _no_chunks(case):
         return not_applicable(reason)
     if case.steps < 2:
-        return not_applicable("it takes two steps: --seq-len 2 or more")
+        return not_applicable("x has one step, and this needs two")
     generator, found = torch.Generator().manual_seed(case.seed), []
     for way in range(PARTITIONS):
         edges = _edges(case.steps, 3 + way % 2, generator)
@@ -188,7 +189,7 @@ def in_chunks(case: Case, edges: list[int], state: Any) -> Values:
 
 def _why(case: Case, off: Gap, edges: list[int]) -> str:
     """Where chunks part from the whole, and whether that is what dropping the state gives."""
-    what = f"it gives something else {where(off)}{figures(off)}"
+    what = f"it gives another result {where(off)}{figures(off)}"
     step = off.place.step if off.place else None
     begin = next((each for each in edges[1:-1] if step is not None and each <= step), None)
     if begin is None:
@@ -205,6 +206,8 @@ def stepwise(case: Case) -> Relation:
     """One step after the other."""
     if reason := _no_chunks(case):
         return not_applicable(reason)
+    if case.steps < 2:
+        return not_applicable("x has one step, and this needs two")
     steps = min(case.steps, MOST_SINGLE)
     edges = [*range(steps + 1)] + [case.steps] * (steps < case.steps)
     try:
@@ -214,7 +217,7 @@ def stepwise(case: Case) -> Relation:
     told = "" if steps == case.steps else f"the first {steps} steps one by one, the others in one chunk"
     if not off.parts:
         return holds(off, told)
-    what = f"step by step it gives something else {where(off)}{figures(off)}"
+    what = f"step by step it gives another result {where(off)}{figures(off)}"
     return broken(off, f"{what}: {_why_stepwise(case, off)}")
 
 
@@ -234,7 +237,7 @@ def last_state(case: Case) -> Relation:
     if not case.recurrent.has_state:
         return not_applicable("no state comes out of it")
     if case.steps < 3:
-        return not_applicable("it takes three steps: --seq-len 3 or more")
+        return not_applicable("x has fewer than three steps, and this needs them")
     if _is_unmoved(case):
         return broken(None, "the state that comes out is the one that went in")
     if told := _earlier_y(case):
@@ -242,18 +245,27 @@ def last_state(case: Case) -> Relation:
     if case.recurrent.reads_backward:
         return holds() if _rows_of_y(case) else not_applicable(f"{_BOTH}, and no row of the state is y at any step")
     moved = _moved_leaves(case, case.steps)
-    late = [name for name, (last, before) in moved.items() if before.parts and not last.parts]
+    moving = [name for name, (last, before) in moved.items() if last.parts or before.parts]
+    late = [name for name in moving if not moved[name][0].parts]
     if late:  # a unit that changes at every other step only would do so, too, but not one step earlier
         earlier = _moved_leaves(case, case.steps - 1)
         late = [name for name in late if earlier[name][1].parts and not earlier[name][0].parts]
-    if late:
-        place = replace(moved[late[0]][1], place=Place(late[0], step=case.steps - 2))
-        return broken(
-            place, f"{late[0]} changes when x at step {case.steps - 2} does, and not when x at the last step does"
-        )
-    if not any(last.parts for last, _ in moved.values()):
-        return not_applicable("x at the last two steps moves nothing in the state")
+    # A state may hold what was one step ago, as a buffer does: unless it is all of it, or it does not carry on.
+    if late and (len(late) == len(moving) or _does_not_carry_on(case)):
+        step = case.steps - 2
+        off = replace(moved[late[0]][1], place=Place(late[0], step=step))
+        return broken(off, f"{late[0]} changes when x at step {step} does, and not when x at the last step does")
+    if not any(moved[name][0].parts for name in moving):
+        return not_applicable("x at the last step moves nothing in the state")
     return holds()
+
+
+def _does_not_carry_on(case: Case) -> bool:
+    """Whether the second half, from the state after the first one, gives another result than in the whole."""
+    if not case.takes_state:
+        return False
+    half = case.steps // 2
+    return gap(in_chunks(case, [0, half, case.steps], case.state), case.base.values, case.allowed).parts
 
 
 def _moved_leaves(case: Case, steps: int) -> dict[str, tuple[Gap, ...]]:

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rnnscope.checks.case import DRAWS, FACTOR, FLOOR, Case, Rounding, default_dtype, replace_case
 from rnnscope.checks.facts import NOT_APPLICABLE, Support
-from rnnscope.checks.probing import sized, whole_lengths
+from rnnscope.checks.probing import sized
 from rnnscope.checks.states import is_number, mapped, numbers, of_items, parts
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.errors import RnnscopeError
@@ -202,8 +202,8 @@ def _off(found: Gap) -> str:
 
 
 def _others(case: Case) -> dict[str, Any]:
-    """The lengths of whole items, where forward needs them."""
-    return {str(case.recurrent.roles.lengths): whole_lengths(case.x)} if case.recurrent.roles.needs_lengths else {}
+    """The lengths of whole items, or a mask, where forward needs them."""
+    return case.needed(case.steps, case.items)
 
 
 # vmap.

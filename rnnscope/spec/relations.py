@@ -17,7 +17,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "inputs_kept": (),
     "zero_state": _REPEATABLE,
     "batch_first": _REPEATABLE,
-    "layout": _REPEATABLE,
+    "layout": ("repeatable", "inputs_kept"),
     "item_isolation": _REPEATABLE,
     "permutation": ("item_isolation",),
     "batch_of_one": ("item_isolation", "permutation"),
@@ -32,7 +32,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "gradient_reach": _REPEATABLE,
     "gradient": ("gradient_reach",),
     "state_dict": _REPEATABLE,
-    "copies": _REPEATABLE,
+    "copies": ("repeatable", "stateless"),
 }
 """Each relation, in the order in which they are told, with those without which it cannot hold.
 

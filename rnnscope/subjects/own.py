@@ -243,6 +243,13 @@ def is_int8(network: nn.Module) -> bool:
     return any(in_int8(each) for each in network.modules())
 
 
+def acts_in_training(module: nn.Module) -> bool:
+    """Whether it is in training mode, and something in it says that this matters."""
+    drops = (getattr(each, name, None) for each in module.modules() for name in ("p", "dropout", "drop"))
+    is_normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.modules())
+    return module.training and (is_normed or any(isinstance(each, float) and each > 0 for each in drops))
+
+
 def called(prepared: Prepared, spec: Spec) -> Run:
     """What one more call gives, in the Spec's layout. Copies: a class may return a buffer that it writes into again."""
     run = prepared.run()

@@ -28,7 +28,7 @@ from rnnscope.subjects.adapting import adapted
 from rnnscope.subjects.building import Maker, computed
 from rnnscope.subjects.devices import running, spelled
 from rnnscope.subjects.models import opened
-from rnnscope.subjects.own import OwnNetwork
+from rnnscope.subjects.own import OwnNetwork, acts_in_training
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.evidence import Side, foreign_side, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
@@ -98,17 +98,10 @@ def _names(modules: tuple[nn.Module, ...]) -> list[str]:
 
 def _network(role: str, name: str, module: nn.Module, place: Spec) -> OwnNetwork:
     """A module with everything found out by which it can be run."""
-    told = ("it is in training mode, and is compared in evaluation mode",) if _acts_in_training(module) else ()
+    told = ("it is in training mode, and is compared in evaluation mode",) if acts_in_training(module) else ()
     maker = Maker(_copies(module), module, adaptations=told)
     with running(place) as placed, guarded(name):
         return adapted(name, maker, placed, NOTHING_SAID, role, isinstance(module, nn.RNNCellBase), is_named=False)
-
-
-def _acts_in_training(module: nn.Module) -> bool:
-    """Whether it is in training mode, and something in it says that this matters."""
-    drops = (getattr(each, name, None) for each in module.modules() for name in ("p", "dropout", "drop"))
-    is_normed = any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.modules())
-    return module.training and (is_normed or any(isinstance(each, float) and each > 0 for each in drops))
 
 
 def _weights(network: OwnNetwork, place: Spec, networks: list[OwnNetwork]) -> Weights | None:

@@ -19,9 +19,9 @@ from rnnscope.checks.case import Case, trusted_steps
 from rnnscope.checks.check import ASKED
 from rnnscope.checks.facts import BROKEN, HOLDS, Relation, broken, holds
 from rnnscope.checks.module import Recurrent, Roles
-from rnnscope.checks.page import figures, where
 from rnnscope.checks.states import tensors
 from rnnscope.checks.values import Gap, Place, Values, gap
+from rnnscope.checks.words import figures, where
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.weights import Input, Weights, time_first
 from rnnscope.pages.progress import stage
