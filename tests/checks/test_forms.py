@@ -1,0 +1,216 @@
+"""Modules as people write them: what their arguments, states and results are is found out, or it is said why not."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import rnnscope
+from rnnscope import RnnscopeError
+
+
+class TwoStepsBack(nn.Module):
+    """Keeps h of the last step, and of the one before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.h = nn.Linear(3, 4), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor, hx: Any = None) -> tuple[Tensor, Any]:
+        h, before = hx or (x.new_zeros(x.shape[1], 4), x.new_zeros(x.shape[1], 4))
+        y = []
+        for each in x:
+            h, before = torch.tanh(self.x(each) + self.h(torch.cat((h, before), -1))), h
+            y.append(h)
+        return torch.stack(y), (h, before)
+
+
+def test_a_state_may_hold_what_was_one_step_ago() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(TwoStepsBack(), torch.randn(9, 3, 3), only=("last_state", "chunked"))
+    assert [each.outcome for each in found.relations] == ["holds", "holds"]
+
+
+class Unnamed(nn.Module):
+    """Takes its state by a name that says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(3, 4)
+
+    def forward(self, x: Tensor, scale: float = 1.0, buf: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = x.new_zeros(x.shape[1], 4) if buf is None else buf
+        y = []
+        for each in x:
+            h = self.cell(scale * each, h)
+            y.append(h)
+        return torch.stack(y), h
+
+
+def test_the_argument_of_a_state_is_found_by_what_it_moves() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Unnamed(), torch.randn(9, 3, 3), only=("chunked", "zero_state"))
+    assert found.adaptations == ("buf takes the state that comes out",)
+    assert [each.outcome for each in found.relations] == ["holds", "holds"]
+
+
+class StartsFromOnes(Unnamed):
+    def init_hidden(self, batch_size: int) -> None:
+        """Gives nothing."""
+
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return super().forward(x, 1.0, x.new_ones(x.shape[1], 4) if hx is None else hx)
+
+
+def test_a_method_that_gives_nothing_says_nothing_of_the_start() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(StartsFromOnes(), torch.randn(9, 3, 3), only=("zero_state",))
+    assert found["zero_state"].outcome == "broken"
+
+
+class ForThree(nn.Module):
+    """Is built for three items, and sees x at step 8 at step 7."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.randn(3, 4))
+        self.cell = nn.GRUCell(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, y = self.start, []
+        for t in range(len(x)):
+            h = self.cell(x[t + 1] if t == 7 else x[t], h)
+            y.append(h)
+        return torch.stack(y)
+
+
+def test_what_was_not_asked_is_said_where_a_module_takes_one_batch_size() -> None:
+    torch.manual_seed(0)
+    told = rnnscope.check(ForThree(), torch.randn(60, 3, 3), only=("causality",))["causality"]
+    assert told.outcome == "broken" or "of 59 steps on" in told.message
+
+
+class Rotating(nn.Module):
+    """y and the state are complex."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = nn.Parameter(torch.polar(torch.full((4,), 0.9), torch.linspace(0, 3, 4)))
+        self.x = nn.Parameter(torch.randn(3, 4, dtype=torch.complex64))
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        u = x.to(self.x.dtype) @ self.x
+        h = torch.zeros_like(u[0]) if state is None else state
+        y = []
+        for each in u:
+            h = self.turn * h + each
+            y.append(h)
+        return torch.stack(y), h
+
+
+def test_complex_numbers_are_compared_as_such() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Rotating(), torch.randn(9, 3, 3), make=Rotating)
+    assert (found.verdict, found.inside) == ("holds", None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_a_module_in_another_dtype_is_asked(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(nn.GRU(3, 4).to(dtype), torch.randn(9, 3, 3), skip=("gradient",))
+    assert found.verdict == "holds"
+
+
+class NeedsLengths(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        y, h = self.rnn(packed)
+        return nn.utils.rnn.pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0], h
+
+
+def test_lengths_that_are_always_needed_are_those_of_whole_items() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(NeedsLengths(), torch.randn(4, 9, 3), make=NeedsLengths)
+    assert {each.relation: each.message for each in found.relations if each.outcome in ("broken", "undecided")} == {}
+    assert found["padding"].outcome == "holds"
+
+
+class NeedsMask(NeedsLengths):
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        return super().forward(x, mask.sum(1).clamp(min=1).long().cpu())
+
+
+def test_a_mask_that_is_always_needed_is_that_of_whole_items() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(NeedsMask(), torch.randn(4, 9, 3), only=("padding", "layout", "inputs_kept"))
+    assert [each.outcome for each in found.relations] == ["holds"] * 3
+
+
+class Ignores(NeedsLengths):
+    def forward(self, x: Tensor, lengths: Any = None) -> tuple[Tensor, Tensor]:
+        y, h = self.rnn(x)
+        return y, h
+
+
+def test_lengths_that_are_ignored_show_in_a_batch_of_one() -> None:
+    torch.manual_seed(0)
+    assert rnnscope.check(Ignores(), torch.randn(1, 9, 3), only=("padding",))["padding"].outcome == "broken"
+
+
+def test_nothing_that_applies_is_not_called_right() -> None:
+    found = rnnscope.check(nn.GRU(3, 4), torch.randn(9, 3, 3), only=("padding",))
+    assert (found.verdict, found.exit_code) == ("undecided", 2)
+
+
+class Words(nn.Module):
+    """Looks one word ahead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.rnn = nn.Embedding(9, 3), nn.GRU(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(self.words(x.roll(-1, 0)))[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("x", [torch.zeros(7, 3, dtype=torch.long), torch.ones(7, 3, dtype=torch.long)], ids=["0", "1"])
+def test_words_that_are_all_the_same_are_changed_too(x: Tensor) -> None:
+    assert rnnscope.check(Words(), x, only=("causality",))["causality"].outcome == "broken"
+
+
+def test_the_sizes_of_a_module_that_is_given_are_its_own() -> None:
+    found = rnnscope.check(
+        nn.LSTM(3, 4, 2, bidirectional=True, batch_first=True), torch.randn(2, 6, 3), only=("layout",)
+    )
+    spec = found.spec
+    assert (spec.kind, spec.num_layers, spec.bidirectional, spec.seq_len, spec.batch_size) == ("lstm", 2, True, 6, 2)
+
+
+class Refuses(nn.GRU):
+    def load_state_dict(self, *given: Any, **named: Any) -> Any:
+        raise ValueError("not this one")
+
+
+def test_what_a_class_raises_in_one_relation_leaves_the_others() -> None:
+    found = rnnscope.check(
+        Refuses(3, 4), torch.randn(5, 2, 3), only=("batch_first", "causality"), make=partial(Refuses, 3, 4)
+    )
+    assert found["causality"].outcome == "holds"
+
+
+def test_a_relation_that_was_not_asked_is_an_error_that_names_those_that_were() -> None:
+    found = rnnscope.check(nn.GRU(3, 4), torch.randn(5, 2, 3), only=("causality",))
+    with pytest.raises(KeyError, match="'chunked' was not asked; there are causality"):
+        found["chunked"]
+
+
+@pytest.mark.parametrize("given", [None, 3, [nn.GRU(3, 4)]])
+def test_what_is_neither_a_module_nor_a_name_is_refused(given: Any) -> None:
+    with pytest.raises(RnnscopeError, match="check takes a module or the name of a class"):
+        rnnscope.check(given)
