@@ -24,7 +24,7 @@ from rnnscope.checks.states import is_number
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
-from rnnscope.subjects.reasons import in_one_sentence
+from rnnscope.subjects.foreign import in_one_sentence
 from rnnscope.subjects.user_code import guarded
 
 _OTHER_SEED = 0x5EED

@@ -27,7 +27,7 @@ from rnnscope.checks.states import is_number, mapped, numbers, of_items, parts
 from rnnscope.checks.values import Gap, Values, gap, greatest
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.exporter import Plain, PlainLSTM
-from rnnscope.subjects.reasons import in_one_sentence
+from rnnscope.subjects.foreign import in_one_sentence
 from rnnscope.subjects.user_code import guarded
 
 RIGHT, WRONG, REFUSED = "right", "wrong", "refused"

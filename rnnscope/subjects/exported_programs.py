@@ -23,8 +23,7 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.devices import is_out_of_memory
-from rnnscope.subjects.foreign import Refused
-from rnnscope.subjects.reasons import in_one_sentence
+from rnnscope.subjects.foreign import Refused, in_one_sentence
 
 _ATEN = frozenset(
     re.findall(

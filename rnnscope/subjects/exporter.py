@@ -23,7 +23,7 @@ from rnnscope.network.shapes import outputs_of
 from rnnscope.network.weights import Input, Weights, draw_input, time_of
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import build_module
-from rnnscope.subjects.reasons import in_one_sentence
+from rnnscope.subjects.foreign import in_one_sentence
 
 T = TypeVar("T")
 

@@ -28,9 +28,8 @@ from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run
 from rnnscope.subjects.devices import arithmetic, is_out_of_memory
 from rnnscope.subjects.exporter import EXPORTS, Made, arguments_of, names_of, read_made, spec_at, write_job
-from rnnscope.subjects.foreign import Foreign, Refused
+from rnnscope.subjects.foreign import Foreign, Refused, in_one_sentence
 from rnnscope.subjects.onnx_runtime import OnnxSession, has_float64_kernel, onnxruntime_version
-from rnnscope.subjects.reasons import in_one_sentence
 
 EXPORTER = [sys.executable, "-W", "ignore", "-m", "rnnscope.subjects.exporter"]
 """What makes an export; the folder of its job is one more word."""

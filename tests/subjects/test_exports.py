@@ -24,7 +24,7 @@ from support import ROOT, Cli
 
 from rnnscope import RnnscopeError, Spec, compare
 from rnnscope.subjects import exports
-from rnnscope.subjects.reasons import in_one_sentence
+from rnnscope.subjects.foreign import in_one_sentence
 from rnnscope.verdict.result import Comparison
 
 
