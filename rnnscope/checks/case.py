@@ -151,7 +151,9 @@ class Case:
             state = mapped(lambda _, each: each, state)  # other containers, with the tensors themselves in them
         else:
             given, state = given.clone(), cloned(state)
-        steps, items = (x.shape[1], x.shape[0]) if as_it_is and self.recurrent.batch_first else x.shape[:2]
+        steps, items = (x.shape[0], x.shape[1]) if x.dim() == self.x.dim() else (len(x), 1)
+        if as_it_is and self.recurrent.batch_first and x.dim() == self.x.dim():
+            steps, items = items, steps
         module = self.copy() if on is None else on
         result = self.call(module, given, state, seed, **self.needed(steps, items) | others)
         return Ran(*self.recurrent.read(result))
