@@ -6,8 +6,6 @@ inside: cancellation, growth over time, a division by something small. Two runs 
 FACTOR times that.
 """
 
-import random
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,7 +21,7 @@ from rnnscope.checks.states import Axes, cast, cloned, is_number, mapped, number
 from rnnscope.checks.values import Values
 from rnnscope.checks.words import refused
 from rnnscope.errors import RnnscopeError
-from rnnscope.subjects.devices import seed_device
+from rnnscope.subjects.devices import dice_kept, seed_dice
 
 DRAWS, FEWER_DRAWS = 4, 2
 """How often everything is rounded at random, and where two relations alone ask."""
@@ -161,7 +159,8 @@ class Case:
     def call(self, module: nn.Module, x: Any, state: Any, seed: int = 0, **others: Any) -> Any:
         """The result of a call of a copy, with x in its own layout, or a PackedSequence; nothing is copied."""
         self.recurrent.counted[self.asking] += 1
-        with _dice(seed, str(self.x.device)), default_dtype(self.dtype):
+        with dice_kept(), default_dtype(self.dtype):
+            seed_dice(seed, str(self.x.device))
             return self.recurrent.call(module, x, state, **others)
 
     def alone(self, item: int) -> Ran:
@@ -346,24 +345,6 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-@contextmanager
-def _dice(seed: int, device: str) -> Iterator[None]:
-    """Seed torch, Python and numpy. Afterwards the last two are what they were, as torch is behind `running`."""
-    numpy: Any = sys.modules.get("numpy")
-    before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed notes who called it, which takes longer
-    seed_device(seed, device)
-    random.seed(seed)
-    if numpy:
-        numpy.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        if numpy:
-            numpy.random.set_state(of_numpy)
 
 
 def case_of(

@@ -6,7 +6,9 @@ type, such as torch.mps or torch.xpu. Not each of these can do all: what one can
 Errors of torch whose cause is known are told in the user's words.
 """
 
+import random
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -272,6 +274,28 @@ def seed_device(number: int, device: str) -> None:
         torch.cuda.default_generators[torch.device(device).index].manual_seed(number)
     elif device != "cpu":
         _told(lambda: _module_of(device).manual_seed(number))
+
+
+@contextmanager
+def dice_kept() -> Iterator[None]:
+    """Leave the random states of Python and of numpy as they were; `running` does so for torch."""
+    numpy: Any = sys.modules.get("numpy")
+    before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(before)
+        if numpy:
+            numpy.random.set_state(of_numpy)
+
+
+def seed_dice(number: int, device: str) -> None:
+    """Seed torch, Python and numpy, by which a class may roll its dice."""
+    torch.default_generator.manual_seed(number)  # torch.manual_seed notes who called it, which takes longer
+    seed_device(number, device)
+    random.seed(number)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(number)
 
 
 @contextmanager

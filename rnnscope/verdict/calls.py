@@ -8,10 +8,8 @@ changes nothing that comes out is no finding.
 """
 
 import math
-import random
-import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -25,7 +23,7 @@ from rnnscope.network.costs import macs
 from rnnscope.network.weights import Input, Weights, all_finite
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run, other_shape
-from rnnscope.subjects.devices import seed_device
+from rnnscope.subjects.devices import dice_kept, seed_dice
 from rnnscope.subjects.own import OwnNetwork, called, module_of
 from rnnscope.verdict.bounds import Bounds, flat_index
 from rnnscope.verdict.diagnosis import SCREENED
@@ -78,7 +76,7 @@ def unsteady(problem: Problem, side: Side, in_float64: bool) -> tuple[Unsteady, 
         return ()
     start = first_steps(replace(problem, cotangents=None), SCREENED)
     count, own = min(MOST, max(FEWEST, LITTLE // max(1, macs(start.spec)))), side.spec.dtype
-    with suppress(RnnscopeError), _dice_kept():
+    with suppress(RnnscopeError), dice_kept():
         first, *others = _called(start, side, side.network, own, [0, *range(count - 1)])
         if other_shape(start.spec, first) or not all_finite(first.values()):
             return ()  # which is said before anything else
@@ -134,7 +132,7 @@ def _called(
     outputs: list[Tensors] = []
 
     def call(spec: Spec, weights: Weights, given: Input) -> Run:
-        _seed(0, spec.device)
+        seed_dice(0, spec.device)
         prepared = network.prepare(spec, weights, given)
         before = [] if restored is None else _copies(_tables(module_of(prepared)))
         for number, seed in enumerate(seeds):
@@ -143,7 +141,7 @@ def _called(
                     prepared.with_input(_other).run()
             if restored is not None:
                 restored.update(_put_back(_tables(module_of(prepared)), before))
-            _seed(seed, spec.device)
+            seed_dice(seed, spec.device)
             # Copies: a class that changes what it is given would be called with something else the next time.
             run = called(prepared.with_input(torch.clone), spec)
             outputs.append(run.outputs())
@@ -208,25 +206,3 @@ def _furthest(actual: Tensors, expected: Tensors) -> tuple[str, float, tuple[int
         off = (actual[name].cpu().double() - each.cpu().double()).abs().nan_to_num(nan=math.inf, posinf=math.inf)
         found.append((name, off.max().item(), flat_index(int(off.argmax()), tuple(off.shape))))
     return max(found, key=itemgetter(1))
-
-
-@contextmanager
-def _dice_kept() -> Iterator[None]:
-    """Leave the random states of Python and of numpy as they were; `running` does so for torch."""
-    numpy: Any = sys.modules.get("numpy")
-    before, of_numpy = random.getstate(), numpy and numpy.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(before)
-        if numpy:
-            numpy.random.set_state(of_numpy)
-
-
-def _seed(number: int, device: str) -> None:
-    """Seed torch, Python and numpy, by which a class may roll its dice."""
-    torch.default_generator.manual_seed(number)  # torch.manual_seed notes who called it, which takes longer
-    seed_device(number, device)
-    random.seed(number)
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed(number)

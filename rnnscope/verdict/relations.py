@@ -91,7 +91,7 @@ def _zero_state(case: Case) -> Relation:
     off = gap(case.from_nothing.values, case.base.values, case.allowed)
     if not off.parts:
         return holds(off)
-    return broken(off, f"without a state it gives something else than from zeros {where(off)}{figures(off)}")
+    return broken(off, f"without a state it gives another result than from zeros {where(off)}{figures(off)}")
 
 
 def _stepwise(case: Case) -> Relation:
