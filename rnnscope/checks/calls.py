@@ -12,7 +12,7 @@ from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import said_states
 from rnnscope.checks.states import cast, cloned, mapped, numbers, tensors
 from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, where
+from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
 SEEDS = (1, 2)
@@ -28,18 +28,27 @@ def repeatable(case: Case) -> Relation:
 
 
 def stateless(case: Case) -> Relation:
-    """One instance, called with x, with something else, and with x again; from a state, and from none."""
-    one, found = case.copy(), []
-    starts = [(case.state, case.allowed, case.other_x())]
+    """One instance, called with x after other calls: from a state, and from none."""
+    found = []
+    starts = [(case.state, case.base, case.allowed, case.other_x())]
     if case.takes_state and not case.recurrent.roles.needs_state:
-        starts.append((None, case.allowed_from_nothing, case.x[: max(1, case.steps // 2)]))
-    for state, limit, between in starts:
-        first = case.run(state=state, on=one)
-        kept = Values({name: each.clone() for name, each in first.values.tensors.items()}, first.values.axes)
+        fewer = case.x[: max(1, case.steps // 2), : max(1, case.items - 1)]
+        starts.append((None, case.from_nothing, case.allowed_from_nothing, fewer))
+    for state, fresh, limit, other in starts:
+        one = case.copy()
         with suppress(RnnscopeError):  # what it refuses is another relation's matter
-            case.run(between, state, on=one)
+            case.run(other, state, on=one)
+        try:
+            first = case.run(state=state, on=one)
+        except RnnscopeError as error:
+            return broken(
+                None, f"after a call with another x it raises {raised(error)}: it keeps something of that call"
+            )
+        kept = Values({name: each.clone() for name, each in first.values.tensors.items()}, first.values.axes)
+        with suppress(RnnscopeError):
+            case.run(case.other_x(), state, on=one)
         overwritten = gap(first.values, kept, limit)
-        again = gap(case.run(state=state, on=one).values, kept, limit)
+        again = greatest([gap(each, fresh.values, limit) for each in (kept, case.run(state=state, on=one).values)])
         if again.parts:
             return _kept_state(case, one, again)
         if overwritten.parts:
@@ -88,6 +97,8 @@ def inputs_kept(case: Case) -> Relation:
     before = {"x": case.x, **tensors(case.state)}
     axes = {name: 1 if name == "x" else case.axes.get(name) for name in before}
     nothing = dict.fromkeys(before, torch.zeros((), dtype=torch.float64))
+    if added := [name for name in after if name not in before]:
+        return broken(None, f"the call changed state: {added[0]} is in it now")
     off = gap(Values(after, axes), Values(before, axes), Values(nothing, axes))
     if not off.parts:
         return holds(off)
@@ -161,6 +172,8 @@ def _with_numbers(state: Any) -> Any:
 
 def no_state(case: Case) -> str:
     """Why a relation of the state says nothing of a module that takes none."""
+    if case.recurrent.merged:
+        return "N and something else are one axis of its state, so that no item of it can be taken"
     if not case.recurrent.has_state:
         return "no state comes out of it"
     if not case.recurrent.roles.state:

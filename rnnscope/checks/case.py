@@ -26,7 +26,7 @@ from rnnscope.subjects.devices import dice_kept, seed_dice
 DRAWS, FEWER_DRAWS = 4, 2
 """How often everything is rounded at random, and where two relations alone ask."""
 
-FACTOR = 32.0
+FACTOR = 64.0
 """How many times further than the random roundings moved it may an output be. `rnnscope help check` has the figures."""
 
 FLOOR = 4.0
@@ -41,7 +41,7 @@ REACHED = 5
 CHAOTIC = 1e-3
 """Where rounding may move a number by such a share of the greatest one, a relation says nothing."""
 
-COARSE = 64.0
+COARSE = 128.0
 """Or by so many units, where the arithmetic is so coarse that this is more."""
 
 
@@ -67,6 +67,7 @@ class Case:
         dtypes: in which it is run besides: its own, and the one that is asked for.
         inside: the coarser dtype to which it rounds inside; None where it does not.
         without_float64: what the module raises in float64, where it is asked in float32 for that.
+        writes: whether a call writes into the parameters.
         given_lengths: of the items, where they are asked for.
         asking: the relation for which calls are counted.
         kept: runs that several relations ask for.
@@ -83,6 +84,7 @@ class Case:
     dtypes: tuple[torch.dtype, ...] = (torch.float32,)
     inside: torch.dtype | None = None
     without_float64: str = ""
+    writes: bool = False
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
 
@@ -176,8 +178,8 @@ class Case:
         return needed(self.recurrent, steps, items, self.x.device)
 
     def copy(self) -> nn.Module:
-        """A new copy, that keeps nothing of the calls before. Parameters are shared: a call does not change them."""
-        return twin(self.module)
+        """A new copy, that keeps nothing of the calls before. Parameters are shared, unless calls write into them."""
+        return changed(self.module, torch.clone) if self.writes else twin(self.module)
 
     @cached_property
     def base(self) -> Ran:
@@ -294,7 +296,27 @@ def allowed(base: Values, runs: Iterator[Values], unit: float) -> Values:
         if (axis := base.axes[name]) is not None:  # one item may have had luck
             most = torch.maximum(most, most.mean(axis, keepdim=True))
         found[name] = FACTOR * most + FLOOR * unit * _amax(_reach(each), over)
-    return Values(found, base.axes)
+    return Values(_as_far_as_y(found, base), base.axes)
+
+
+def _as_far_as_y(found: dict[str, Tensor], base: Values) -> dict[str, Tensor]:
+    """A tensor of the state with few units may have had luck in all draws: it may move by the share that y may."""
+    y = base.tensors.get("y")
+    if y is None or y.dim() < 2 or not y.numel() or not y.any():
+        return found
+    limit = found["y"].flatten(2).amax(-1) if y.dim() > 2 else found["y"]  # (L, N)
+    share = (limit / _reach(y).flatten(2).amax(-1).cummax(0).values if y.dim() > 2 else limit / _reach(y)).amax(0)
+    share = share.nan_to_num(nan=0.0, posinf=0.0)
+    wider = dict(found)
+    for name, each in base.tensors.items():
+        axis = base.axes[name]
+        if name != "y" and axis is not None and is_number(each) and each.numel():
+            over = [other for other in range(each.dim()) if other != axis]
+            size = _amax(_reach(each), over)
+            shape = [1] * each.dim()
+            shape[axis] = len(share)
+            wider[name] = torch.maximum(found[name], size * share.reshape(shape))
+    return wider
 
 
 def _reach(tensor: Tensor) -> Tensor:
@@ -360,9 +382,7 @@ def case_of(
     """
     if dtype is torch.float64:
         try:
-            case = _case_in(recurrent, x, state, seed, dtype)
-            case.base  # noqa: B018  a module may cast what it is given
-            return case
+            return _case_in(recurrent, x, state, seed, dtype)
         except RnnscopeError as error:
             case = _case_in(recurrent, x, state, seed, torch.float32)
             case.without_float64 = refused(error)
@@ -370,11 +390,20 @@ def case_of(
     return _case_in(recurrent, x, state, seed, dtype)
 
 
-def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torch.dtype) -> Case:
-    module = changed(recurrent.module, lambda each: cast(cast(each, torch.float32), dtype)).eval()
-    case = Case(recurrent, module, cast(cast(x, torch.float32), dtype), None, seed, dtype, UNITS[dtype])
-    if recurrent.takes_state:
+def _as_exact(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in a dtype, with numbers that float32 has, too."""
+    return changed(module, lambda each: cast(cast(each, torch.float32), dtype)).eval()
+
+
+def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torch.dtype, writes: bool = False) -> Case:
+    module, x = _as_exact(recurrent.module, dtype), cast(cast(x, torch.float32), dtype)
+    case = Case(recurrent, module, x, None, seed, dtype, UNITS[dtype], writes=writes)
+    before = [each._version for each in module.parameters()]
+    if recurrent.takes_state and not recurrent.merged:  # of which no item could be taken
         case.state = _reached(case) if state is None else mapped(lambda _, each: cast(each, dtype), state)
+    case.base  # noqa: B018  a module may refuse the dtype, and write into its parameters
+    if before != [each._version for each in module.parameters()]:
+        return _case_in(recurrent, x, state, seed, dtype, writes=True)
     return case
 
 

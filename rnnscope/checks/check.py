@@ -6,6 +6,7 @@ they do, within the bound that is measured on the module itself.
 
 import inspect
 import io
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -36,8 +37,10 @@ from rnnscope.pages.render import render
 from rnnscope.spec.relations import ALL, MODULE, RELATIONS, WANTED_FLAGS, Wanted, check_askable, roots
 from rnnscope.spec.shrinking import shrink
 from rnnscope.spec.spec import SPEC_FLAGS, Spec, rerun
+from rnnscope.subjects.arguments import plain
 from rnnscope.subjects.building import Maker, maker_of
-from rnnscope.subjects.devices import device_name, has_float64, running, spelled
+from rnnscope.subjects.devices import device_name, has_float64, is_out_of_memory, running, spelled
+from rnnscope.subjects.foreign import in_one_sentence
 from rnnscope.subjects.own import acts_in_training
 from rnnscope.subjects.user_code import find_own, guarded
 
@@ -76,7 +79,8 @@ def relations_of(case: Case, wanted: tuple[str, ...] = RELATIONS) -> tuple[Relat
     One that rests on a broken one breaks with it: then only the root is called broken.
     """
     found: dict[str, Relation] = {}
-    with progress(len(wanted), "relations") as advance:
+    with progress(len(wanted), "relations") as advance, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # each call would warn again of what the first one warned of
         for name in wanted:
             found[name] = _asked(case, name, found)
             advance(1)
@@ -91,6 +95,10 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
             told = ASKED[name](case)
         except RnnscopeError as error:
             told = undecided(f"it raises {raised(error)}")
+        except (RuntimeError, IndexError, ValueError, TypeError) as error:  # of shapes that no other module gives
+            if is_out_of_memory(error):
+                raise
+            told = undecided(f"what it gives cannot be compared ({in_one_sentence(error)})")
     told = replace(told, relation=name, runs=case.recurrent.counted[name] - before)
     root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
     if told.outcome in (BROKEN, UNDECIDED) and root:
@@ -119,10 +127,18 @@ def check(module: nn.Module | str, *given: Any, wanted: Wanted = ALL, **options:
     [('causality', 'holds'), ('chunked', 'holds')]
     """
     if fields := {name: options.pop(name) for name in WANTED_FLAGS if name in options}:
+        for name in ("only", "skip"):
+            if isinstance(fields.get(name), (str, list)):
+                fields[name] = (fields[name],) if isinstance(fields[name], str) else tuple(fields[name])
         wanted = replace(wanted, **fields)
     if isinstance(module, nn.Module):
         return _of_module(module, *given, wanted=wanted, **options)
     if isinstance(module, str):
+        if given and not isinstance(given[0], Spec):
+            raise RnnscopeError(
+                f"check of {module} takes a Spec, and got a {type(given[0]).__name__}",
+                "give rnnscope.Spec(...), or a module with its x",
+            )
         return _of_class(module, *given, wanted=wanted, **options)
     raise RnnscopeError(f"check takes a module or the name of a class, and got a {type(module).__name__}")
 
@@ -167,7 +183,7 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
     """The case of a class for a Spec, and how it is made."""
     target = find_own(name)
     torch.manual_seed(spec.seed)
-    maker = maker_of(name, target, spec, wanted.own, "--arg", follows=frozenset(given))
+    maker = maker_of(name, target, spec, wanted.own, "--arg", follows=frozenset(given) - {"bidirectional"})
     dtype = getattr(torch, spec.dtype)
 
     def make(of: Spec = spec) -> nn.Module:
@@ -176,7 +192,7 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
 
     torch.manual_seed(spec.seed)
     module = make().float() if dtype is torch.float64 else make()
-    takes_layout = "batch_first" in maker.takes
+    takes_layout = "batch_first" in maker.takes and says_batch_first(target)
     said = spec.batch_first if takes_layout or spec.batch_first else None
     x = _drawn(module, spec)
     recurrent = None
@@ -189,12 +205,20 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
     if recurrent is None:
         raise error
     other = partial(make, replace(spec, batch_first=not spec.batch_first)) if takes_layout else None
-    backward = spec.bidirectional and "bidirectional" in maker.takes
-    recurrent = replace(recurrent, in_other_layout=other, says_backward=backward)
+    recurrent = replace(recurrent, in_other_layout=other, says_backward=spec.bidirectional)
     case = case_of(recurrent, drawn, seed=spec.seed, dtype=_exact(spec.device))
     case.given_lengths = spec.lengths
     case.dtypes = _dtypes(torch.float32, dtype)
     return case, maker
+
+
+def says_batch_first(target: Any) -> bool:
+    """Whether an argument of a class or function has this name: **kwargs takes any, and may leave it out."""
+    if inspect.isclass(target) and issubclass(target, nn.RNNBase):
+        return True
+    with suppress(TypeError, ValueError):
+        return any(plain(each) == "batchfirst" for each in inspect.signature(target).parameters)
+    return False
 
 
 def _drawn(module: nn.Module, spec: Spec) -> Iterator[Tensor]:
@@ -228,6 +252,8 @@ def _of_module(
     """A module that is there already."""
     name = name or type(module).__name__
     weight = next((each for each in module.parameters() if each.is_floating_point()), torch.zeros(0))
+    if any(nn.parameter.is_lazy(each) for each in module.parameters()):
+        raise RnnscopeError(f"{name} has parameters without numbers", "call it once: module(x)")
     device = spelled(weight.device)
     if device is None:
         raise RnnscopeError(f"{name} is on {weight.device}, but it must be on a CPU or an accelerator")
@@ -273,6 +299,8 @@ def _given_x(module: nn.Module, name: str, x: Any) -> Tensor:
     if not isinstance(x, Tensor) or x.dim() < 2 or (x.dim() == 2 and x.is_floating_point()):
         what = f"of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
         raise RnnscopeError(f"x is {what}, but it must be a tensor (L, N, ...)", "give a batch: check(module, x)")
+    if x.layout is not torch.strided or not x.isfinite().all():
+        raise RnnscopeError("x is sparse, or has NaN or infinity in it", "give plain finite numbers")
     if not x.numel():
         raise RnnscopeError(f"x is of shape {tuple(x.shape)}, so that nothing comes out", "give a step and an item")
     return x

@@ -61,6 +61,7 @@ class Recurrent:
         y: where y is in its result: None where there is none, "" where the result is y itself.
         state: where the parts of the state are in its result.
         axes: where N stands in each tensor that comes out.
+        merged: the tensors of a state in which N and something else are one axis, so that no item can be taken.
         growing: the axis that grows with L, of the tensors of a state that have one, as a cache of keys has.
         start: a state from which it can start, where it always takes one.
         takes_state: whether it takes back the state that it gives.
@@ -79,6 +80,7 @@ class Recurrent:
     y: str | int | None = ""
     state: tuple[str | int, ...] = ()
     axes: Axes = field(default_factory=dict)
+    merged: frozenset[str] = frozenset()
     growing: Axes = field(default_factory=dict)
     start: Any = None
     takes_state: bool = False
@@ -138,7 +140,7 @@ class Recurrent:
             if isinstance(y, Tensor):
                 found["y"] = y.transpose(0, 1) if self.batch_first and y.dim() > 2 else y
         state = state_in(entries, self.state)
-        found |= tensors(state)
+        found |= {path: each for path, each in tensors(state).items() if path not in self.merged}
         found = {name: each.cpu() for name, each in found.items()}  # not every device has float64 to compare in
         return Values(found, {name: 1 if name == "y" else self.axes.get(name) for name in found}), state
 

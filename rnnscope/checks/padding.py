@@ -33,7 +33,7 @@ def packed(case: Case) -> Relation:
     except RnnscopeError as error:
         return not_applicable(f"it takes no PackedSequence: {refused(error)}")
     if values is None:
-        return not_applicable("it takes no PackedSequence: y is neither packed nor (L, N, ...) then")
+        return not_applicable("it takes no PackedSequence: what it gives then has other shapes")
     off = _against_alone(case, values, lengths)
     if not off.parts:
         return holds(off)
@@ -49,6 +49,9 @@ def _of_packed(case: Case, lengths: Tensor) -> Values | None:
     entries = entries_of(result)
     y = entries.get(case.recurrent.y) if case.recurrent.y is not None else None
     values, _ = case.recurrent.read(result)
+    base = case.base.values.of_state().tensors
+    if any(name not in values.tensors or values.tensors[name].shape != each.shape for name, each in base.items()):
+        return None
     if case.recurrent.has_y and not isinstance(y, PackedSequence):
         there = values.tensors.get("y")
         if there is None or there.shape[:2] != case.x.shape[:2]:
@@ -115,7 +118,7 @@ def _forms(case: Case, name: str, lengths: Tensor) -> Iterator[Any]:
     real = torch.arange(case.steps)[:, None] < lengths[None, :]  # (L, N)
     own = real.T if case.recurrent.batch_first else real
     means_padding = "pad" in name.lower()
-    for mask in (own, own.T) if own.shape[0] != own.shape[1] else (own,):
+    for mask in (own, own.T):
         for sense in (~mask, mask) if means_padding else (mask, ~mask):
             yield sense.contiguous().to(case.x.device)
             yield sense.to(case.dtype).to(case.x.device)

@@ -7,6 +7,9 @@ from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, wh
 
 _WORDS = {HOLDS: "holds", BROKEN: "broken", UNDECIDED: "undecided", NOT_APPLICABLE: "not applicable"}
 
+FEW_STEPS = 16
+"""A page says so where x has fewer steps."""
+
 _COLUMNS = (
     *(Column("relation"), Column("outcome"), Column("how far", number=True), Column("bound", number=True)),
     Column("where first", prose=True),
@@ -63,11 +66,16 @@ def _verdict(check: Findings) -> str:
 def _shorter(check: Findings) -> Page:
     """Where less was asked than the user said."""
     page: Page = []
+    if check.spec.seq_len < FEW_STEPS:
+        more_steps = "" if check.is_given else f"; --seq-len {2 * FEW_STEPS} asks more"
+        page.append(
+            Sentence("Short", f"x has {counted(check.spec.seq_len, 'step')}: what shows later is not seen{more_steps}.")
+        )
     if check.steps:
         said = f"the first {counted(check.steps, 'step')} of {check.spec.seq_len} were asked: later ones are chaotic"
         page.append(Sentence("Shorter", f"{said}, and rounding alone moves them too far."))
     if check.inside:
-        page.append(Sentence("Inside", f"it computes in {check.inside} inside, whatever it is given."))
+        page.append(Sentence("Inside", f"it rounds inside about as coarsely as {check.inside}, whatever it is given."))
     return page
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
 from rnnscope.checks.outside import change_outside
-from rnnscope.checks.states import axis_of, cast, tensors
+from rnnscope.checks.states import axis_of, cast, cloned, parts, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
@@ -175,7 +175,7 @@ def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = Non
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
     others = needed(recurrent, x.shape[0], x.shape[1], x.device)
     recurrent.counted["form"] += 1
-    return recurrent.call(twin(module), recurrent.laid_out(x), state, **others)
+    return recurrent.call(twin(module), recurrent.laid_out(x).clone(), cloned(state), **others)
 
 
 def needed(recurrent: Recurrent, steps: int, items: int, device: torch.device) -> dict[str, Any]:
@@ -212,6 +212,11 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
     entries = entries_of(one)
     y = _y_of(entries, wider, longer, (steps, items), plain.batch_first)
     keys = tuple(key for key, each in entries.items() if key != y and tensors(each))
+    if y is None and not any(isinstance(each, Tensor) for key in keys for _, each in parts(entries[key])):
+        raise RnnscopeError(
+            f"{plain.name} returned a {type(one).__name__}, in which nothing is y or a state",
+            "return y, (y, state), or a dict of both",
+        )
     found = replace(plain, y=y, state=keys, start=start)
     return _with_state(found, one, wider, longer, x)
 
@@ -302,6 +307,7 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
     for keys in dict.fromkeys((found.state, found.state[:1])):
         state = state_in(entries, keys)
         found = replace(found, state=keys, axes=_axes(state, keys, wider, items))
+        found = replace(found, merged=_merged(state, keys, wider, items))
         found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
         if not keys:
             return found
@@ -315,6 +321,19 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
     names = ", ".join(filter(None, found.roles.state)) or "hx"
     told = f"it does not take back the state that it gives, as {names}: {reason}"
     return replace(found, adaptations=(told,))
+
+
+def _merged(state: Any, keys: tuple[str | int, ...], wider: Any, items: int) -> frozenset[str]:
+    """The tensors in which N and something else are one axis, as N·heads."""
+    there = {} if wider is None else tensors(state_in(entries_of(wider), keys))
+
+    def is_merged(one: Tensor, other: Tensor) -> bool:
+        if one.dim() != other.dim() or axis_of(one.shape, other.shape, (items, items + 1)) is not None:
+            return False
+        pairs = zip(one.shape, other.shape, strict=True)
+        return any(size != more and size * (items + 1) == more * items for size, more in pairs)
+
+    return frozenset(path for path, each in tensors(state).items() if path in there and is_merged(each, there[path]))
 
 
 def _with_unnamed_state(found: Recurrent, one: Any, state: Any, x: Tensor) -> Recurrent:

@@ -4,6 +4,7 @@ What is no tensor in it stays as it is: a Python number, None, a name. Where N s
 running two batch sizes.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
@@ -23,7 +24,7 @@ def parts(state: Any, path: str = "state") -> Iterator[tuple[str, Any]]:
         inside = ((f"{path}.{each.name}", getattr(state, each.name)) for each in fields(state))
     elif isinstance(state, tuple) and hasattr(state, "_fields"):
         inside = ((f"{path}.{name}", each) for name, each in zip(state._fields, state, strict=True))
-    elif isinstance(state, (tuple, list)):
+    elif isinstance(state, (tuple, list, deque)):
         inside = ((f"{path}[{place}]", each) for place, each in enumerate(state))
     else:
         yield path, state
@@ -55,7 +56,7 @@ def mapped(function: Callable[[str, Tensor], Any], state: Any, path: str = "stat
         return type(state)(
             *(mapped(function, each, f"{path}.{name}") for name, each in zip(state._fields, state, strict=True))
         )
-    if isinstance(state, (tuple, list)):
+    if isinstance(state, (tuple, list, deque)):
         return type(state)(mapped(function, each, f"{path}[{place}]") for place, each in enumerate(state))
     return state
 

@@ -57,7 +57,7 @@ def picked(tensor: Tensor, axis: int | None, index: Tensor) -> Tensor:
 
 
 def _squeezed(tensor: Tensor, axis: int | None) -> Tensor:
-    return tensor if axis is None else tensor.squeeze(axis)
+    return tensor if axis is None or axis >= tensor.dim() else tensor.squeeze(axis)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def raised(error: RnnscopeError) -> str:
 def refused(error: RnnscopeError) -> str:
     """What a class raised, without where: it need not take what it was asked to take."""
     words = _PLACE.sub("", raised(error))
-    return words if len(words) <= _MOST else f"{words[:_MOST]}..."
+    return words if len(words) <= _MOST else f"{words[:_MOST].rstrip()}…"
 
 
 _PLACE = re.compile(r" \([^()]*, line \d+(, in \S+)?\)$")

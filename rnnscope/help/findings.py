@@ -221,7 +221,7 @@ class Ones(nn.RNN):
         return super().forward(x, hx)
 PYTHON
 rnnscope check ones.py:Ones --only zero_state""",
-        says="without a state it gives something else than from zeros",
+        says="without a state it gives another result than from zeros",
         torch="hx = x.new_zeros(K, N, H) if hx is None else hx",
         theirs="hx = x.new_ones(K, N, H) if hx is None else hx",
         shows="Where hx is left out, the more the shorter the sequence is. A start that is learned is no fault: name "
@@ -253,7 +253,7 @@ class Memory(nn.RNN):
         return super().forward(torch.as_strided(x, x.shape, strides), hx)
 PYTHON
 rnnscope check memory.py:Memory --only layout""",
-        says="x with its axes turned in memory gives something else",
+        says="x with its axes turned in memory gives another result",
         torch="x.reshape(L * N, H_in)",
         theirs="x.view(L * N, H_in)",
         shows="With a transposed x, such as one that was (N, L, H_in), with one that is expanded, and with every "
@@ -328,7 +328,7 @@ class Turned(nn.RNN):
         return super().forward(x.flip(0) if x.dim() == 2 else x, hx)
 PYTHON
 rnnscope check turned.py:Turned --only unbatched""",
-        says="x without N gives something else than a batch of one",
+        says="x without N gives another result than a batch of one",
         torch="y, h = rnn(x.unsqueeze(1)); y = y.squeeze(1)",
         theirs="y, h = rnn(x.unsqueeze(0)); y = y.squeeze(0)",
         shows="With x of shape (L, H_in) alone. Where the axis of N is added in front, each step becomes an item, and "
@@ -417,7 +417,7 @@ class RunsOn(nn.GRU):
         return super().forward(x, hx)
 PYTHON
 rnnscope check runs_on.py:RunsOn --only packed --lengths 3,2,1,1,1""",
-        says="gives something else than alone in state",
+        says="gives another result than alone in state",
         torch="h[-1, i] == y[lengths[i] - 1, i]",
         theirs="h[-1, i] == y[-1, i]",
         shows="y[-1] of a shorter item is padding, and a state that runs on is that of padding. rnnscope trace "

@@ -297,6 +297,8 @@ def _or_default(value: Callable[[Spec], Any] | None, parameter: inspect.Paramete
 
 def _signature(target: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """The arguments, with annotations that are no texts where these can be read; None for what has no signature."""
+    if inspect.isclass(target) and target.__init__ is nn.Module.__init__:  # which takes any, and refuses it
+        return []
     try:
         return list(inspect.signature(target, eval_str=True).parameters.values())
     except Exception:  # an annotation may be any code

@@ -192,6 +192,181 @@ def test_the_sizes_of_a_module_that_is_given_are_its_own() -> None:
     assert (spec.kind, spec.num_layers, spec.bidirectional, spec.seq_len, spec.batch_size) == ("lstm", 2, True, 6, 2)
 
 
+class Squeezes(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 4), nn.Linear(4, 1)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        y, h = self.rnn(x, h)
+        return self.head(y).squeeze(), h
+
+
+def test_a_squeeze_of_every_axis_shows_in_a_batch_of_one() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Squeezes(), torch.randn(9, 3, 3))
+    assert "batch_of_one" in [each.relation for each in found.told("broken")]
+
+
+class FillsGaps(nn.GRU):
+    def forward(self, x: Tensor, hx: Any = None) -> Any:  # type: ignore[override]
+        x[x < 0] = 0
+        return super().forward(x, hx)
+
+
+@pytest.mark.parametrize("steps", [4, 9])
+def test_a_write_that_changes_nothing_the_second_time_is_seen_and_never_reaches_the_callers_x(steps: int) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(steps, 3, 3)
+    before = x.clone()
+    found = rnnscope.check(FillsGaps(3, 4), x)
+    assert torch.equal(x, before)
+    assert [each.relation for each in found.told("broken")] == ["inputs_kept"]
+
+
+class AddsToItsList(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+
+    def forward(self, x: Tensor, state: list[Tensor] | None = None) -> tuple[Tensor, list[Tensor]]:
+        y, h = self.rnn(x, state[0] if state else None)
+        if state:
+            state.append(h)
+        return y, [h]
+
+
+def test_what_is_added_to_a_list_that_is_given_is_seen() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(AddsToItsList(), torch.randn(9, 3, 3), only=("inputs_kept",))
+    assert found["inputs_kept"].message == "the call changed state: state[1] is in it now"
+
+
+class Heads(nn.Module):
+    """N and heads are one axis of the state."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.x, self.cell = nn.Linear(3, 8), nn.GRUCell(4, 4)
+
+    def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        steps, items, _ = x.shape
+        h = x.new_zeros(items * 2, 4) if state is None else state
+        y = []
+        for each in self.x(x).reshape(steps, items * 2, 4):
+            h = self.cell(each, h)
+            y.append(h)
+        return torch.stack(y).reshape(steps, items, 8), h
+
+
+def test_a_state_in_which_items_and_heads_are_one_axis_is_no_leak() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Heads(), torch.randn(9, 3, 3))
+    assert {each.relation: each.message for each in found.relations if each.outcome in ("broken", "undecided")} == {}
+    assert found["chunked"].outcome == "holds"
+
+
+class LastStep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rnn(x)[0][-1]  # type: ignore[no-any-return]
+
+
+def test_what_survives_a_packed_sequence_is_not_taken_for_one_that_takes_it() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(LastStep(), torch.randn(9, 3, 3), only=("packed", "batch_of_one"))
+    assert [each.outcome for each in found.relations] == ["holds", "not_applicable"]
+
+
+class KeyMask(nn.Module):
+    """Takes a mask of shape (N, L) beside x: (L, N, H_in), true in the padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRUCell(3, 4)
+
+    def forward(self, x: Tensor, key_padding_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h, y = x.new_zeros(x.shape[1], 4), []
+        for t, each in enumerate(x):
+            new = self.rnn(each, h)
+            h = new if key_padding_mask is None else torch.where(key_padding_mask[:, t, None], h, new)
+            y.append(h)
+        return torch.stack(y), h
+
+
+@pytest.mark.parametrize("steps", [3, 5])
+def test_a_mask_may_start_with_items_where_x_starts_with_steps(steps: int) -> None:
+    torch.manual_seed(0)
+    assert rnnscope.check(KeyMask(), torch.randn(steps, 5, 3), only=("padding",))["padding"].outcome == "holds"
+
+
+class ForTheFirstLength(nn.Module):
+    scale: Tensor | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = torch.linspace(1, 2, len(x)).to(x)[:, None, None]
+        return self.rnn(x * self.scale)[0]  # type: ignore[no-any-return]
+
+
+class ScaledByTheFirst(ForTheFirstLength):
+    def forward(self, x: Tensor) -> Tensor:
+        if self.scale is None:
+            self.scale = x.abs().mean().detach()
+        return self.rnn(x / self.scale)[0]  # type: ignore[no-any-return]
+
+
+class Decays(ForTheFirstLength):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.rnn.all_weights[0][1].mul_(0.9)
+        return self.rnn(x)[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("kind", [ScaledByTheFirst, Decays])
+def test_what_the_first_call_leaves_behind_is_seen(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    assert rnnscope.check(kind(), torch.randn(9, 3, 3), only=("stateless",))["stateless"].outcome == "broken"
+
+
+class Gives(nn.Module):
+    def __init__(self, what: Any) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, x: Tensor) -> Any:
+        return self.what
+
+
+@pytest.mark.parametrize("what", [None, "y", (1, 2), object()], ids=str)
+def test_a_result_in_which_nothing_is_y_or_a_state_is_refused(what: Any) -> None:
+    with pytest.raises(RnnscopeError, match="in which nothing is y or a state"):
+        rnnscope.check(Gives(what), torch.randn(4, 2, 3))
+
+
+def test_x_with_nan_is_refused() -> None:
+    with pytest.raises(RnnscopeError, match="x is sparse, or has NaN or infinity in it"):
+        rnnscope.check(nn.GRU(3, 4), torch.full((4, 2, 3), torch.nan))
+
+
+def test_a_module_without_numbers_is_refused() -> None:
+    with pytest.raises(RnnscopeError, match="LazyLinear has parameters without numbers"):
+        rnnscope.check(nn.LazyLinear(3), torch.randn(4, 2, 3))
+
+
+@pytest.mark.parametrize("only", ["causality", ["causality"], ("causality",)], ids=str)
+def test_relations_may_be_named_by_a_word_or_a_list(only: Any) -> None:
+    found = rnnscope.check(nn.GRU(3, 4), torch.randn(4, 2, 3), only=only)
+    assert [each.relation for each in found.relations] == ["causality"]
+
+
 class Refuses(nn.GRU):
     def load_state_dict(self, *given: Any, **named: Any) -> Any:
         raise ValueError("not this one")
