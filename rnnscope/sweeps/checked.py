@@ -86,7 +86,12 @@ def _share(relation: Mapping[str, Any]) -> float:
 
 def _undecided(told: list[Mapping[str, Any]]) -> str:
     """Of which relation nothing can be said, and why: of the first one, and how many more there are."""
-    first, *others = (each for each in told if each["outcome"] == "undecided")
+    undecided = [each for each in told if each["outcome"] == "undecided"]
+    if not undecided:
+        if any(each["outcome"] != "not_applicable" for each in told):
+            raise ValueError(told)  # somebody changed the row
+        return "no relation applies"
+    first, *others = undecided
     more = f", and {len(others)} more" if others else ""
     return f"{first['relation']}: {first['message']}{more}"
 
