@@ -345,7 +345,7 @@ class Gives(nn.Module):
         return self.what
 
 
-@pytest.mark.parametrize("what", [None, "y", (1, 2), object()], ids=str)
+@pytest.mark.parametrize("what", [None, "y", (1, 2), object()], ids=["none", "text", "numbers", "object"])
 def test_a_result_in_which_nothing_is_y_or_a_state_is_refused(what: Any) -> None:
     with pytest.raises(RnnscopeError, match="in which nothing is y or a state"):
         rnnscope.check(Gives(what), torch.randn(4, 2, 3))
