@@ -165,7 +165,7 @@ def _no_chunks(case: Case) -> str:
     """Why a module cannot be run in chunks."""
     if case.recurrent.reads_backward:
         return "it says that it is bidirectional: its backward direction has no state to carry on"
-    return "" if case.recurrent.takes_state else no_state(case)
+    return "" if case.takes_state or case.recurrent.takes_state else no_state(case)
 
 
 def _edges(steps: int, count: int, generator: torch.Generator) -> list[int]:
@@ -262,7 +262,7 @@ def last_state(case: Case) -> Relation:
 
 def _does_not_carry_on(case: Case) -> bool:
     """Whether the second half, from the state after the first one, gives another result than in the whole."""
-    if not case.recurrent.takes_state:
+    if not (case.takes_state or case.recurrent.takes_state):
         return False
     half = case.steps // 2
     return gap(in_chunks(case, [0, half, case.steps], case.state), case.base.values, case.allowed).parts
