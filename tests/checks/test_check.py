@@ -5,6 +5,7 @@ Both are listed by what they are in right_networks.py and faulty_networks.py. No
 
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import product
 from typing import Any, NamedTuple
 
 import pytest
@@ -70,6 +71,27 @@ def test_torchs_own_modules_keep_all_that_applies(kind: Callable[..., nn.Module]
     shape = (3, 9) if options.get("batch_first") else (9, 3)
     found = rnnscope.check(make(), torch.randn(*shape, 5), make=make)
     assert found.verdict == "holds"
+
+
+KINDS = (nn.RNN, partial(nn.RNN, nonlinearity="relu"), nn.LSTM, partial(nn.LSTM, proj_size=3), nn.GRU)
+EVERY: list[dict[str, Any]] = [
+    dict(zip(("num_layers", "bias", "batch_first", "bidirectional"), values, strict=True))
+    for values in product((1, 2, 3), (True, False), (True, False), (True, False))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", EVERY, ids=str)
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_torchs_modules_keep_all_in_every_configuration(
+    kind: Callable[..., nn.Module], options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    make = partial(kind, 5, 7, **options)
+    shape = (3, 9) if options["batch_first"] else (9, 3)
+    found = rnnscope.check(make(), torch.randn(*shape, 5), make=make)
+    assert found.verdict == "holds"
+    assert {each.relation for each in found.told("holds")} >= {"batch_first", "unbatched", "packed", "gradient"}
 
 
 def test_torchs_lstm_with_a_projection_keeps_all_that_applies() -> None:
