@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable, undecided
@@ -190,8 +191,8 @@ def copies(case: Case) -> Relation:
     found = _of_one_way(case, expected, "deepcopy", deepcopy)
     if isinstance(found, Relation):
         return found
-    if any(isinstance(each, torch.jit.ScriptModule) for each in case.module.modules()):
-        return holds(found, "torch pickles no scripted module, so that deepcopy alone was asked")
+    if any(isinstance(each, torch.jit.ScriptModule) or is_parametrized(each) for each in case.module.modules()):
+        return holds(found, "torch pickles no scripted or parametrized module, so that deepcopy alone was asked")
     pickled = _Pickled()
     of_pickle = _of_one_way(case, expected, "pickle", pickled)
     if isinstance(of_pickle, Relation):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnnscope import Spec
+from rnnscope import Spec, check
 from rnnscope.checks.case import Case, case_of
 from rnnscope.checks.copies import copies, state_dict
 from rnnscope.checks.facts import Relation
@@ -486,3 +486,11 @@ def test_owners_in_lists_end() -> None:
     net = ListOfModules()
     net.others[0].owner = [net]  # type: ignore[assignment]
     assert list(kept_outside(net)) == ["others[0].weight", "others[0].bias"]
+
+
+def test_torchs_own_refusal_to_pickle_a_parametrized_module_is_no_fault_of_it() -> None:
+    torch.manual_seed(0)
+    module = nn.utils.parametrizations.orthogonal(nn.Linear(4, 4))
+    found = check(module, torch.randn(5, 2, 4), only=("copies",))
+    assert found["copies"].outcome == "holds"
+    assert "parametrized" in found["copies"].message
