@@ -190,8 +190,8 @@ def _built(name: str, spec: Spec, wanted: Wanted, given: tuple[str, ...]) -> tup
         with guarded(name):
             return maker.make(of).to(spec.device)
 
-    torch.manual_seed(spec.seed)
-    module = make().float() if dtype is torch.float64 else make()
+    module = maker.network.to(spec.device)
+    module = module.float() if dtype is torch.float64 else module
     takes_layout = "batch_first" in maker.takes and says_batch_first(target)
     said = spec.batch_first if takes_layout or spec.batch_first else None
     x = _drawn(module, spec)

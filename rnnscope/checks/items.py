@@ -8,9 +8,9 @@ from torch import Tensor
 from rnnscope.checks.case import Case, replace_case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
 from rnnscope.checks.probing import copy_in
-from rnnscope.checks.states import cloned, is_number, mapped, of_items, tensors, without_items
-from rnnscope.checks.values import Gap, Values, gap, greatest, picked
-from rnnscope.checks.words import figures, raised, refused, where
+from rnnscope.checks.states import cloned, is_number, mapped, of_items, picked, tensors, without_items
+from rnnscope.checks.values import Gap, Values, gap, greatest
+from rnnscope.checks.words import figures, item, raised, refused, where
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.user_code import guarded
 
@@ -143,7 +143,7 @@ def _with_others(case: Case, rows: Tensor) -> object:
 def _leak(case: Case, off: Gap, changed: list[int], kept: Tensor) -> Relation:
     """Which item changes when which one does."""
     for each in changed:
-        others = torch.tensor([item for item in range(case.items) if item != each])
+        others = torch.tensor([other for other in range(case.items) if other != each])
         single = _moved(case, [each], others)
         if single.parts:
             off, kept, by = single, others, f"item {each} does"
@@ -151,10 +151,9 @@ def _leak(case: Case, off: Gap, changed: list[int], kept: Tensor) -> Relation:
     else:
         by = f"items {', '.join(map(str, changed))} do"
     off = named_items(off, kept)
-    item = "an item" if off.place is None or off.place.item is None else f"item {off.place.item}"
     return broken(
         off,
-        f"{item} changes when {by}, {where(off)}{figures(off)}: something is computed over the batch, such as "
+        f"{item(off)} changes when {by}, {where(off)}{figures(off)}: something is computed over the batch, such as "
         "BatchNorm or a softmax over the wrong axis",
     )
 
@@ -175,11 +174,10 @@ def permutation(case: Case) -> Relation:
     if not off.parts:
         return holds(off)
     off = named_items(off, order)
-    item = "" if off.place is None or off.place.item is None else f"item {off.place.item} "
     return broken(
         off,
-        f"in another order {item}gives another result {where(off)}{figures(off)}: what it gives depends on its place "
-        "in the batch",
+        f"in another order {item(off, 'it')} gives another result {where(off)}{figures(off)}: what it gives depends on "
+        "its place in the batch",
     )
 
 
@@ -195,12 +193,11 @@ def batch_of_one(case: Case) -> Relation:
             return broken(None, f"a batch of {size} raises {raised(error)}")
         if off.parts:
             off = named_items(off, index)
-            item = "it" if off.place is None or off.place.item is None else f"item {off.place.item}"
             among = "alone" if size == 1 else f"in a batch of {size}"
             return broken(
                 off,
-                f"{among} {item} gives another result than in a batch of {case.items} {where(off)}{figures(off)}: "
-                "something depends on N, such as a squeeze() or a mean over the batch",
+                f"{among} {item(off, 'it')} gives another result than in a batch of {case.items} {where(off)}"
+                f"{figures(off)}: something depends on N, such as a squeeze() or a mean over the batch",
             )
         found.append(off)
     return holds(greatest(found))

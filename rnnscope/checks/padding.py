@@ -12,8 +12,8 @@ from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, Relation, broke
 from rnnscope.checks.items import named_items
 from rnnscope.checks.module import entries_of
 from rnnscope.checks.states import cloned, is_number
-from rnnscope.checks.values import Gap, Values, gap, greatest
-from rnnscope.checks.words import figures, refused, where
+from rnnscope.checks.values import Gap, Values, gap, greatest, where_steps
+from rnnscope.checks.words import figures, item, refused, where
 from rnnscope.errors import RnnscopeError
 
 MOST_ALONE = 4
@@ -38,7 +38,7 @@ def packed(case: Case) -> Relation:
     if not off.parts:
         return holds(off)
     return broken(
-        off, f"packed, {_item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}"
+        off, f"packed, {item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}"
     )
 
 
@@ -98,12 +98,12 @@ def _padded(case: Case, name: str) -> Relation:
     if read.parts:
         return broken(
             read,
-            f"with {name}, {_item(read)} changes {where(read)}{figures(read)} when what stands behind its end does: "
+            f"with {name}, {item(read)} changes {where(read)}{figures(read)} when what stands behind its end does: "
             "it reads the padding",
         )
     return broken(
         off,
-        f"with {name}, {_item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}",
+        f"with {name}, {item(off)} gives another result than alone {where(off)}{figures(off)}, with {_told(lengths)}",
     )
 
 
@@ -129,7 +129,7 @@ def _with_noise(case: Case, lengths: Tensor) -> Tensor:
     padded = torch.arange(case.steps)[:, None] >= lengths[None, :]
     other = case.other_x(seed=3)
     other = 10 * other if is_number(other) else other
-    return torch.where(padded.reshape(*padded.shape, *[1] * (case.x.dim() - 2)).to(case.x.device), other, case.x)
+    return where_steps(padded, other, case.x)
 
 
 def _real(values: Values, lengths: Tensor) -> Values:
@@ -138,15 +138,15 @@ def _real(values: Values, lengths: Tensor) -> Values:
         return values
     y = values.tensors["y"]
     ends = torch.arange(len(y))[:, None] < lengths[None, :]
-    kept = torch.where(ends.reshape(*ends.shape, *[1] * (y.dim() - 2)).to(y.device), y, torch.zeros_like(y))
+    kept = where_steps(ends, y, torch.zeros_like(y))
     return Values({**values.tensors, "y": kept}, values.axes)
 
 
 def _against_alone(case: Case, values: Values, lengths: Tensor) -> Gap:
     """Each item against itself alone, over its own length: y up to its end, and its state."""
     found = []
-    for item, alone in _alone(case, lengths):
-        index, steps = torch.tensor([item]), int(lengths[item])
+    for number, alone in _alone(case, lengths):
+        index, steps = torch.tensor([number]), int(lengths[number])
         own = values.items(index)
         cut = {name: each[:steps] if name == "y" else each for name, each in own.tensors.items()}
         limit = case.allowed.items(index)
@@ -165,18 +165,14 @@ def _alone(case: Case, lengths: Tensor) -> list[tuple[int, Values]]:
     if key not in case.kept:
         order = lengths.argsort().tolist()
         some = order if len(order) <= MOST_ALONE else [order[0], order[1], order[len(order) // 2], order[-1]]
-        case.kept[key] = [(item, _run_alone(case, item, int(lengths[item]))) for item in some]
+        case.kept[key] = [(each, _run_alone(case, each, int(lengths[each]))) for each in some]
     found: list[tuple[int, Values]] = case.kept[key]
     return found
 
 
-def _run_alone(case: Case, item: int, steps: int) -> Values:
-    x, state = case.of_items([item])
+def _run_alone(case: Case, number: int, steps: int) -> Values:
+    x, state = case.of_items([number])
     return case.run(x[:steps], state).values
-
-
-def _item(off: Gap) -> str:
-    return "an item" if off.place is None or off.place.item is None else f"item {off.place.item}"
 
 
 def _told(lengths: Tensor) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
 from rnnscope.checks.outside import change_outside
-from rnnscope.checks.states import axis_of, cast, cloned, parts, tensors
+from rnnscope.checks.states import axis_of, cast, cloned, mapped, parts, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
@@ -264,7 +264,6 @@ def _like(start: Any, plain: Recurrent, items: int) -> Any:
     """A starting state for one item more."""
     if start is None:
         return None
-    from rnnscope.checks.states import mapped
 
     def grown(_: str, each: Tensor) -> Tensor:
         axis = next((axis for axis, size in enumerate(each.shape) if size == items), None)

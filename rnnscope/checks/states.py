@@ -73,24 +73,24 @@ def cloned(state: Any) -> Any:
     return mapped(lambda _, each: each.clone(), state)
 
 
+def picked(tensor: Tensor, axis: int | None, index: Tensor) -> Tensor:
+    """Some items of a tensor, whose N stands at an axis, in this order; all of it where it has none."""
+    return tensor if axis is None else tensor.index_select(axis, index.to(tensor.device))
+
+
+def squeezed(tensor: Tensor, axis: int | None) -> Tensor:
+    """A tensor of one item without its axis of N; as it is where it has none."""
+    return tensor if axis is None or axis >= tensor.dim() else tensor.squeeze(axis)
+
+
 def of_items(state: Any, axes: Axes, index: Tensor) -> Any:
     """The state of some items: each tensor with these alone, in this order. A tensor without N stays as it is."""
-
-    def pick(path: str, tensor: Tensor) -> Tensor:
-        axis = axes.get(path)
-        return tensor if axis is None else tensor.index_select(axis, index.to(tensor.device))
-
-    return mapped(pick, state)
+    return mapped(lambda path, each: picked(each, axes.get(path), index), state)
 
 
 def without_items(state: Any, axes: Axes) -> Any:
     """The state of a batch of one without its axis of N."""
-
-    def squeeze(path: str, each: Tensor) -> Tensor:
-        axis = axes.get(path)
-        return each if axis is None else each.squeeze(axis)
-
-    return mapped(squeeze, state)
+    return mapped(lambda path, each: squeezed(each, axes.get(path)), state)
 
 
 def numbers(function: Callable[[Tensor], Tensor], state: Any) -> Any:

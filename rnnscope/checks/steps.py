@@ -11,8 +11,8 @@ from torch import Tensor
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
 from rnnscope.checks.facts import Relation, broken, holds, not_applicable
-from rnnscope.checks.states import is_number, mapped, tensors
-from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined, picked
+from rnnscope.checks.states import is_number, mapped, picked, tensors
+from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined, where_steps
 from rnnscope.checks.words import figures, raised, where
 from rnnscope.errors import RnnscopeError
 
@@ -78,13 +78,13 @@ def cuts_of(steps: int) -> Tensor:
 def _changed_from(x: Tensor, other: Tensor, cuts: Tensor) -> Tensor:
     """x with other numbers from a step of each item on."""
     after = torch.arange(len(x))[:, None] >= cuts[None, :]
-    return torch.where(after.reshape(*after.shape, *[1] * (x.dim() - 2)).to(x.device), other, x)
+    return where_steps(after, other, x)
 
 
 def _changed_at(x: Tensor, other: Tensor, cuts: Tensor) -> Tensor:
     """x with other numbers at one step of each item."""
     at = torch.arange(len(x))[:, None] == cuts[None, :]
-    return torch.where(at.reshape(*at.shape, *[1] * (x.dim() - 2)).to(x.device), other, x)
+    return where_steps(at, other, x)
 
 
 def _ahead(case: Case, cuts: Tensor) -> tuple[Gap, int]:
@@ -98,7 +98,7 @@ def _ahead(case: Case, cuts: Tensor) -> tuple[Gap, int]:
     earlier = torch.arange(len(y))[:, None] < cuts[None, :]
     if "y" not in after.tensors or after.tensors["y"].shape != y.shape:
         return Gap(None, None, float("inf"), Place("y"), "y has another shape for other numbers"), int(cuts[0])
-    kept = torch.where(earlier.reshape(*earlier.shape, *[1] * (y.dim() - 2)).to(y.device), after.tensors["y"], y)
+    kept = where_steps(earlier, after.tensors["y"], y)
     off = gap(Values({"y": kept}, before.axes), before, case.allowed.items(index).of_y())
     at = int(cuts[off.place.item]) if off.parts and off.place and off.place.item is not None else 0
     if off.place and off.place.item is not None:

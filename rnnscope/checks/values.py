@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rnnscope.checks.states import Axes, is_number
+from rnnscope.checks.states import Axes, is_number, picked, squeezed
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,8 @@ class Values:
 
     def without_items(self) -> "Values":
         """Those of a batch of one without the axis of N."""
-        squeezed = {name: _squeezed(each, self.axes[name]) for name, each in self.tensors.items()}
-        return Values(squeezed, dict.fromkeys(self.axes))
+        alone = {name: squeezed(each, self.axes[name]) for name, each in self.tensors.items()}
+        return Values(alone, dict.fromkeys(self.axes))
 
     def steps(self, first: int, last: int) -> "Values":
         """y alone, from a step to the one before the last."""
@@ -51,13 +51,9 @@ class Values:
         return replace(self, tensors={name: self.tensors[name] for name in names if name in self.tensors})
 
 
-def picked(tensor: Tensor, axis: int | None, index: Tensor) -> Tensor:
-    """Some items of a tensor, whose N stands at an axis; all of it where it has none."""
-    return tensor if axis is None else tensor.index_select(axis, index.to(tensor.device))
-
-
-def _squeezed(tensor: Tensor, axis: int | None) -> Tensor:
-    return tensor if axis is None or axis >= tensor.dim() else tensor.squeeze(axis)
+def where_steps(chosen: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """One where a step of an item is chosen: (L, N), and the other elsewhere. Both are (L, N, ...)."""
+    return torch.where(chosen.reshape(*chosen.shape, *[1] * (one.dim() - 2)).to(one.device), one, other)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ def where(gap: Gap) -> str:
     return f"in {place.tensor}"
 
 
+def item(gap: Gap, otherwise: str = "an item") -> str:
+    """The item in which two runs part: "item 2"; other words where no item is told."""
+    return otherwise if gap.place is None or gap.place.item is None else f"item {gap.place.item}"
+
+
 def figures(gap: Gap) -> str:
     """By how much: ", by 0.00031"; or the shapes."""
     if gap.says:

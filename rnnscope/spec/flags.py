@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -359,6 +359,11 @@ def _runs(values: tuple[int, ...]) -> Iterator[str]:
             run = values[start:place]
             yield from (f"{run[0]}..{run[-1]}",) if len(run) >= LONG_RUN else map(str, run)
             start = place
+
+
+def flagged(flag: Flag) -> Any:
+    """A field of a dataclass with a flag, and its default."""
+    return field(default=flag.default, metadata={"flag": flag})
 
 
 def listed(flag: Flag, default: Any = None) -> Listed:

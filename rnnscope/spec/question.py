@@ -5,11 +5,10 @@ It is told from a Spec and the flags alone: nothing is run.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, Number, Switch, Whole
+from rnnscope.spec.flags import Flag, Number, Switch, Whole, flagged
 from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
 from rnnscope.spec.sides import (
     AS_IT_IS,
@@ -76,11 +75,6 @@ class Tolerance:
     given: bool
 
 
-def _asked(flag: Flag) -> Any:
-    """A field with the default of its flag."""
-    return field(default=flag.default, metadata={"flag": flag})
-
-
 @dataclass(frozen=True)
 class Question:
     """What is asked of two sides: the flags of `rnnscope compare`.
@@ -103,15 +97,15 @@ class Question:
     Source of the tolerance rule: https://docs.pytorch.org/docs/stable/testing.html#torch.testing.assert_close
     """
 
-    rtol: float | None = _asked(RTOL)
-    atol: float | None = _asked(ATOL)
-    grad: bool = _asked(GRAD)
-    reference: bool = _asked(REFERENCE)
-    resync: bool = _asked(RESYNC)
-    power: bool = _asked(POWER)
-    map: bool = _asked(MAP)
-    chunk: int | None = _asked(CHUNK)
-    stress: bool = _asked(STRESS)
+    rtol: float | None = flagged(RTOL)
+    atol: float | None = flagged(ATOL)
+    grad: bool = flagged(GRAD)
+    reference: bool = flagged(REFERENCE)
+    resync: bool = flagged(RESYNC)
+    power: bool = flagged(POWER)
+    map: bool = flagged(MAP)
+    chunk: int | None = flagged(CHUNK)
+    stress: bool = flagged(STRESS)
 
     def __post_init__(self) -> None:
         for each in fields(self):

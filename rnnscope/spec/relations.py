@@ -1,11 +1,10 @@
 """The relations that a recurrent module keeps by itself, and the flags by which some of them are asked for."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Listed, Switch
+from rnnscope.spec.flags import Choice, Flag, Listed, Switch, flagged
 from rnnscope.spec.sides import ARG, CELL, NAME_OF, Own, is_own
 from rnnscope.spec.spec import Spec
 
@@ -102,10 +101,6 @@ CHECK = replace(
 """The same in a sweep."""
 
 
-def _flagged(flag: Flag) -> Any:
-    return field(default=flag.default, metadata={"flag": flag})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What is asked of one module, and what its user says of it: the flags of `rnnscope check`.
@@ -125,12 +120,12 @@ class Wanted:
     ('causality', 'stepwise')
     """
 
-    only: tuple[str, ...] | None = _flagged(ONLY)
-    skip: tuple[str, ...] | None = _flagged(SKIP)
-    supports: bool = _flagged(SUPPORTS)
-    shrink: bool = _flagged(SHRINK)
-    args: tuple[str, ...] = _flagged(ARGUMENT)
-    names: tuple[str, ...] = _flagged(NAME)
+    only: tuple[str, ...] | None = flagged(ONLY)
+    skip: tuple[str, ...] | None = flagged(SKIP)
+    supports: bool = flagged(SUPPORTS)
+    shrink: bool = flagged(SHRINK)
+    args: tuple[str, ...] = flagged(ARGUMENT)
+    names: tuple[str, ...] = flagged(NAME)
 
     def __post_init__(self) -> None:
         for name, flag in WANTED_FLAGS.items():

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, nearest
+from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, flagged, nearest
 from rnnscope.spec.programs import EXAMPLE, program_complaint
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec, nearest_device
 
@@ -335,10 +335,6 @@ AUTOCAST = Choice(
 )
 
 
-def _how(flag: Flag) -> Any:
-    return field(default=flag.default, metadata={"flag": flag})
-
-
 @dataclass(frozen=True, kw_only=True)
 class How:
     """How sides are made and run that are more than a call of a module in its own dtype.
@@ -353,9 +349,9 @@ class How:
         RnnscopeError: a value that is not allowed.
     """
 
-    traced_at: tuple[int, int] | None = _how(TRACED_AT)
-    timeout: float = _how(TIMEOUT)
-    autocast: str | None = _how(AUTOCAST)
+    traced_at: tuple[int, int] | None = flagged(TRACED_AT)
+    timeout: float = flagged(TIMEOUT)
+    autocast: str | None = flagged(AUTOCAST)
 
     def __post_init__(self) -> None:
         for name, flag in self._given():
