@@ -191,7 +191,7 @@ def _why(case: Case, off: Gap, edges: list[int]) -> str:
     """Where chunks part from the whole, and whether that is what dropping the state gives."""
     what = f"it gives another result {where(off)}{figures(off)}"
     step = off.place.step if off.place else None
-    begin = next((each for each in edges[1:-1] if step is not None and each <= step), None)
+    begin = next((each for each in reversed(edges[1:-1]) if step is not None and each <= step), None)
     if begin is None:
         return what
     state = case.run(case.x[:begin]).state

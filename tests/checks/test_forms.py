@@ -367,6 +367,25 @@ def test_relations_may_be_named_by_a_word_or_a_list(only: Any) -> None:
     assert [each.relation for each in found.relations] == ["causality"]
 
 
+class DropsALateState(nn.Module):
+    """Goes on from the state that it is given, but for one after step 20."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+
+    def forward(self, x: Tensor, state: tuple[Tensor, int] | None = None) -> tuple[Tensor, tuple[Tensor, int]]:
+        hx, count = state or (None, 0)
+        y, h = self.rnn(x, None if count > 20 else hx)
+        return y, (h, count + len(x))
+
+
+def test_why_chunks_part_is_told_of_the_chunk_in_which_they_do() -> None:
+    torch.manual_seed(0)
+    told = rnnscope.check(DropsALateState(), torch.randn(32, 3, 3), only=("chunked",))["chunked"]
+    assert told.message.endswith("the state that is handed on is not used")
+
+
 class Refuses(nn.GRU):
     def load_state_dict(self, *given: Any, **named: Any) -> Any:
         raise ValueError("not this one")
