@@ -164,3 +164,18 @@ def test_every_flag_is_in_the_topic_of_flags(name: str) -> None:
     command = typer.main.get_command(app_of(name, main)).commands[name]  # type: ignore[attr-defined]
     options = {option for each in command.params for option in (*each.opts, *each.secondary_opts) if option[0] == "-"}
     assert {each for each in options if not re.search(rf"[`/]{each}\b", TOPICS["flags"])} == set()
+
+
+WORKFLOW = re.findall(r"^      - run: (rnnscope .*)$", TOPICS["ci"], re.MULTILINE)
+
+
+def test_the_workflow_has_ten_lines() -> None:
+    assert len(re.findall(r"```yaml\n((?:.*\n)*?)```", TOPICS["ci"])[0].splitlines()) == 10
+
+
+@pytest.mark.parametrize("line", WORKFLOW, ids=["compare", "check", "sweep"])
+def test_a_line_of_the_workflow_runs(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("from torch import nn\n\n\nclass Net(nn.LSTM):\n    pass\n")
+    answer = cli(*shlex.split(line)[1:])
+    assert (answer.code, answer.out.splitlines()[-1]) == (0, "::endgroup::")

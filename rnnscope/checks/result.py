@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from rnnscope.checks.facts import Findings
+from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Findings
 from rnnscope.checks.page import page_of
-from rnnscope.pages.page import Page
+from rnnscope.checks.words import in_words
+from rnnscope.pages.ci import ERROR, FAILED, PASSED, SKIPPED, Case
+from rnnscope.pages.page import Page, ended, said
 from rnnscope.spec.relations import MODULE, WANTED_FLAGS
 
 
@@ -30,6 +32,25 @@ class Check(Findings):
     def page(self) -> Page:
         """The table of relations, and a sentence for each that is broken."""
         return page_of(self)
+
+    def cases(self) -> Iterator[Case]:
+        """One for each relation. Where one is broken, an undecided one, which may rest on it, says nothing."""
+        unsaid = SKIPPED if self.told(BROKEN) else ERROR
+        outcomes, lines = (
+            {HOLDS: PASSED, BROKEN: FAILED, UNDECIDED: unsaid, NOT_APPLICABLE: SKIPPED},
+            said(self.page(), "Rerun"),
+        )
+        for each in self.relations:
+            where = (f"First at: {in_words(each.place)}",) if each.place else ()
+            message = f"{each.relation}: {ended(each.message)}"
+            yield Case(
+                each.relation,
+                outcomes[each.outcome],
+                each.relation,
+                message,
+                (*where, *lines) if outcomes[each.outcome] in (FAILED, ERROR) else (),
+                self.subject,
+            )
 
     def facts(self) -> dict[str, Any]:
         """Every relation, for JSON."""

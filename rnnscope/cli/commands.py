@@ -62,7 +62,7 @@ def shapes(
     return replace(found, sources=asked.sources)
 
 
-@command("--kind gru --bidirectional --grad", "--kind lstm --right equations --map")
+@command("--kind gru --bidirectional --grad", "--kind lstm --right equations --map", tests=True)
 def compare(
     asked: Annotated[Asked, tuple(options.SOURCE_FLAGS)],
     left: Annotated[str, sides.LEFT],
@@ -93,7 +93,7 @@ def compare(
     )
 
 
-@command("torch.nn:GRU --bidirectional", "mine.py:Net --seq-len 32 --only causality,chunked", runs=False)
+@command("torch.nn:GRU --bidirectional", "mine.py:Net --seq-len 32 --only causality,chunked", runs=False, tests=True)
 def check(
     asked: Annotated[Asked, ()],
     module: Annotated[str, relations.MODULE],
@@ -103,7 +103,9 @@ def check(
     return rnnscope.check(module, asked.spec, given=asked.given, wanted=wanted)
 
 
-@command("--kind rnn,lstm,gru --bidirectional both", "--check mine.py:Net --seq-len 1..200:8 --batch 1..64:5")
+@command(
+    "--kind rnn,lstm,gru --bidirectional both", "--check mine.py:Net --seq-len 1..200:8 --batch 1..64:5", tests=True
+)
 def sweep(
     axes: Annotated["Axes", axes_of_a_sweep],
     random: Annotated[int | None, options.RANDOM],

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -30,7 +30,7 @@ from rnnscope.cli.usage import (
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
-from rnnscope.pages.render import FORMATS, Result, check_ending, check_place
+from rnnscope.pages.render import FORMATS, FORMATS_OF_A_TEST, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Repeated, Switch, Words
 from rnnscope.spec.options import FORCE, NO_FILES, SOURCE_FLAGS, Sources
 from rnnscope.spec.sides import RECORDED, is_model, recorded_files, subject_of
@@ -45,8 +45,12 @@ EXPORTS = (".svg", ".html", ".txt")
 HELP = Switch(("--help", "-h"), "Show this, and exit.", "Output", False)
 HELP_ALL = Switch(("--help-all",), "Show the rarer flags, too.", "Output", False)
 
+FORMAT = Choice(("--format",), "Written as", "Output", "table", choices=FORMATS)
+
+FORMAT_OF_A_TEST = replace(FORMAT, choices=FORMATS_OF_A_TEST)
+
 MANNERS: dict[str, Flag] = {
-    "format": Choice(("--format",), "Written as", "Output", "table", choices=FORMATS),
+    "format": FORMAT_OF_A_TEST,
     "json": Switch(("--json",), "Short for --format json.", "Output", False),
     "quiet": Switch(("--quiet", "-q"), "No result: the exit code alone answers.", "Output", False),
     "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
@@ -54,7 +58,7 @@ MANNERS: dict[str, Flag] = {
 """The flags that may stand before the command, too."""
 
 OUTPUT_FLAGS: dict[str, Flag] = {
-    "format": MANNERS["format"],
+    "format": FORMAT,
     "json": MANNERS["json"],
     "quiet": MANNERS["quiet"],
     "export": FileName(("--export",), "Keep the page: page.svg, .html or .txt.", "Output", example="page.svg"),
@@ -87,6 +91,11 @@ class Manners:
     json: bool = False
     debug: bool = False
     is_parsed: bool = False
+
+    @property
+    def form(self) -> str:
+        """The format that was asked for."""
+        return "json" if self.json else self.format or "table"
 
     def add(self, given: dict[str, Any]) -> None:
         """Take in what was given in one place of the line; a switch that was given before stays."""
@@ -141,22 +150,26 @@ class Command:
     function: Callable[..., Result]
     examples: tuple[str, ...]
     runs: bool
+    tests: bool
 
 
 COMMANDS: dict[str, Command] = {}
 """The commands by their names, in the order in which they are declared."""
 
 
-def command(*examples: str, runs: bool = True) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+def command(
+    *examples: str, runs: bool = True, tests: bool = False
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
     """Declare a command under the name of its function.
 
     Args:
         examples: what its help ends with.
         runs: whether a network is run, for which there must be memory.
+        tests: whether it finds something right or wrong, so that a CI may ask for it.
     """
 
     def declare(function: Callable[..., Result]) -> Callable[..., Result]:
-        COMMANDS[function.__name__] = Command(function, examples, runs)
+        COMMANDS[function.__name__] = Command(function, examples, runs, tests)
         return function
 
     return declare
@@ -211,7 +224,7 @@ def _before_command(words: Sequence[str]) -> list[str]:
 
 def flags_of_all() -> dict[str, dict[str, Flag]]:
     """The flags of every command. For a line that was not understood."""
-    return {name: _flags_of(each.function).every for name, each in COMMANDS.items()}
+    return {name: _flags_of(each).every for name, each in COMMANDS.items()}
 
 
 class _Called(TyperCommand):
@@ -219,7 +232,7 @@ class _Called(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a shell completes a line that is not whole
-            flags = (*_flags_of(COMMANDS[str(self.name)].function).every.values(), HELP, HELP_ALL)
+            flags = (*_flags_of(COMMANDS[str(self.name)]).every.values(), HELP, HELP_ALL)
             check_words(args, flags, str(self.name), flags_of_all)
         return super().parse_args(ctx, args)
 
@@ -254,7 +267,7 @@ def write_help(name: str, formatter: Any, is_whole: bool) -> None:
     is_whole: whether rare flags are shown.
     """
     command = COMMANDS[name]
-    flags = _flags_of(command.function).every.values()
+    flags = _flags_of(command).every.values()
     arguments = " ".join(each.metavar for each in flags if not each.name.startswith("-"))
     formatter.write_usage("rnnscope", " ".join(filter(None, (name, arguments, "[FLAGS]"))))
     _write_text(formatter, command.function.__doc__)
@@ -305,9 +318,10 @@ class _Flags:
     every: dict[str, Flag]
 
 
-def _flags_of(function: Callable[..., Result]) -> _Flags:
+def _flags_of(command: Command) -> _Flags:
     """A command's own flags, then those of the Spec if it takes one, then those of the output."""
-    parameters = {name: get_args(each.annotation) for name, each in inspect.signature(function).parameters.items()}
+    signature = inspect.signature(command.function)
+    parameters = {name: get_args(each.annotation) for name, each in signature.parameters.items()}
     own: dict[str, Any] = {name: flag for name, (_, flag) in parameters.items()}
     files, axes = own.pop("asked", None), own.pop("axes", dict)()
     groups = {name: parameters[name] for name, flags in own.items() if isinstance(flags, dict)}
@@ -318,12 +332,13 @@ def _flags_of(function: Callable[..., Result]) -> _Flags:
     if files is not None:
         every |= {name: SOURCE_FLAGS[name] for name in files} | SPEC_FLAGS | {n: own[n] for n in own if n in SPEC_FLAGS}
     needed = frozenset(name for name, (kind, _) in parameters.items() if kind is str)
-    return _Flags(own, needed, groups, axes, files, every | OUTPUT_FLAGS)
+    output = OUTPUT_FLAGS | ({"format": FORMAT_OF_A_TEST} if command.tests else {})
+    return _Flags(own, needed, groups, axes, files, every | output)
 
 
 def _parser(command: Command) -> Callable[..., Ask]:
     """What Typer calls. It gives what is to be run: Typer itself has other ways with Ctrl-C and with a closed pipe."""
-    flags = _flags_of(command.function)
+    flags = _flags_of(command)
 
     def parsed(context: typer.Context, **typed: Any) -> Ask:
         return partial(_outcome, command, flags, typed, context.obj)
@@ -358,7 +373,7 @@ def _outcome(command: Command, flags: _Flags, typed: dict[str, Any], manners: Ma
     manners.is_parsed = True
     values = {name: _value(flag, typed[name]) for name, flag in flags.every.items()}
     of_groups = {name: flag for _, group in flags.groups.values() for name, flag in group.items()}
-    for name, flag in (flags.own | of_groups | OUTPUT_FLAGS).items():
+    for name, flag in (flags.own | of_groups | {name: flags.every[name] for name in OUTPUT_FLAGS}).items():
         if values[name] is not None:
             flag.check(values[name])
         elif name in flags.needed:

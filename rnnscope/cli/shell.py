@@ -41,7 +41,7 @@ from rnnscope.cli.usage import by_name, see_help, unexpected, unknown_command, u
 from rnnscope.errors import RnnscopeError, Stopped
 from rnnscope.pages.page import printable
 from rnnscope.pages.progress import shown
-from rnnscope.pages.render import Collected, exported, json_text, plain, render, unfinished, whole_file
+from rnnscope.pages.render import Collected, exported, failure, plain, render, unfinished, whole_file
 
 # The base of every parse error, under the same name in every release of Typer.
 UsageError: Any = typer.BadParameter.__base__
@@ -168,10 +168,7 @@ def _told(words: list[str], manners: Manners, error: RnnscopeError) -> str:
     """Say on stderr what went wrong, and give the document that belongs on stdout: "" where none was asked for."""
     _complain(f"rnnscope: {printable(str(error))}")
     manners = manners if manners.is_parsed else _guessed(words)
-    if not manners.json or manners.quiet:
-        return ""
-    told = {"message": printable(error.message), "hint": error.hint and printable(error.hint)}
-    return json_text({"schema": 1, "command": called_by(words), "error": told})
+    return "" if manners.quiet else failure(called_by(words), error, manners.form)
 
 
 def _stopped(error: BaseException) -> tuple[int, RnnscopeError]:
@@ -243,9 +240,12 @@ def _usage(error: Any, words: list[str]) -> RnnscopeError:
 
 def _guessed(words: list[str]) -> Manners:
     """How an answer is wanted, by the words of a line that was not understood."""
+    formats = [after for before, after in pairwise(words) if before == "--format"]
+    formats += [word.partition("=")[2] for word in words if word.startswith("--format=")]
     return Manners(
+        format=next(iter(formats), None),
         quiet=any(re.fullmatch("-q+|--quiet", word) for word in words),
-        json="--json" in words or "--format=json" in words or ("--format", "json") in pairwise(words),
+        json="--json" in words,
         debug="--debug" in words,
     )
 

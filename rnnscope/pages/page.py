@@ -71,6 +71,11 @@ Block = Grid | Drawing | Listing | Markdown | Sentence
 Page = list[Block]
 
 
+def said(page: Page, *labels: str) -> tuple[str, ...]:
+    """The sentences of a page that have one of the labels, each as a line."""
+    return tuple(f"{e.label}: {e.text}" for e in page if isinstance(e, Sentence) and e.label in labels)
+
+
 def printable(text: str) -> str:
     """The text with its control codes spelled out: a name in a file may have some, and a terminal would obey them."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TextIO
 
 from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
+from rnnscope.pages.ci import ERROR, WRITERS, Case
 from rnnscope.pages.page import Drawing, Grid, Listing, Markdown, Page, printable
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import Sources
@@ -64,6 +65,10 @@ class Result:
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One flat record for each tensor, network or configuration, for TSV."""
+        raise NotImplementedError
+
+    def cases(self) -> Iterator[Case]:
+        """One case for each thing that was asked, for a CI."""
         raise NotImplementedError
 
     def document(self) -> dict[str, Any]:
@@ -124,12 +129,15 @@ class Collected(io.StringIO):
 
 FORMATS = ("table", "json", "tsv", "markdown")
 
+FORMATS_OF_A_TEST = (*FORMATS, *WRITERS)
+"""Those of a command that finds something right or wrong."""
+
 
 def render(result: Result, form: str, stream: TextIO) -> str:
     """The text of a result.
 
     Args:
-        form: one of FORMATS.
+        form: one of FORMATS; junit or github where the result has cases.
         stream: where the text will go; decides width and colour.
     """
     if form == "json":
@@ -138,9 +146,24 @@ def render(result: Result, form: str, stream: TextIO) -> str:
         return _tsv(result.records())
     if form == "markdown":
         return _markdown(result.page())
-    from rnnscope.pages.rich import text_of
+    from rnnscope.pages.rich import export, text_of
 
-    return text_of(result.page(), stream)
+    if form == "table":
+        return text_of(result.page(), stream)
+    # FORCE_COLOR colours a log, and must not colour XML, which is ASCII whatever encoding a shell writes files in.
+    page = text_of(result.page(), stream) if form == "github" else plain(export(result.page(), "", ".txt", stream))
+    return WRITERS[form](result.command, tuple(result.cases()), page)
+
+
+def failure(command: str | None, error: RnnscopeError, form: str) -> str:
+    """What stands on stdout instead of a result: "" where people read it, since stderr says why."""
+    message, hint = printable(error.message), error.hint and printable(error.hint)
+    if form == "json":
+        return json_text({"schema": 1, "command": command, "error": {"message": message, "hint": hint}})
+    if form in WRITERS:
+        command = command or "rnnscope"
+        return WRITERS[form](command, (Case(command, ERROR, "trouble", printable(str(error))),), "")
+    return ""
 
 
 def exported(result: Result, path: str, stream: TextIO) -> str:

@@ -140,6 +140,9 @@ class CheckSweep(Sweep):
     def label(self, found: Finding) -> str:
         return "Broken"
 
+    def wrong_in(self, found: Finding) -> str:
+        return ", ".join(found.more)
+
     @property
     def label_of_smallest(self) -> str:
         return f"Smallest that breaks {self.wrong[0].cause}"

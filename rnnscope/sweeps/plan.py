@@ -102,6 +102,11 @@ class Configuration:
         return "compare" if self.values.get("check") is None else "check"
 
     @property
+    def subject(self) -> str:
+        """What is asked: the module that is checked, or the right side."""
+        return str(self.values.get("check") or self.value("right"))
+
+    @property
     def has_files(self) -> bool:
         """Whether files say what the network or its input is, too."""
         sides = [self.values.get(side) or "" for side in ("left", "right")]

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from rnnscope.help.explain import more
+from rnnscope.pages.ci import ERROR, FAILED, PASSED, SKIPPED, Case
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands
 from rnnscope.pages.render import Result
 from rnnscope.spec.flags import Choice, Listed, Number, Repeated, Switch, Whole
@@ -273,9 +274,13 @@ class Sweep(Result):
         """What is wrong, before its command line."""
         return _CAUSES.get(found.cause or "", "Over the tolerance")
 
+    def wrong_in(self, found: Finding) -> str:
+        """Likewise in a sentence."""
+        return self.label(found).lower()
+
     @property
     def label_of_smallest(self) -> str:
-        """Likewise before the smallest one."""
+        """What stands before the smallest one."""
         return "Smallest that differs"
 
     def facts(self) -> dict[str, Any]:
@@ -297,6 +302,24 @@ class Sweep(Result):
         """What is wrong first, and in the smallest."""
         first = self.first_different
         return {"first_different": first and first.rerun, "smallest_different": self.smallest}
+
+    def cases(self) -> Iterator[Case]:
+        """One for each configuration: first those in which something is wrong, in the order of the page."""
+        smallest = (f"{self.label_of_smallest}: {self.smallest}",) if self.smallest else ()
+        for each in (*self.wrong, *(each for each in self.findings if each.outcome != self.words.bad)):
+            yield Case(
+                each.rerun.removeprefix("rnnscope "),
+                self._ended(each.outcome),
+                each.cause or each.outcome,
+                f"{each.outcome}: {ended(each.message or self.wrong_in(each))}",
+                (f"Rerun: {each.rerun}", *(smallest if each is self.first_to_shrink else ())),
+                each.configuration.subject,
+            )
+
+    def _ended(self, outcome: str) -> str:
+        if outcome == self.words.bad:
+            return FAILED
+        return {"undecided": ERROR, "failed": ERROR, "not_comparable": SKIPPED}.get(outcome, PASSED)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One record a configuration."""

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from rnnscope.help.explain import more
-from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, where_it_ran
+from rnnscope.pages.ci import ERROR, FAILED, PASSED, Case
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, said, where_it_ran
 from rnnscope.pages.render import Result
 from rnnscope.spec.options import SOURCE_FLAGS, Sources
 from rnnscope.spec.question import nan_last
@@ -271,6 +272,20 @@ class ComparedRuns(Result):
         dtypes = " and ".join(dict.fromkeys(run.spec.dtype for each in self.modules for run in each.runs))
         page.append(Sentence("Run", where_it_ran("cpu", dtypes, self.used_threads, self.torch_version)))
         return [*page, Sentence("Rerun", self.rerun, verbatim=True)]
+
+    def cases(self) -> Iterator[Case]:
+        """One for each module, and one for each run that one file alone has."""
+        lines = said(self.page(), "They part in", "Why", "Rerun")
+        for each in self.modules:
+            outcome, message = PASSED, ""
+            if each.verdict == "different":
+                outcome, message = FAILED, f"different: {_off(self, each)}."
+            elif each.verdict == "undecided":
+                outcome, message = ERROR, f"undecided: {_undecided(each)}."
+            yield Case(_quoted(each.path), outcome, each.cause or each.verdict, message, lines, self.right)
+        for file, names in ((self.left, self.only_left), (self.right, self.only_right)):
+            for name in names:
+                yield Case(_quoted(name), FAILED, "missing", f"different: {file} alone has it.", lines, file)
 
     def facts(self) -> dict[str, Any]:
         """Every figure, for JSON."""

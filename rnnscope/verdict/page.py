@@ -41,10 +41,14 @@ _BY_TOLERANCE = {
 """Why a verdict without a reference is what it is; {} stands for where that holds."""
 
 
+def title_of(comparison: Judged) -> str:
+    """What is compared."""
+    return f"{comparison.right} against {comparison.left}, {network_in_words(comparison.spec)}"
+
+
 def page_of(comparison: Judged) -> Page:
     """The tables and sentences of `rnnscope compare`."""
-    left, right, tolerance = comparison.left, comparison.right, comparison.tolerance
-    title = f"{right} against {left}, {network_in_words(comparison.spec)}"
+    left, right, tolerance, title = comparison.left, comparison.right, comparison.tolerance, title_of(comparison)
     page: Page = [_differences_grid(title, "output", comparison.outputs, comparison)]
     if comparison.frozen is not None:
         page = [_frozen_grid(title, comparison, comparison.frozen)]

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from rnnscope.pages.page import Page
+from rnnscope.pages.ci import ERROR, FAILED, PASSED, Case
+from rnnscope.pages.page import Page, said
 from rnnscope.spec.question import QUESTION_FLAGS, STRESS_TIMES, BlindSpot
 from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT
 from rnnscope.verdict.facts import BrokenRelation, Judged, Reference
-from rnnscope.verdict.page import named, page_of
+from rnnscope.verdict.page import named, page_of, title_of, verdict_in_words
 from rnnscope.verdict.unseen import blind_spots
 
 
@@ -103,6 +104,18 @@ class Comparison(Judged):
     def records(self) -> Iterator[dict[str, Any]]:
         """One record an output or gradient."""
         return (asdict(each) | {"verdict": self.verdict} for each in self.figures.rows)
+
+    def cases(self) -> Iterator[Case]:
+        """One: the comparison. The side that is off is at fault, otherwise the right one."""
+        details = said(self.page(), "Why", "First at", "First in", "Rerun")
+        yield Case(
+            title_of(self),
+            {0: PASSED, 1: FAILED}.get(self.exit_code, ERROR),
+            self.cause or self.verdict,
+            verdict_in_words(self),
+            details,
+            self.left if self.side == "left" else self.right,
+        )
 
 
 def _reference_document(reference: Reference) -> dict[str, Any]:

@@ -39,7 +39,9 @@ COMPLETED = {
     ("compare", "--kind", "="): ["rnn", "lstm", "gru"],
     ("compare", "--kind", "=", "g"): ["gru"],
     ("--json", "compare", "--kind", "g"): ["gru"],
-    ("--format", ""): ["table", "json", "tsv", "markdown"],
+    ("--format", ""): ["table", "json", "tsv", "markdown", "junit", "github"],
+    ("shapes", "--format", ""): ["table", "json", "tsv", "markdown"],
+    ("check", "--format", "j"): ["json", "junit"],
     ("--format", "json", "shapes", "--path", ""): ["both", "module", "cells"],
     ("compare", "--left", ""): [
         "module",

@@ -38,8 +38,8 @@ NO_FLAGS = {
     "sweep --layers": "--layers needs a whole number of at least 1; try --layers 2",
     "convert a.pt --to": "--to needs one of cells, module; try --to cells",
     "convert a.pt -o --force": "-o needs the name of a file; try --out out.pt",
-    "--format": "--format needs one of table, json, tsv, markdown; try --format table",
-    "--format --quiet shapes": "--format needs one of table, json, tsv, markdown; try --format table",
+    "--format": "--format needs one of table, json, tsv, markdown, junit, github; try --format table",
+    "--format --quiet shapes": "--format needs one of table, json, tsv, markdown, junit, github; try --format table",
     "--json=1 shapes": "--json=1: --json takes no value; use --json",
     "--quiet --install-completion": (
         "no such flag: --install-completion; it stands alone: rnnscope --install-completion bash"
