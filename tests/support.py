@@ -106,6 +106,8 @@ def masked(text: str) -> str:
     text = re.sub(
         rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{FIGURE}$", r"\1 N N - \2 F", text, flags=re.M
     )
+    text = re.sub(rf"^(\w+ +(?:holds|undecided)) +{FIGURE} +{FIGURE}", r"\1 F F", text, flags=re.MULTILINE)
+    text = re.sub(rf"^(\w+ +broken +{FIGURE}) +{FIGURE}", r"\1 F", text, flags=re.MULTILINE)  # the bound alone
     text = re.sub(rf"\) +{FIGURE} +([yhc]?\[[\d, ]+\]|-) +{FIGURE} +{FIGURE}\n", ") F [I] F F\n", text)
     return re.sub(r"[ ─]+", " ", re.sub(CHECKS, r"\1 F F [I]", text))
 

@@ -341,7 +341,7 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
 
 def held_against(name: str, text: str) -> str:
     """What of a page must be the same on every machine."""
-    is_rounded = name.startswith(("compare", "convert", "sweep", "trace-values"))
+    is_rounded = name.startswith(("check", "compare", "convert", "sweep", "trace-values"))
     return without_rounding(text) if is_rounded else text
 
 

@@ -53,7 +53,7 @@ def test_each_command_has_a_topic(name: str) -> None:
     assert topic(name).title.endswith("?")
 
 
-VERBATIM = ("$ ", "rnnscope: ", "Rerun: ", "Smallest that ", "More: ")
+VERBATIM = ("$ ", "rnnscope: ", "rnnscope compare ", "::error ", "Rerun: ", "Smallest that ", "More: ")
 
 
 @pytest.mark.parametrize("name", [name for name in TOPICS if name != "code"])  # a script has lines of its own
