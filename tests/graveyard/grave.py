@@ -251,7 +251,7 @@ def in_float64(value: Any) -> Any:
 def run_by_hand(
     module: nn.Module, x: Tensor, hx: Any, read: Callable[[Any], Tensors] | None = None, grad: bool = False
 ) -> Tensors:
-    """y, h and c, and with `grad` the gradients of x and of the state, for a sum of all outputs with fixed weights."""
+    """y, h and c, and with `grad` the gradients of x, state and parameters, for a sum of all outputs with weights."""
     module = module.eval()
     if not grad:
         with torch.no_grad():
@@ -263,7 +263,7 @@ def run_by_hand(
         (each * torch.randn(each.shape, generator=generator, dtype=torch.float64).to(each)).sum()
         for each in outputs.values()
     )
-    leaves = {"x": x} | dict(zip(("h0", "c0"), tree_leaves(hx), strict=False))
+    leaves = {"x": x} | dict(zip(("h0", "c0"), tree_leaves(hx), strict=False)) | dict(module.named_parameters())
     found = torch.autograd.grad(total, [*leaves.values()], materialize_grads=True)  # type: ignore[arg-type]
     gradients = {f"gradient of {name}": each for name, each in zip(leaves, found, strict=True)}
     return {name: each.detach() for name, each in outputs.items()} | gradients
