@@ -510,6 +510,53 @@ def test_a_whole_program_is_told(tmp_path: Path, cli: Cli) -> None:
     assert (found.code, "takes ids, which is neither x nor a state of numbers" in found.err) == (2, True)
 
 
+class ByHand(nn.Module):
+    """A GRU over time written out, by operators that torch's own module has no use for."""
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.w, self.u, self.b, self.v = gru.parameters()
+
+    def forward(self, x: Any, h: Any) -> Any:
+        state, found, u = h[0], [], self.u.T
+        for step in torch.einsum("lni,ji->lnj", x, self.w).unbind(0):
+            r, z, n = step.add(self.b).tensor_split(3, -1)
+            hr, hz, hn = torch.addmm(self.v, state, u).view(-1, 3, self.u.shape[1]).unbind(1)
+            z = torch.reciprocal(1 + (-z - hz).exp())
+            state = torch.lerp((n + (r + hr).sigmoid() * hn).tanh(), state, z)
+            found.append(torch.where(torch.isfinite(state), state, 0.0))
+        return torch.vstack([each[None] for each in found]), state.view_as(h)
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_a_loop_of_other_operators_is_run(tmp_path: Path, decomposed: bool) -> None:
+    module = module_of("GRU")
+    file = program(tmp_path / "a.pt2", ByHand(module).eval(), input_of(module), decomposed)
+    assert rnnscope.compare(module, file, *input_of(module)).verdict == "equivalent"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "from_file.default",  # opens a file
+        "add.out",  # writes to what it is given
+        "add_.Tensor",
+        "rand_like.default",  # draws numbers
+        "bernoulli.p",
+        "manual_seed.default",  # gives nothing
+        "save.default",
+        "warn.default",
+        "_embedding_bag.default",  # of no use here
+        "convolution_backward.default",
+        "overloads.default",  # no operator at all
+    ],
+)
+def test_an_operator_that_does_more_than_compute_is_refused(tmp_path: Path, target: str) -> None:
+    evil = evil_call(f"torch.ops.aten.{target}", [])
+    with pytest.raises(RnnscopeError, match=f"calls torch.ops.aten.{target}, which is not among the operators"):
+        read_program(rewritten(tmp_path / "a.pt2", evil))
+
+
 @cache
 def _program_of_a_gru() -> bytes:
     with TemporaryDirectory() as folder:
