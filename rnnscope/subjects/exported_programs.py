@@ -412,7 +412,8 @@ def _operator_of_aten(name: str, overload: str) -> Callable[..., Any] | None:
     may check less of what it is given, and an RNN needs none of it. from_file, which makes a file, is none of them.
     """
     packet: Any = getattr(torch.ops.aten, name, None)
-    if not isinstance(packet, torch._ops.OpOverloadPacket) or overload not in packet.overloads():
+    is_operator = isinstance(packet, torch._ops.OpOverloadPacket)
+    if not is_operator or overload not in packet.overloads():
         return None
     function: torch._ops.OpOverload = getattr(packet, overload)
     if function._schema.is_mutable and name != "detach_":  # which changes no number
