@@ -827,23 +827,54 @@ def _after(graph: Scope, node: Any, labels: list[str], sizes: Mapping[str, int |
         put = {each % rank for each in axes or ()}
         return ["1" if place in put else next(rest) for place in range(rank)] if put else None
     if node.op_type == "Reshape":
-        wanted = len(axes) if axes else _shape_rank(graph, node.input[1])
-        if wanted == len(labels):
-            return labels if _keeps(axes or (), [sizes.get(each) for each in labels]) else None
+        asked = axes or _sizes_asked(graph, node)
+        if len(asked) == len(labels):
+            return labels if _keeps(asked, [sizes.get(each) for each in labels]) else None
         kept = [each for each in labels if each != "1"]
         if "D" in kept and kept.index("D") + 1 == kept.index("F"):
             kept.remove("D")
-        return kept if wanted == len(kept) else None
+        return kept if len(asked) == len(kept) else None
     return labels if node.op_type in ("Identity", "Cast", "Dropout") else None
 
 
-def _keeps(wanted: Sequence[int], sizes: Sequence[int | None]) -> bool:
-    """Whether a Reshape to as many dims may leave each as it is: a dim of one is put in where none is known to be."""
-    pairs = zip(wanted, sizes, strict=False)
-    return all(each in (0, -1, size) or (size is None and each != 1) for each, size in pairs)
+@dataclass(frozen=True)
+class _SizeOf:
+    """A size that a Reshape takes from a dim of what it moves."""
+
+    place: int
 
 
-def _shape_rank(graph: Scope, name: str) -> int | None:
-    """How many dims a shape says, where it is put together of single sizes."""
-    node = graph.made_by.get(name)
-    return len(node.input) if node is not None and node.op_type == "Concat" else None
+def _keeps(asked: Sequence[int | _SizeOf | None], sizes: Sequence[int | None]) -> bool:
+    """Whether a Reshape to as many dims may leave each as it is; what is not known may.
+
+    It does not where it takes the size of another dim, or puts in a dim of one where none is known to be.
+    """
+
+    def may_keep(place: int, each: int | _SizeOf | None, size: int | None) -> bool:
+        if isinstance(each, _SizeOf):
+            return each.place == place
+        return each in (None, 0, -1, size) or (size is None and each != 1)
+
+    return all(may_keep(place, *pair) for place, pair in enumerate(zip(asked, sizes, strict=True)))
+
+
+def _sizes_asked(graph: Scope, reshape: Any) -> list[int | _SizeOf | None]:
+    """The sizes of a Reshape whose shape is put together of single ones; empty where it is not."""
+    node = graph.made_by.get(reshape.input[1]) if len(reshape.input) > 1 else None
+    if node is None or node.op_type != "Concat":
+        return []
+    return [_size_asked(graph, each, reshape.input[0]) for each in node.input]
+
+
+def _size_asked(graph: Scope, name: str, moved: str) -> int | _SizeOf | None:
+    """A size: a number of the file, or that of a dim of the tensor that is moved; None where neither shows."""
+    if len(number := _ints(graph.constant(name))) == 1:
+        return number[0]
+    root, _ = graph.behind(name)
+    picked, place = graph.made_by.get(root), None
+    if picked is not None and picked.op_type == "Gather":
+        place, picked = graph.constant(picked.input[1]), graph.made_by.get(picked.input[0])
+    if picked is None or picked.op_type != "Shape" or picked.input[0] != moved:
+        return None
+    found = [attributes(picked)["start"]] if place is None and "start" in attributes(picked) else _ints(place)
+    return _SizeOf(found[0]) if len(found) == 1 and found[0] >= 0 else None

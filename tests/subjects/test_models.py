@@ -261,6 +261,36 @@ def test_numbers_that_a_reshape_mixes_are_another_function(
     assert (found.cause, first and first["batch"]) == ("function" if first else "rounding", batch)
 
 
+@pytest.mark.parametrize("by", ["Gather", "Shape"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_reshape_to_sizes_in_another_order_is_no_transpose(tmp_path: Path, by: str, order: tuple[int, int]) -> None:
+    """Sizes that are computed in the graph, as a view in torch is exported."""
+    module = module_of("GRU", batch_first=True)
+    nodes, kept, last = nodes_of(module_of("GRU"), "X", states=False)
+    for place in order:
+        kept.append(numpy_helper.from_array(torch.tensor([place]).numpy(), f"place_{place}"))
+        if by == "Gather":
+            nodes.insert(0, helper.make_node("Gather", ["sizes", f"place_{place}"], [f"size_{place}"]))
+        else:
+            nodes.insert(0, helper.make_node("Shape", ["x"], [f"size_{place}"], start=place, end=place + 1))
+    kept += [numpy_helper.from_array(torch.tensor([each]).numpy(), name) for name, each in (("F", 3), ("one", 1))]
+    moved = [
+        helper.make_node("Concat", [*(f"size_{place}" for place in order), "F"], ["shape_of_x"], axis=0),
+        helper.make_node("Reshape", ["x", "shape_of_x"], ["viewed"]),
+        helper.make_node("Transpose" if order == (0, 1) else "Identity", ["viewed"], ["X"], **_perm(order)),
+    ]
+    nodes = [helper.make_node("Shape", ["x"], ["sizes"]), *nodes[:2], *moved, *nodes[2:]]
+    nodes.append(helper.make_node("Squeeze", [last, "one"], ["steps_first"]))
+    nodes.append(helper.make_node("Transpose", ["steps_first"], ["y"], perm=[1, 0, 2]))
+    file = save(tmp_path / "a.onnx", nodes, [port("x", "N", 5, 3)], [port("y", "N", 5, 4)], kept)
+    found = rnnscope.compare(module, file, input_of(module)[0])
+    assert found.cause == ("rounding" if order == (0, 1) else "function")
+
+
+def _perm(order: tuple[int, int]) -> dict[str, Any]:
+    return {"perm": [1, 0, 2]} if order == (0, 1) else {}
+
+
 # A network of several.
 
 
