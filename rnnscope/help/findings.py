@@ -135,7 +135,7 @@ VERDICTS: tuple[Entry, ...] = (
     ),
     _verdict(
         name="undecided",
-        does="rounding alone may move these numbers so far that nothing can be told",
+        does="rounding alone may move these numbers so far that there is no answer",
         command=f"{_WILD}--seq-len 20 --dtype bfloat16",
         says="Verdict: undecided",
         shows="Exit code 2. A network with large weights doubles every error in a few steps, so that two correct runs "
