@@ -88,7 +88,7 @@ def peak(words: str) -> float:
     return int(done.stdout.split()[-1]) / 1024
 
 
-FIGURE = r"\d[\d.]*(e[-+]\d+)?"
+FIGURE = r"\d[\d.]*(?:e[-+]\d+)?"
 
 CHECKS = rf"((?:float|bfloat)\d\d) +{FIGURE} +{FIGURE} +((?:grad of\s+)?\w+\[[\d,\s]+\]|-)"
 """A row of the table of a comparison that says how far each side is from the reference."""
@@ -106,6 +106,8 @@ def masked(text: str) -> str:
     text = re.sub(
         rf"^((?:--\S+)? +\S+) +(?:\d+|-) +(?:\d+|-) +- +(\d+|-) +{FIGURE}$", r"\1 N N - \2 F", text, flags=re.M
     )
+    times_bound = r"\d[\d.]*e\+\d+"  # how often the bound goes into the distance, which follows the bound
+    text = re.sub(rf"^((?:all|--\S+ \S+) +.*) {times_bound}$", r"\1 F", text, flags=re.MULTILINE)
     text = re.sub(rf"^(\w+ +(?:holds|undecided)) +{FIGURE} +{FIGURE}", r"\1 F F", text, flags=re.MULTILINE)
     text = re.sub(rf"^(\w+ +broken +{FIGURE}) +{FIGURE}", r"\1 F", text, flags=re.MULTILINE)  # the bound alone
     text = re.sub(rf"\) +{FIGURE} +([yhc]?\[[\d, ]+\]|-) +{FIGURE} +{FIGURE}\n", ") F [I] F F\n", text)
