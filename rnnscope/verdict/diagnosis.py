@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 
 import torch
 
@@ -252,15 +251,23 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...], explained: Collecti
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)  # otherwise chance would fall as it did before
             repeats = _same(before, side.solve(problem, side.exact_dtype))
-        exact, ignores = Bounds(problem).reference, []
-        others = chain(_other_weights(problem) if of_weights else (), _other_states(problem) if of_state else ())
-        for name, other in others if repeats else ():
-            unused = _same(side.solve(other, side.exact_dtype), before)
-            if unused and not _same(Bounds(other).reference, exact):
-                ignores.append(name)
+        ignores = _unused(side, problem, before, _other_weights(problem)) if of_weights and repeats else []
+        ignores += _unused(side, problem, before, _other_states(problem, ignores)) if of_state and repeats else []
         if ignores or (of_weights and not repeats):
             found.append(Dependence(side.role, tuple(ignores), repeats))
     return tuple(found)
+
+
+def _unused(side: Side, problem: Problem, before: Tensors, others: Iterable[tuple[str, Problem]]) -> list[str]:
+    """The names of what makes no difference to a side, though it does to the equations.
+
+    before: what the side gives of the problem.
+    """
+    exact, found = Bounds(problem).reference, []
+    for name, other in others:
+        if _same(side.solve(other, side.exact_dtype), before) and not _same(Bounds(other).reference, exact):
+            found.append(name)
+    return found
 
 
 def _other_weights(problem: Problem) -> Iterator[tuple[str, Problem]]:
@@ -269,11 +276,18 @@ def _other_weights(problem: Problem) -> Iterator[tuple[str, Problem]]:
         yield name, replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
 
 
-def _other_states(problem: Problem) -> Iterator[tuple[str, Problem]]:
-    """The same problem with other numbers in one row of the initial state: h0[1], which is a layer's in a direction."""
-    given = problem.given
+def _other_states(problem: Problem, ignored: Collection[str]) -> Iterator[tuple[str, Problem]]:
+    """The same problem with other numbers in one row of the initial state: h0[1], which is a layer's in a direction.
+
+    ignored: weights. What they would multiply is not used either, which would be said twice.
+    """
+    spec, given = problem.spec, problem.given
+    places = [(layer, direction) for layer in range(spec.num_layers) for direction in range(spec.directions)]
     for number, name in enumerate(("h0", "c0")[: len(given.state)]):
-        for row in range(len(given.state[number])):
+        for layer, direction in places:
+            row = spec.row_of(layer, direction)
+            if name == "h0" and f"weight_hh_l{layer}{'_reverse' if direction else ''}" in ignored:
+                continue
             other = [each.clone() for each in given.state]
             other[number][row] = rounded(1 - other[number][row], problem.dtypes)
             yield f"{name}[{row}]", replace(problem, given=Input(given.x, tuple(other)))
