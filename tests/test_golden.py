@@ -123,6 +123,9 @@ DOCUMENTS = (
 )
 EXTENSIONS = {"json": "json", "tsv": "tsv", "markdown": "md"}
 
+FOR_A_CI = ("compare", "compare-function", "check", "sweep")
+EXTENSIONS_FOR_A_CI = {"junit": "xml", "github": "github"}
+
 
 # The files that the commands name.
 
@@ -336,6 +339,8 @@ def cases() -> Iterator[tuple[str, str, str, str]]:
         for width in ("80", "120") if name in WIDE else ("80",):
             yield f"{name}.{width}.txt", name, "table", width
     for name, (form, extension) in product(DOCUMENTS, EXTENSIONS.items()):
+        yield f"{name}.{extension}", name, form, "80"
+    for name, (form, extension) in product(FOR_A_CI, EXTENSIONS_FOR_A_CI.items()):
         yield f"{name}.{extension}", name, form, "80"
 
 

@@ -211,7 +211,7 @@ def names_to_explain() -> list[str]:
 
 @command("reset-before-the-matmul", "gates-i-f-o-g zero-h0", runs=False)
 def explain(name: Annotated[tuple[str, ...], replace(options.NAME, offers=names_to_explain)]) -> Result:
-    """What does a name in a verdict mean, and what mends it? Shows a page for each name, or lists all of them."""
+    """What does a name on a page mean, and how is it fixed? Shows a page for each name, or lists all of them."""
     from rnnscope.help.explain import explained
 
     return explained(name)

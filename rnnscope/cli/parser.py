@@ -52,7 +52,7 @@ FORMAT_OF_A_TEST = replace(FORMAT, choices=FORMATS_OF_A_TEST)
 MANNERS: dict[str, Flag] = {
     "format": FORMAT_OF_A_TEST,
     "json": Switch(("--json",), "Short for --format json.", "Output", False),
-    "quiet": Switch(("--quiet", "-q"), "No result: the exit code alone answers.", "Output", False),
+    "quiet": Switch(("--quiet", "-q"), "Print no result: the exit code alone answers.", "Output", False),
     "debug": Switch(("--debug",), "Show the traceback of an error.", "Output", False),
 }
 """The flags that may stand before the command, too."""

@@ -53,8 +53,8 @@ def _orders() -> Iterator[Entry]:
                     shows="In every output, from the first step on. No error of shape warns of it: each gate has as "
                     "many rows.",
                     frameworks=WHO_STACKS.get(order, ""),
-                    mends=f"Unpack the rows in torch's order, {own}. If the weights come from such a framework, put "
-                    "the blocks of rows of both weights and both biases in torch's order once, when they are loaded.",
+                    mends=f"Unpack the rows in torch's order, {own}. If the weights come from such a framework, "
+                    "reorder them once when they are loaded: the blocks of rows in both weights and both biases.",
                 )
 
 
@@ -233,7 +233,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         torch="f = sigmoid(W_if·x + b_if + W_hf·h + b_hf)",
         theirs="f = sigmoid(W_if·x + (b_if + 1) + W_hf·h + (b_hf + 1))",
         shows="In every output, from the first step on where c0 is random, and from the second on where it is zeros. "
-        "It comes of a forget bias of 1 that is added to both biases.",
+        "It comes from a forget bias of 1 that is added to both biases.",
         mends="torch has two biases, and their sum counts: set one of them to 1 and the other to 0.",
     ),
     _deviation(
@@ -333,7 +333,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         torch="i = sigmoid(a)",
         theirs="i = torch.clamp(a / 6 + 0.5, 0, 1)",
         shows="In every output, from the first step on.",
-        mends="Take torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
+        mends="Use torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
     ),
     _deviation(
         "hard sigmoid of Keras 2",
@@ -346,9 +346,9 @@ DEVIATIONS: tuple[Entry, ...] = (
         # https://www.tensorflow.org/versions/r1.15/api_docs/python/tf/keras/activations/hard_sigmoid, and
         # recurrent_activation of tf.keras.layers.LSTM beside it; alpha of
         # https://onnx.ai/onnx/operators/onnx__HardSigmoid.html
-        frameworks="Keras's hard_sigmoid before version 3, which was the recurrent_activation of its LSTM and GRU by "
-        "default before TensorFlow 2, and ONNX's HardSigmoid with its default alpha.",
-        mends="Take torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
+        frameworks="Keras's hard_sigmoid before version 3, and ONNX's HardSigmoid with its default alpha. Before "
+        "TensorFlow 2, Keras's was the default recurrent_activation of its LSTM and GRU.",
+        mends="Use torch.sigmoid for every gate. Weights that were trained with hard sigmoids need them.",
     ),
     _deviation(
         "hard tanh",
@@ -358,7 +358,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         theirs="h = (W_ih·x + b_ih + W_hh·h + b_hh).clamp(-1, 1)",
         shows="In every output, from the first step on. It is small while the sums are small, as tanh(a) is nearly a "
         "there. In an LSTM it stands for the tanh of g and that of c.",
-        mends="Take torch.tanh. Weights that were trained with a hard tanh need it.",
+        mends="Use torch.tanh. Weights that were trained with a hard tanh need the hard one.",
     ),
     _deviation(
         "layer norm on the sums",
@@ -381,7 +381,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         theirs="h = F.layer_norm(step(x[t], h), h.shape[-1:])",
         shows="In every output, from the first step on. Only a layer norm without weights of its own, or whose weights "
         "are still 1 and 0, is known here.",
-        mends="Normalize y behind the network, not h within it; otherwise keep a class of your own.",
+        mends="Normalize y after the network, not h within it; otherwise keep a class of your own.",
     ),
     _deviation(
         "layer norm on c",
@@ -489,7 +489,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         torch="y = ys[-1]        # ys: the output of each layer",
         theirs="y = ys[-2]",
         shows="In y alone, from the first step on; h and c stay right. With two layers it is y of the first layer.",
-        mends="Return what the last layer of the loop gave: note y after the layer, not before it.",
+        mends="Return what the last layer of the loop gave: take y after the layer, not before it.",
     ),
     _deviation(
         "backward outputs not flipped back",
@@ -587,8 +587,8 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--seq-len 4 --batch 4",
         torch="for t in range(L): h = step(x[t], h)        # x: (L, N, H_in)",
         theirs="for t in range(N): h = step(x[t], h)        # x: (N, L, H_in)",
-        shows="In every output. Where L is not N, h has another shape; where they are alike, nothing warns "
-        "of it. The first step of the first item is right.",
+        shows="In every output. Where L is not N, h has another shape; where they are equal, nothing warns of it. The "
+        "first step of the first item is right.",
         # https://keras.io/api/layers/recurrent_layers/gru/: inputs of shape (batch, timesteps, features)
         frameworks="Keras has the batch first; torch has time first unless batch_first=True.",
         mends="Say batch_first=True, or transpose x and y; h and c stay (D·K, N, H_out) either way.",
@@ -599,7 +599,7 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--lengths 3,2,1",
         torch="h = torch.where(t < lengths, new, h)",
         theirs="h = new",
-        shows="In the rows of h and c of every item that is shorter than the longest, and behind its end in y. A "
+        shows="In the rows of h and c of every item that is shorter than the longest, and after its end in y. A "
         "backward direction starts in the padding, so that its y is wrong everywhere in such an item.",
         mends="Pack the input with pack_padded_sequence, or keep the state of an item where it has ended.",
     ),
@@ -609,10 +609,10 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--lengths 3,2,1",
         torch="h = torch.where(t < lengths, new, h)",
         theirs="h = new        # and at the end: y = torch.where(real, y, 0)",
-        shows="In the rows of h and c of every item that is shorter than the longest; in one direction y is right, and "
-        "so is its padding. A backward direction starts in the padding, so that its y is wrong in such an item. A "
+        shows="In the rows of h and c of every item that is shorter than the longest. In one direction y is right, "
+        "and so is its padding. A backward direction starts in the padding, so that its y is wrong in such an item. A "
         "class that unpacks its input and packs what it gives does it.",
-        mends="Keep the state of an item where it has ended, or hand the packed input on to torch's module.",
+        mends="Keep the state of an item where it has ended, or pass the packed input on to torch's module.",
     ),
     _deviation(
         "lengths ignored backward",
@@ -620,8 +620,8 @@ DEVIATIONS: tuple[Entry, ...] = (
         "--lengths 3,2,1 --bidirectional",
         torch="backward = walk(flip each item within its own length)",
         theirs="backward = walk(x.flip(0))",
-        shows="In the backward half of y and the backward rows of h and c of every item that is shorter than the "
-        "longest; the forward ones stay right in one layer, and y is zeros behind the ends.",
+        shows="In the backward half of y and the backward rows of h and c, for every item that is shorter than the "
+        "longest. The forward ones stay right in one layer, and y is zeros after the ends.",
         mends="Flip each item within its own length, or pack the input with pack_padded_sequence.",
     ),
 )

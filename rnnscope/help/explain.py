@@ -159,7 +159,7 @@ def _page(entry: Entry) -> Page:
     page: Page = [Markdown(f"**{entry.name}**\n\n{_LEADS[entry.sort].format(entry.does)}\n\n")]
     if entry.torch:
         page.append(Listing(f"torch    {entry.torch}\nbut not  {entry.theirs}", "text"))
-    told = {"How it shows": entry.shows, "Who does it": entry.frameworks, "What mends it": entry.mends}
+    told = {"How it shows": entry.shows, "Who does it": entry.frameworks, "How to fix it": entry.mends}
     page += [Sentence(label, ended(text)) for label, text in told.items() if text]
     says = [] if entry.says == entry.does else [Sentence("It says", ended(entry.says))]
     if "\n" in entry.command:

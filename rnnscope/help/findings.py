@@ -25,15 +25,16 @@ _cause = partial(Entry, sort="cause")
 CAUSES: tuple[Entry, ...] = (
     _cause(
         name="frozen",
-        does="an export fails or gives another shape at the sizes of the run, though it runs at those it was made at",
+        does="an export fails or gives another shape at the sizes of the run, though it runs at those where it was "
+        "made",
         command="rnnscope compare --kind gru --layers 1 --right exported",
         says="the right side (exported) is frozen",
-        shows="The verdict is different, and no numbers are compared: the table has what it does at the sizes of the "
-        "run and at those at which it was made. Why has the runtime's own sentence. Adapted says how sizes were asked "
-        "to stay dynamic, and which ways the exporter refused.",
-        mends="Make one export for each L, or pad to the L it was made at. Or take one that keeps L and N: rnnscope "
-        "help exports lists which do. --traced-at 7,3 says at which L and N an export is made; they differ from the "
-        "run's by default, since at the same sizes nothing that is frozen shows.",
+        shows="The verdict is different, and no numbers are compared. The table shows what it does at the sizes of "
+        "the run, and at those where it was made. Why has the runtime's own sentence. Adapted says how sizes were "
+        "declared dynamic, and which ways the exporter refused.",
+        mends="Make one export for each L, or pad to the L where it was made. Or take one that keeps L and N dynamic: "
+        "`rnnscope help exports` lists them. --traced-at 7,3 says at which L and N an export is made. By default they "
+        "differ from the run's, since nothing frozen shows at the same sizes.",
     ),
     _cause(
         name="shape",
@@ -43,8 +44,8 @@ CAUSES: tuple[Entry, ...] = (
         torch="y: (L, N, D·H_out)   h: (D·K, N, H_out)",
         theirs="y: (N, L, D·H_out)   h: (N, D·K, H_out)",
         shows="The verdict is different, and nothing else is compared: the table has both shapes of the output.",
-        mends="See which dim is elsewhere: rnnscope shapes says which tensor has which shape, and why. Often N and L "
-        "are swapped, h was moved with batch_first, or a dim of 1 is missing.",
+        mends="See which dim is in another place: `rnnscope shapes` says which tensor has which shape, and why. Often "
+        "N and L are swapped, h was moved with batch_first, or a dim of 1 is missing.",
     ),
     _cause(
         name="nonfinite",
@@ -58,19 +59,19 @@ rnnscope compare --weights growing.pt --nonlinearity relu --seq-len 50""",
         says="NaN or infinity came out",
         shows="The verdict is different, even where both sides give NaN in the same places. First at says in which "
         "layer, step, item and unit it came out first.",
-        mends="Look at the step that First at names: rnnscope trace --values prints its numbers. With relu, states can "
-        "grow without limit; float16 ends at 65504.",
+        mends="Look at the step that First at names: `rnnscope trace --values` prints its numbers. With relu, states "
+        "can grow without limit; float16 ends at 65504.",
     ),
     _cause(
         name="function",
         does="the sides are not the same function: in float64 they are further apart than rounding explains",
         command="rnnscope compare --right deviation:W_hh-transposed",
         says="not the same function",
-        shows="The verdict is different. The page says which side does not compute torch's equations, where it parts "
-        "from them first, and which known deviation computes just what it does.",
-        mends="Where a line begins with Why, mend that. Where it is the weights, a table says which of them differ. "
-        "Otherwise start at First at, which names the earliest layer and step, and the gate if it is one alone; --map "
-        "shows where the rest is. Where only gradients differ, start at First in.",
+        shows="The verdict is different. The page says which side does not compute torch's equations, where it first "
+        "differs from them, and which known deviation computes the same.",
+        mends="If there is a line Why, fix what it names. If it is the weights, a table says which of them differ. "
+        "Otherwise start at First at. It names the earliest layer and step, and the gate if it is one alone; --map "
+        "shows where the rest is. If only gradients differ, start at First in.",
     ),
     _cause(
         name="precision",
@@ -87,21 +88,21 @@ rnnscope compare --right rough.py:Rough""",
         says="computes in bfloat16 inside",
         torch="y = torch.stack(states)",
         theirs="y = torch.stack(states).bfloat16()",
-        shows="The verdict is different: in the dtype in which it runs a side is further off than rounding explains. "
-        "That it is rounding shows in float64, where the difference jumps when the input is moved a little. A fault of "
-        "the function would move smoothly.",
+        shows="The verdict is different: in its own dtype a side is further off than rounding explains. In float64 it "
+        "shows that this is rounding: the difference jumps when the input is moved a little. A fault of the function "
+        "would move smoothly.",
         mends="Look for a tensor that is made in another dtype: .float(), torch.zeros without dtype=x.dtype, numpy, a "
-        "constant. Or compare in that dtype: rounding inside to float32 is right in a network that runs in float32.",
+        "constant. Or compare in that dtype: rounding to float32 inside is right in a network that runs in float32.",
     ),
     _cause(
         name="rounding",
-        does="the sides are the same function, and nothing but rounding parts them",
+        does="the sides are the same function, and differ by rounding alone",
         command="rnnscope compare --right cells@cpu/float64",
         says="they differ by rounding alone",
-        shows="The verdict is equivalent. Differences are of the size of the dtype's last bits, and the table says how "
-        "far each side is from the equations in float64 and how far rounding may move it.",
-        mends="Nothing is wrong. Sums in another order round otherwise; no other implementation gives the same bits "
-        "everywhere.",
+        shows="The verdict is equivalent. Differences are of the size of the dtype's last bits. The table says how "
+        "far each side is from the equations in float64, and how far rounding may move it.",
+        mends="Nothing is wrong. A sum in another order rounds differently; no other implementation gives the same "
+        "bits everywhere.",
     ),
 )
 
@@ -124,8 +125,8 @@ VERDICTS: tuple[Entry, ...] = (
     ),
     _verdict(
         name="different",
-        does="shapes differ, NaN or infinity came out, the sides are not the same function, one computes worse than "
-        "its arithmetic allows, or an element is over a tolerance that was given",
+        does="shapes or functions differ, NaN or infinity came out, a side computes worse than its arithmetic allows, "
+        "or an element is over a given tolerance",
         command="rnnscope compare --no-reference --right deviation:W_hh-transposed",
         says="Verdict: different",
         shows="Exit code 1. JSON has the cause: shape, nonfinite, function, precision, or rounding where only a "
@@ -134,13 +135,13 @@ VERDICTS: tuple[Entry, ...] = (
     ),
     _verdict(
         name="undecided",
-        does="rounding alone may move these numbers so far that nothing can be told",
+        does="rounding alone may move these numbers so far that there is no answer",
         command=f"{_WILD}--seq-len 20 --dtype bfloat16",
         says="Verdict: undecided",
         shows="Exit code 2. A network with large weights doubles every error in a few steps, so that two correct runs "
-        "part; in bfloat16 and float16 that happens soon.",
-        mends="Compare in float64 or float32, over fewer steps, with smaller weights, or by --resync, which takes "
-        "every step by itself.",
+        "drift apart. In bfloat16 and float16 that happens soon.",
+        mends="Compare in float64 or float32, over fewer steps, with smaller weights, or with --resync, which "
+        "compares every step by itself.",
     ),
 )
 
@@ -163,9 +164,9 @@ rnnscope compare --right noisy.py:Noisy""",
         says="gives something else each time it is run",
         torch="y = nn.functional.dropout(y, p, self.training)",
         theirs="y = nn.functional.dropout(y, p)",
-        shows="A class of yours is called up to 16 times on the first steps, with the same and with other random "
-        "numbers. JSON has what it gives otherwise in calls. Where chance is rare, it may hide longer.",
-        mends="Hand self.training to dropout, and draw nothing else in evaluation mode.",
+        shows="A class of your own is called up to 16 times on the first steps, with the same and with other random "
+        "numbers. JSON has in calls what differs. Where chance is rare, it may hide longer.",
+        mends="Pass self.training to dropout, and draw nothing else in evaluation mode.",
     ),
     _relation(
         name="stateless",
@@ -183,11 +184,11 @@ rnnscope compare --right keeps.py:Keeps""",
         says="keeps state from call to call",
         torch="y, h = rnn(x, hx)",
         theirs="y, self.h = rnn(x, self.h)",
-        shows="The first call is right, and a later one with the same input is not. A class of yours is called up to "
-        "16 times on the first steps, once with another input in between. A cache that changes nothing that comes out "
-        "is no finding. JSON has it in keeps_state and calls.",
-        mends="Take the state from hx and give it back, and let the caller hand it on. Change no weight in forward: a "
-        "step of an optimizer, a norm or a statistic belongs behind `if self.training`.",
+        shows="The first call is right, and a later one with the same input is not. A class of your own is called up "
+        "to 16 times on the first steps, once with another input in between. A cache that changes no output is no "
+        "finding. JSON has it in keeps_state and calls.",
+        mends="Take the state from hx and return it, and let the caller carry it on. Change no weight in forward: a "
+        "step of an optimizer, a norm or a statistic belongs under `if self.training`.",
     ),
     _relation(
         name="inputs_kept",
@@ -204,13 +205,14 @@ rnnscope check writes.py:Writes --only inputs_kept""",
         says="it is written into",
         torch="x = x * scale",
         theirs="x *= scale",
-        shows="The first call may be right. What is called next with the same x, another module or the same one "
-        "again, gets other numbers.",
+        shows="The first call may be right. The next call with the same x, of another module or of this one, gets "
+        "other numbers.",
         mends="Make a new tensor, or write into x.clone(). A slice, a transpose and a view are x itself.",
     ),
     _relation(
         name="zero_state",
-        does="a call without a state gives what one from zeros gives, or from what the module says that it starts from",
+        does="a call without a state gives what a call from zeros gives, or from the state from which the module says "
+        "that it starts",
         command="""\
 cat > ones.py <<'PYTHON'
 from torch import nn
@@ -224,9 +226,9 @@ rnnscope check ones.py:Ones --only zero_state""",
         says="without a state it gives another result than from zeros",
         torch="hx = x.new_zeros(K, N, H) if hx is None else hx",
         theirs="hx = x.new_ones(K, N, H) if hx is None else hx",
-        shows="Where hx is left out, the more the shorter the sequence is. A start that is learned is no fault: name "
+        shows="Where hx is left out, and most in short sequences. An initial state that is learned is no fault: name "
         "its parameter h0, or give it by a method init_hidden(batch_size).",
-        mends="Start from zeros of x's dtype and device, or say what it starts from.",
+        mends="Start from zeros of x's dtype and device, or say from what it starts.",
     ),
     _relation(
         name="batch_first",
@@ -256,9 +258,9 @@ rnnscope check memory.py:Memory --only layout""",
         says="x with its axes turned in memory gives another result",
         torch="x.reshape(L * N, H_in)",
         theirs="x.view(L * N, H_in)",
-        shows="With a transposed x, such as one that was (N, L, H_in), with one that is expanded, and with every "
-        "other number of a tensor. view raises an error there; what counts in strides gives other numbers.",
-        mends="Take reshape for view, and x.contiguous() before whatever reads memory.",
+        shows="With a transposed x, such as one that was (N, L, H_in), with an expanded one, and with a slice of "
+        "every other number. There view raises an error, and code that counts in strides gives other numbers.",
+        mends="Use reshape instead of view, and x.contiguous() before code that reads memory.",
     ),
     _relation(
         name="item_isolation",
@@ -276,7 +278,7 @@ rnnscope check normed.py:Normed --only item_isolation""",
         theirs="h = step(x[t], h); h = (h - h.mean(0)) / h.std(0)",
         shows="An item gives other numbers in another batch. Against torch it shows as another function, and against "
         "itself not at all.",
-        mends="Look for what is computed along dim N: a normalization, a maximum, a cumulated sum, a wrong view.",
+        mends="Look for what is computed along dim N: a normalization, a maximum, a cumulative sum, a wrong view.",
     ),
     _relation(
         name="permutation",
@@ -294,8 +296,8 @@ rnnscope check places.py:Places --only permutation""",
         says="what it gives depends on its place in the batch",
         torch="x + of_steps[:, None]  # (L, 1, H_in)",
         theirs="x + of_steps  # (L, H_in), where L is N",
-        shows="No item moves another one, and each gives something else at another place. Often what belongs to steps "
-        "is added to items, where N and L are equal or swapped.",
+        shows="No item changes another one, but each gives something else at another place. Often what belongs to "
+        "steps is added to items, where N and L are equal or swapped.",
         mends="Look for what has N numbers and does not come from x: a buffer, torch.arange, an embedding of places.",
     ),
     _relation(
@@ -313,9 +315,9 @@ rnnscope check squeezes.py:Squeezes --only batch_of_one""",
         says="something depends on N, such as a squeeze() or a mean over the batch",
         torch="h[-1]",
         theirs="h[-1].squeeze()",
-        shows="With N = 1 a shape is short of a dim, or numbers are broadcast. Items are asked alone, two at a time, "
-        "and in a larger batch.",
-        mends="Name the dim that is left out: h.squeeze(0). Look for code that asks whether N is 1, or divides by it.",
+        shows="With N = 1 a shape lacks a dim, or numbers are broadcast. Items are run alone, two at a time, and in a "
+        "larger batch.",
+        mends="Name the dim that is left out: h.squeeze(0). Look for code that tests whether N is 1, or divides by it.",
     ),
     _relation(
         name="unbatched",
@@ -331,14 +333,14 @@ rnnscope check turned.py:Turned --only unbatched""",
         says="x without N gives another result than a batch of one",
         torch="y, h = rnn(x.unsqueeze(1)); y = y.squeeze(1)",
         theirs="y, h = rnn(x.unsqueeze(0)); y = y.squeeze(0)",
-        shows="With x of shape (L, H_in) alone. Where the axis of N is added in front, each step becomes an item, and "
-        "nothing is carried from step to step.",
-        mends="Add N where it belongs: behind L, or in front of it with batch_first. Then take it away from y and "
-        "from the state.",
+        shows="Only with x of shape (L, H_in). If dim N is added in front, each step becomes an item, and nothing is "
+        "carried from step to step.",
+        mends="Add N where it belongs: after L, or before it with batch_first. Then remove it from y and from the "
+        "state.",
     ),
     _relation(
         name="causality",
-        does="y at a step does not depend on x at the steps behind it",
+        does="y at a step does not depend on x at later steps",
         command="""\
 cat > ahead.py <<'PYTHON'
 from torch import nn
@@ -350,10 +352,11 @@ rnnscope check ahead.py:Ahead --only causality""",
         says="it looks 1 step ahead",
         torch="nn.functional.pad(x, (2, 0))  # for a convolution over L of 3",
         theirs="nn.functional.pad(x, (1, 1))",
-        shows="It learns well, and cannot be run while a sequence comes in. x is changed from each step on; what "
-        "moves before that is told, with how far ahead it looks. A network that says bidirectional is not asked.",
-        mends="Look for a convolution that is padded on both sides, a mask of attention, a flip or roll over dim L, "
-        "and what is computed over all steps: a normalization or a softmax.",
+        shows="The module learns well, but cannot run while a sequence comes in. In the check, x changes from each "
+        "step on. The page names an earlier step whose y changes, and says how far ahead it looks. A module that says "
+        "bidirectional is not checked.",
+        mends="Look for a convolution that is padded on both sides, a mask of attention, or a flip or roll over dim "
+        "L. Look also for what is computed over all steps: a normalization or a softmax.",
     ),
     _relation(
         name="last_state",
@@ -364,11 +367,11 @@ rnnscope check ahead.py:Ahead --only causality""",
         theirs="y[-1] == torch.cat((h[-2], h[-1]), -1)",
         shows="The backward direction ends at step 0, so that y[-1] has only its first state. With lengths each item "
         "ends at a step of its own.",
-        mends="Take h[-1], or h[-2] and h[-1] of both directions, where a sequence is to be summed up.",
+        mends="Use h[-1], or h[-2] and h[-1] of both directions, as the summary of a sequence.",
     ),
     _relation(
         name="chunked",
-        does="a sequence in pieces, each from the state after the one before, gives what it gives in one run",
+        does="a sequence in chunks, each from the state after the one before, gives what it gives in one run",
         command="""\
 cat > drops.py <<'PYTHON'
 from torch import nn
@@ -380,9 +383,9 @@ rnnscope check drops.py:Drops --only chunked""",
         says="the state that is handed on is not used",
         torch="y, hx = rnn(chunk, hx)",
         theirs="y, _ = rnn(chunk)",
-        shows="From the second piece on. A backward direction has no state to carry on. rnnscope compare --chunk 2 "
+        shows="From the second chunk on. A backward direction has no state to carry on. `rnnscope compare --chunk 2` "
         "carries the state of both sides.",
-        mends="Hand hx of each piece to the next one, and give all of it: h and c, a counter of steps, what a "
+        mends="Pass hx of each chunk to the next one. Return all of it: h and c, a counter of steps, what a "
         "convolution has seen.",
     ),
     _relation(
@@ -399,9 +402,9 @@ rnnscope check single.py:Single --only stepwise --seq-len 8""",
         says="a single step is special to it",
         torch="for t in range(L): h = cell(x[t], h)",
         theirs="for t in range(L): h = cell(x[t], h0)",
-        shows="Where a sequence comes in step by step, as when text is generated. rnnscope compare --left cells "
-        "--right module holds a loop over cells against a module.",
-        mends="Hand the h of each step to the next one; rnnscope code prints such a loop. Look for code that asks "
+        shows="Where a sequence comes in step by step, as when text is generated. `rnnscope compare --left cells "
+        "--right module` compares a loop over cells with a module.",
+        mends="Pass the h of each step to the next one; `rnnscope code` prints such a loop. Look for code that tests "
         "whether L is 1.",
     ),
     _relation(
@@ -420,13 +423,13 @@ rnnscope check runs_on.py:RunsOn --only packed --lengths 3,2,1,1,1""",
         says="gives another result than alone in state",
         torch="h[-1, i] == y[lengths[i] - 1, i]",
         theirs="h[-1, i] == y[-1, i]",
-        shows="y[-1] of a shorter item is padding, and a state that runs on is that of padding. rnnscope trace "
-        "--lengths 3,2,1 draws where each item ends.",
+        shows="y[-1] of a shorter item is padding, and a state that runs on is that of padding. `rnnscope trace "
+        "--lengths 3,2,1` draws where each item ends.",
         mends="Pack with pack_padded_sequence, and take h; or index y by lengths - 1.",
     ),
     _relation(
         name="padding",
-        does="y is 0 behind the end of an item, and what x has there changes nothing",
+        does="y is 0 after the end of an item, and what x has there changes nothing",
         command="""\
 cat > reads.py <<'PYTHON'
 from torch import nn
@@ -439,7 +442,7 @@ rnnscope check reads.py:Reads --only padding""",
         torch="y[lengths[i]:, i] == 0",
         theirs="y[lengths[i]:, i] == y[lengths[i] - 1, i]",
         shows="In h of each shorter item, and in everything where x has NaN there. A module that takes lengths or a "
-        "mask is given other numbers behind the end of each item. rnnscope compare --lengths 3,2,1 has a row for the "
+        "mask is given other numbers after the end of each item. `rnnscope compare --lengths 3,2,1` has a row for the "
         "padding of y.",
         mends="Mask the state, not y alone: torch.where(t < lengths, new, state).",
     ),
@@ -458,10 +461,10 @@ rnnscope check cancels.py:Cancels --only precision""",
         says="in float32 it is further from float64 than rounding explains",
         torch="(x - mean).square().mean()",
         theirs="x.square().mean() - mean.square()",
-        shows="In float32, and in the dtype that --dtype asks for. rnnscope compare --right equations holds each "
-        "output against the equations in float64, and says to which dtype a class rounds inside.",
+        shows="In float32, and in the dtype of --dtype. If the class is one of torch's networks, `rnnscope compare` "
+        "says to which dtype it rounds inside.",
         mends="Look for the difference of two large numbers that are nearly the same, and for a tensor that is made "
-        "in a coarser dtype. On a GPU, --no-tf32 leaves TF32 out.",
+        "in a coarser dtype. On a GPU, --no-tf32 switches TF32 off.",
     ),
     _relation(
         name="gradient_reach",
@@ -485,14 +488,14 @@ rnnscope check cut.py:Cut --layers 1 --only gradient_reach""",
         says="no gradient arrives at",
         torch="h = cell(x[t], h)",
         theirs="h = cell(x[t], h.detach())",
-        shows="Every number that comes out is right, and it learns nothing of what came earlier: x of a step moves y "
-        "of later steps, and no gradient tells.",
-        mends="Look for detach(), .data, torch.no_grad, .item(), numpy and torch.tensor(...) in forward. To cut the "
-        "past off, detach the state between two calls.",
+        shows="Every output is right, but training learns nothing from earlier steps. x at a step changes y at later "
+        "steps, and no gradient shows it.",
+        mends="Look for detach(), .data, torch.no_grad, .item(), numpy and torch.tensor(...) in forward. To cut off "
+        "the past, detach the state between two calls.",
     ),
     _relation(
         name="gradient",
-        does="the gradients of autograd are the slopes of what comes out",
+        does="the gradients of autograd are the slopes of the outputs",
         command="""\
 cat > halved.py <<'PYTHON'
 import torch
@@ -513,14 +516,14 @@ rnnscope check halved.py:Halved --only gradient""",
         says="gradient is wrong for",
         torch="return 2 * gradient  # backward of 2 * y",
         theirs="return gradient",
-        shows="Every number that comes out is right, and training goes another way. In float64 the slope along some "
-        "random directions is measured, and held against what autograd says.",
+        shows="Every output is right, but training takes another way. In float64 the slope along some random "
+        "directions is measured by finite differences, and compared with autograd's.",
         mends="Look at each torch.autograd.Function of yours, and at what is written in place through .data. For two "
-        "sides rnnscope compare --grad names the first gradient that is off.",
+        "sides, `rnnscope compare --grad` names the first gradient that is off.",
     ),
     _relation(
         name="state_dict",
-        does="its state_dict, loaded into a module that is built anew, makes it give the same",
+        does="its state_dict, loaded into a module that is built anew, makes that one give the same",
         command="""\
 cat > forgets.py <<'PYTHON'
 import torch
@@ -538,8 +541,8 @@ rnnscope check forgets.py:Forgets --only state_dict""",
         theirs="self.scale = torch.rand(H_in)",
         shows="It is right until it is saved and loaded. A plain tensor on self is in no state_dict, and moves to no "
         "other device or dtype.",
-        mends="Make it a parameter, or a buffer by register_buffer, without persistent=False. A list of modules is an "
-        "nn.ModuleList.",
+        mends="Make it a parameter, or a buffer by register_buffer, without persistent=False. Put a list of modules "
+        "into an nn.ModuleList.",
     ),
     _relation(
         name="copies",
@@ -559,11 +562,11 @@ rnnscope check scales.py:Scales --layers 1 --only copies""",
         says="pickle is refused",
         torch="def scale(self, x): return x / 2",
         theirs="self.scale = lambda x: x / 2",
-        shows="Where a module is kept as a whole, sent to another process, or averaged with its past. pickle keeps no "
-        "lambda, file or generator, and deepcopy no result of a call with gradients. A tensor that both have in "
-        "common changes both.",
-        mends="Keep methods, not functions that know self. What cannot be copied is made anew in __setstate__. "
-        "detach() what is kept of a call.",
+        shows="Where a module is saved as a whole, sent to another process, or averaged with its past. pickle cannot "
+        "copy a lambda, file or generator, and deepcopy no output that has a gradient. A tensor that both share "
+        "changes both.",
+        mends="Use methods instead of functions on self. Make what cannot be copied anew in __setstate__. detach() "
+        "what you keep of a call.",
     ),
 )
 
@@ -572,7 +575,7 @@ _blind_spot = partial(Entry, sort="blind spot")
 BLIND_SPOTS: tuple[Entry, ...] = (
     _blind_spot(
         name="zero h0",
-        does="with zeros for h0 it does not show whether the initial state is used",
+        does="whether the initial state is used, where h0 is zeros",
         command="rnnscope compare --h0 zeros",
         says="with --h0 zeros it does not show whether the initial state is used",
         shows="A side that ignores h0, or takes c0 for it, gives the same numbers.",
@@ -580,7 +583,7 @@ BLIND_SPOTS: tuple[Entry, ...] = (
     ),
     _blind_spot(
         name="one step from zeros",
-        does="one step from zeros never uses weight_hh",
+        does="whether weight_hh is right, in one step from zeros",
         command="rnnscope compare --h0 zeros --seq-len 1",
         says="one step from --h0 zeros never uses weight_hh",
         shows="A side with a wrong weight_hh, transposed or of another layer, gives a difference of exactly 0.",
@@ -588,7 +591,7 @@ BLIND_SPOTS: tuple[Entry, ...] = (
     ),
     _blind_spot(
         name="one step of one item",
-        does="one step of one item does not show whether batch and time are swapped",
+        does="whether batch and time are swapped, in one step of one item",
         command="rnnscope compare --seq-len 1 --batch 1",
         says="one step of one item does not show whether batch and time are swapped",
         shows="(1, 1, H) is the same shape either way, and so are the numbers.",
@@ -596,7 +599,7 @@ BLIND_SPOTS: tuple[Entry, ...] = (
     ),
     _blind_spot(
         name="one step backward",
-        does="one step does not show in which order the backward direction walks",
+        does="in which order the backward direction walks, in one step",
         command="rnnscope compare --seq-len 1 --bidirectional",
         says="one step does not show in which order the backward direction walks",
         shows="A backward direction that walks forward, or is not flipped back, gives the same numbers.",
@@ -604,16 +607,16 @@ BLIND_SPOTS: tuple[Entry, ...] = (
     ),
     _blind_spot(
         name="resync",
-        does="a comparison that takes every step by itself does not see the loop",
+        does="faults of the loop, where every step is compared by itself",
         command="rnnscope compare --resync",
         says="--resync takes every step by itself, so the loop does not show",
-        shows="Faults in h0, lengths, the order of time and padding do not show: each step is fed the reference's "
-        "state.",
+        shows="Faults in h0, lengths, the order of time and padding do not show: each step starts from the "
+        "reference's state.",
         mends="Compare without --resync too, over as few steps as keep rounding small.",
     ),
     _blind_spot(
         name="no recorded h0",
-        does="where no h0 was recorded, zeros were taken, and whether the initial state is used does not show",
+        does="whether the initial state is used, where no h0 was recorded and zeros were taken",
         command="""\
 python -c "import torch; torch.save({'x': torch.randn(3, 5, 10)}, 'x.pt')"
 rnnscope compare --inputs x.pt""",
@@ -623,7 +626,7 @@ rnnscope compare --inputs x.pt""",
     ),
     _blind_spot(
         name="no float64",
-        does="a side that does not run in float64 is judged in its own dtype, where small faults look like rounding",
+        does="small faults of a side that does not run in float64: in its own dtype they look like rounding",
         command="""\
 cat > single.py <<'PYTHON'
 from torch import float32, nn
@@ -635,11 +638,11 @@ PYTHON
 rnnscope compare --right single.py:Single""",
         says="does not run in float64, so that it was judged in float32",
         shows="In float64 rounding is 10^-16 and a fault of 10^-9 shows. In float32 a fault must be over 10^-6 or so.",
-        mends="Let the class take its dtype from x. Otherwise the page says within which bound nothing was found.",
+        mends="Let the class take its dtype from x. Otherwise the page says within which bound no fault was found.",
     ),
     _blind_spot(
         name="rounding inside",
-        does="a side that rounds to another dtype inside hides faults that are smaller than that rounding",
+        does="faults that are smaller than the rounding of a side that rounds to another dtype inside",
         command="""\
 cat > single.py <<'PYTHON'
 from torch import nn
@@ -656,28 +659,28 @@ rnnscope compare --right single.py:Single""",
     ),
     _blind_spot(
         name="memory of its own",
-        does="what a class keeps from step to step besides hx starts anew in every chunk",
+        does="what a class keeps from step to step besides hx, since it starts anew in every chunk",
         command="rnnscope compare --chunk 2 --right torch.nn:RNN",
         says="may keep from step to step besides hx starts anew in every chunk",
-        shows="A class that counts steps, or keeps a state in itself, starts from nothing in each chunk: neither its "
-        "faults nor its right answers over the whole sequence show.",
+        shows="A class that counts steps, or keeps a state in itself, starts anew in each chunk. How it behaves over "
+        "the whole sequence does not show, right or wrong.",
         mends="Compare without --chunk too, over as many steps as memory holds.",
     ),
     _blind_spot(
         name="late fault",
-        does="where rounding decides the later steps, a fault of the loop behind the first ones would not be seen",
+        does="a fault of the loop after the first steps, where rounding decides the later ones",
         command=f"{_CHAOTIC}--seq-len 50 --right items",
         says="steps would not be seen",
         shows="A network with large weights doubles every error in a few steps. So whole runs were compared over the "
-        "first steps alone, and every step by itself: a fault that needs a long run to appear is in neither. All steps "
-        "are compared with smaller weights too, where both sides take the weights that they are given. That finds a "
-        "fault that sets in at a step, but none that needs these very weights.",
+        "first steps alone, and then every step by itself. A fault that needs a long run to appear shows in neither. "
+        "All steps are compared with smaller weights too, where both sides take the weights that they are given. That "
+        "finds a fault that begins at a step, but none that needs these very weights.",
         mends="Compare with smaller weights, such as those before training, or over no more steps than were compared "
         "as a whole.",
     ),
     _blind_spot(
         name="output not given",
-        does="an output that a side does not give is not compared",
+        does="an output that a side does not give",
         command="""\
 cat > tagger.py <<'PYTHON'
 from torch import nn
@@ -692,12 +695,12 @@ class Tagger(nn.Module):
 PYTHON
 rnnscope compare --kind gru --layers 1 --right tagger.py:Tagger""",
         says="h is not compared",
-        shows="A class returns y alone, or has a head behind it; one with a head on its last step gives no y.",
+        shows="A class returns y alone, or has a head after it. A class with a head on its last step gives no y.",
         mends="Return (output, h_n), or (output, (h_n, c_n)), if the last state matters.",
     ),
     _blind_spot(
         name="gradient not given",
-        does="a gradient that a side does not give is not compared",
+        does="a gradient that a side does not give",
         command="""\
 cat > frozen.py <<'PYTHON'
 from torch import nn
@@ -713,7 +716,7 @@ rnnscope compare --grad --right frozen.py:Frozen""",
     ),
     _blind_spot(
         name="zero weights",
-        does="whether a parameter of zeros is used, and how, does not show",
+        does="whether a parameter of zeros is used, and how",
         command="""\
 python -c "from torch import nn, save
 weights = nn.GRU(10, 20).state_dict()
@@ -727,7 +730,7 @@ rnnscope compare --weights from_keras.pt""",
     ),
     _blind_spot(
         name="alike weights",
-        does="in which order a parameter of one number throughout is read does not show",
+        does="in which order a parameter is read that has one number throughout",
         command="""\
 python -c "from torch import full_like, nn, save
 weights = nn.LSTM(10, 20).state_dict()
@@ -739,7 +742,7 @@ rnnscope compare --weights tenths.pt""",
     ),
     _blind_spot(
         name="symmetric weights",
-        does="whether a matrix that is its own transpose is transposed does not show",
+        does="whether a matrix is transposed that is its own transpose",
         command="""\
 python -c "from torch import eye, nn, save
 save(nn.RNN(10, 20).state_dict() | {'weight_hh_l0': eye(20)}, 'irnn.pt')"
@@ -750,7 +753,7 @@ rnnscope compare --weights irnn.pt""",
     ),
     _blind_spot(
         name="equal weights",
-        does="whether two parameters, layers or directions are swapped does not show where they are equal",
+        does="whether two parameters, layers or directions are swapped, where they are equal",
         command="""\
 python -c "from torch import nn, save
 weights = nn.GRU(10, 20).state_dict()
@@ -763,7 +766,7 @@ rnnscope compare --weights equal.pt""",
     ),
     _blind_spot(
         name="zero input",
-        does="whether an x of zeros is used, and how, does not show",
+        does="whether an x of zeros is used, and how",
         command="""\
 python -c "import torch
 torch.save({'x': torch.zeros(3, 5, 10), 'h0': torch.randn(2, 5, 20)}, 'x.pt')"
@@ -774,7 +777,7 @@ rnnscope compare --inputs x.pt""",
     ),
     _blind_spot(
         name="alike input",
-        does="in which order an input of one number throughout is read does not show",
+        does="in which order an input is read that has one number throughout",
         command="""\
 python -c "import torch
 torch.save({'x': torch.ones(3, 5, 10), 'h0': torch.randn(2, 5, 20)}, 'x.pt')"
@@ -785,7 +788,7 @@ rnnscope compare --inputs x.pt""",
     ),
     _blind_spot(
         name="dead units",
-        does="what feeds a unit of a relu that is 0 at every step hardly shows",
+        does="what feeds a unit of a relu, where the unit is 0 at every step",
         command="""\
 python -c "from torch import nn, save
 weights = nn.RNN(10, 20).state_dict()
@@ -799,11 +802,11 @@ rnnscope compare --weights dead.pt --nonlinearity relu""",
     ),
     _blind_spot(
         name="reached range",
-        does="a clip or a threshold beyond the numbers that were reached, and what begins later, would not be seen",
+        does="a clip or a threshold beyond the numbers that were reached, and what begins at later steps",
         command="rnnscope compare --kind lstm --right torch.nn:LSTM",
         says="a clip or a threshold beyond that would not be seen",
-        shows="A class that clips c at 3, clips gate sums at 10, or resets its state at step 10 gives the same numbers "
-        "where no number and no step comes that far. The range is told where a class of yours is a side.",
-        mends="Add --stress: it asks once more on the same input 30 times as large, over 20 steps or more.",
+        shows="A class may clip c at 3, clip gate sums at 10, or reset its state at step 10. It gives the same "
+        "numbers if no number and no step comes that far. The page says the range where a class of your own is a side.",
+        mends="Add --stress: it compares once more on the same input 30 times as large, over 20 steps or more.",
     ),
 )

@@ -67,7 +67,7 @@ class Contents(Manual):
 
     def page(self) -> Page:
         columns = (Column("topic"), Column("what it answers", prose=True))
-        rows = tuple((", ".join((each.name, *each.also)), each.title) for each in self.topics)
+        rows = tuple((each.name, " ".join((each.title, *_also(each)))) for each in self.topics)
         return [
             Grid("Topics", columns, rows),
             Sentence("Read one", "rnnscope help TOPIC", verbatim=True),
@@ -101,6 +101,11 @@ def topic(name: str) -> Topic:
     near = nearest(name, named, cutoff=0.7)
     hint = f"did you mean {near}?" if near else f"the word stands in {', '.join(having[:4])}" if having else None
     raise RnnscopeError(f"no topic is called {quoted(name)}", hint or "rnnscope help lists them")
+
+
+def _also(topic: Topic) -> tuple[str, ...]:
+    """The other names of a topic, in words: a column of their own would leave no room for the questions."""
+    return (f"Also: {', '.join(topic.also)}.",) if topic.also else ()
 
 
 def _read(path: Path) -> Topic:

@@ -4,6 +4,7 @@ Both are made of cases. A case is one thing that was asked: a comparison, a rela
 """
 
 import ast
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +103,7 @@ def _place_of(subject: str) -> dict[str, str]:
     file, _, name = subject.rpartition(":") if ".py:" in subject else (subject, "", "")
     if not Path(file).is_file():
         return {}
-    place = {"file": Path(file).as_posix()}
+    place = {"file": _in_checkout(file)}
     if file.endswith(".py"):
         try:
             tree = ast.parse(Path(file).read_bytes())
@@ -111,6 +112,12 @@ def _place_of(subject: str) -> dict[str, str]:
         lines = [each.lineno for each in tree.body if getattr(each, "name", None) == name]
         place |= {"line": str(lines[-1])} if lines else {}
     return place
+
+
+def _in_checkout(file: str) -> str:
+    """The name of a file as GitHub knows it: from the root of its checkout, whichever folder a step runs in."""
+    root, path = Path(os.environ.get("GITHUB_WORKSPACE") or ".").resolve(), Path(file).resolve()
+    return (path.relative_to(root) if path.is_relative_to(root) else Path(file)).as_posix()
 
 
 WRITERS: dict[str, Writer] = {"junit": _junit, "github": _github}

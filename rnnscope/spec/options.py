@@ -27,8 +27,8 @@ class Sources:
     """
 
     weights: str | None = _file("--weights", "--with-weights", help="The network and its weights, from a file.")
-    prefix: str | None = _prefix("--prefix", help="Where in the file it is: encoder.rnn.")
-    right_weights: str | None = _file("--right-weights", help="Weights of the right side's own.", example="run.pt")
+    prefix: str | None = _prefix("--prefix", help="Where in the file it is, such as encoder.rnn.")
+    right_weights: str | None = _file("--right-weights", help="The right side's own weights.", example="run.pt")
     right_prefix: str | None = _prefix("--right-prefix", help="Where these are in their file.", rare=True)
     inputs: str | None = _file("--inputs", help="x, h0, c0 and lengths, from a file.", example="run.pt")
 
@@ -68,7 +68,7 @@ NO_FILES = Sources()
 
 RECORD = FileName(("--record",), "Keep weights, input and left outputs in a file.", "Files", example="run.pt")
 
-FILE = FileName(("FILE",), "A file of tensors: .pt, .pth or .safetensors.", "Files", example="model.pt")
+FILE = FileName(("FILE",), "A file of .pt, .pth, .safetensors, .onnx or .pt2.", "Files", example="model.pt")
 
 TO = Choice(("--to",), "Whose names the weights get:", "Files", choices=("cells", "module"), example="cells")
 
@@ -85,10 +85,10 @@ DRY_RUN = Switch(("--dry-run",), "From the formulas alone; nothing is run.", "Sh
 
 VALUES = Switch(("--values",), "Print the numbers of one item, and its gates at one step.", "Trace", False)
 
-ITEM = Whole(("--item",), "Whose numbers are printed.", "Trace", 0, maximum=LARGEST_SIZE)
+ITEM = Whole(("--item",), "The item whose numbers are printed.", "Trace", 0, maximum=LARGEST_SIZE)
 
 STEP = Whole(
-    ("--step",), "At which step gates are printed; the last one otherwise.", "Trace", maximum=LARGEST_SIZE, example=0
+    ("--step",), "The step whose gates are printed; by default the last.", "Trace", maximum=LARGEST_SIZE, example=0
 )
 
 BENCH_SUBJECTS: Flag = listed(SUBJECT, ("module", "cells", "equations", "compiled"))
@@ -134,22 +134,22 @@ MOST_CONFIGURATIONS = 1_000_000
 
 RANDOM = Whole(
     ("--random",),
-    "Draw so many, instead of every combination.",
+    "Draw so many configurations, instead of all.",
     "Sweep",
     minimum=1,
     maximum=MOST_CONFIGURATIONS,
     example=100,
 )
 
-CONFIGS = FileName(("--configs",), "Take them from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
+CONFIGS = FileName(("--configs",), "Take these from lines of JSON; - is stdin.", "Sweep", example="configs.jsonl")
 
 AT_BOUNDARIES = Switch(("--at-boundaries",), "Add sizes at which devices are known to fail.", "Sweep", False, rare=True)
 
-ROWS = FileName(("--out",), "Add a line of JSON for each to a file.", "Sweep", example="sweep.jsonl")
+ROWS = FileName(("--out",), "Add a line of JSON for each to this file.", "Sweep", example="sweep.jsonl")
 
 RESUME = Switch(("--resume",), "Go on with that file; leave out what it has.", "Sweep", False)
 
-REPORT = FileName(("--report",), "Run nothing; tell again what a file says.", "Sweep", example="sweep.jsonl")
+REPORT = FileName(("--report",), "Run nothing; show again what a file has.", "Sweep", example="sweep.jsonl")
 
 TOPIC = Words(("TOPIC",), "A topic or a command; all topics are listed without it.", "Output")
 

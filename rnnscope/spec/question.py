@@ -27,8 +27,8 @@ from rnnscope.spec.sides import (
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 GRAD = Switch(("--grad",), "Compare the gradients too.", "Comparison", False)
-RTOL = Number(("--rtol",), "Relative tolerance besides; goes with --atol.", "Comparison", example=1e-05)
-ATOL = Number(("--atol",), "Absolute tolerance besides; goes with --rtol.", "Comparison", example=1e-05)
+RTOL = Number(("--rtol",), "An extra relative tolerance; goes with --atol.", "Comparison", example=1e-05)
+ATOL = Number(("--atol",), "An extra absolute tolerance; goes with --rtol.", "Comparison", example=1e-05)
 _BY_WHAT = "Judge by the equations in float64, or by torch.testing's tolerances."
 REFERENCE = Switch(("--reference/--no-reference",), _BY_WHAT, "Comparison", True, rare=True)
 RESYNC = Switch(
@@ -38,11 +38,11 @@ RESYNC = Switch(
     False,
     rare=True,
 )
-POWER = Switch(("--power",), "Tell which deviations it would have caught.", "Comparison", False)
+POWER = Switch(("--power",), "Show which deviations it would have caught.", "Comparison", False)
 MAP = Switch(("--map",), "Draw the difference of each layer and step.", "Comparison", False)
-_SO_MANY = "Run so many steps at a time and carry the state on; memory does not grow with --no-reference."
+_SO_MANY = "Run so many steps at a time and carry the state on; with --no-reference memory does not grow."
 CHUNK = Whole(("--chunk",), _SO_MANY, "Comparison", minimum=1, maximum=LARGEST_SIZE, example=1000, rare=True)
-_FURTHER = "Ask once more on a larger and longer input, so that clips, thresholds and late resets act."
+_FURTHER = "Compare once more on a larger and longer input, so that clips, thresholds and late resets act."
 STRESS = Switch(("--stress",), _FURTHER, "Comparison", False, rare=True)
 
 STRESS_TIMES = 30

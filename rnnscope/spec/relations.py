@@ -50,7 +50,7 @@ def roots(relation: str) -> Iterator[str]:
 
 _ONLY = Choice(("--only",), "", "Check", choices=RELATIONS, example="causality")
 
-ONLY = Listed(("--only",), "Ask for these relations alone.", "Check", each=_ONLY, placeholder="RELATION")
+ONLY = Listed(("--only",), "Check these relations alone.", "Check", each=_ONLY, placeholder="RELATION")
 SKIP = Listed(("--skip",), "Leave these relations out.", "Check", each=replace(_ONLY, names=("--skip",)))
 SUPPORTS = Switch(("--supports",), "Try vmap, jvp, torch.compile, torch.export and scripting, too.", "Check", False)
 SHRINK = Switch(
@@ -93,7 +93,7 @@ MODULE = ModuleFlag(
 CHECK = replace(
     MODULE,
     names=("--check",),
-    help="Check this module in each, and compare nothing.",
+    help="Check this module in each configuration; compare nothing.",
     panel="Sweep",
     placeholder="MODULE",
     rare=True,

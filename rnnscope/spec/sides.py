@@ -316,7 +316,7 @@ class _Sizes(Wholes):
 
 TRACED_AT = _Sizes(
     ("--traced-at",),
-    "L,N at which exports are made; others than the run's.",
+    "L,N at which exports are made; by default not the run's.",
     "Sides",
     example=(7, 3),
     maximum=2**31,

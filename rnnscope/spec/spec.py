@@ -107,11 +107,11 @@ class Spec:
 
     seq_len: int = _input(Whole, 3, "--seq-len", "--seq-length", help="L: time steps.", follows=True, **_SIZE)
     batch_size: int = _input(
-        Whole, 5, "--batch", "--batch-size", help="N: sequences in a batch.", follows=True, **_COUNT
+        Whole, 5, "--batch", "--batch-size", help="N: sequences (items) in a batch.", follows=True, **_COUNT
     )
     unbatched: bool = _input(Switch, False, "--unbatched", help="One sequence, without N in any shape.")
     lengths: tuple[int, ...] | None = _input(
-        Wholes, None, "--lengths", help="Steps of each sequence: 3,2,2 packs them.", example=(3, 2, 2), **_COUNT
+        Wholes, None, "--lengths", help="Steps of each item: 3,2,2 packs them.", example=(3, 2, 2), **_COUNT
     )
     h0: str = _input(Choice, "random", "--h0", help="Initial state:", choices=("random", "zeros"))
     seed: int = _input(Whole, 0, "--seed", help="Of weights and input.", maximum=LARGEST_SEED)

@@ -1,8 +1,9 @@
 """Reads a file of torch.export.save, and runs its program, call by call.
 
 torch.export.load evaluates texts of the file and may unpickle what is in it, so it is never called. The program is
-JSON: a list of calls of torch's operators, each by name. Here a call is made only where its name stands in CALLS; no
-text is evaluated, and tensors are read as bytes, or with weights_only.
+JSON: a list of calls of torch's operators, each by name. Here a call is made only where its name stands in CALLS, or
+is that of an operator of ATen that computes numbers and does nothing else; no text is evaluated, and tensors are read
+as bytes, or with weights_only.
 
 Sources: torch/_export/serde/schema.py and torch/export/pt2_archive of torch 2.13, by which the file is written.
 """
@@ -15,7 +16,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -29,26 +30,42 @@ _ATEN = frozenset(
     re.findall(
         r"\w+",
         """
-    _assert_scalar _assert_tensor_metadata _log_softmax _pack_padded_sequence _pad_packed_sequence _softmax _to_copy
-    _unsafe_view abs add addmm alias amax amin arange baddbmm bmm cat chunk clamp clamp_max clamp_min clone
-    constant_pad_nd contiguous copy cumsum detach detach_ div dropout elu embedding eq exp expand expand_as fill
-    flatten flip full full_like gather ge gelu gru gru_cell gt hardtanh index index_select item layer_norm le
-    leaky_relu lift lift_fresh lift_fresh_copy linear log log_softmax logical_and logical_not logical_or lstm
-    lstm_cell lt masked_fill matmul max maximum mean min minimum mm movedim mul narrow native_layer_norm ne neg
-    new_full new_ones new_zeros ones ones_like pad permute pow relu repeat reshape rnn_relu rnn_relu_cell rnn_tanh
-    rnn_tanh_cell rsqrt rsub scalar_tensor select select_scatter sigmoid silu slice slice_scatter softmax softplus
-    split split_with_sizes sqrt squeeze stack sub sum sym_constrain_range sym_constrain_range_for_size sym_numel
-    sym_size t tanh threshold to transpose type_as unbind unsqueeze view where zeros zeros_like
+    _assert_scalar _assert_tensor_metadata _local_scalar_dense _log_softmax _native_batch_norm_legit_no_training
+    _pack_padded_sequence _pad_packed_sequence _softmax _to_copy _unsafe_view _weight_norm _weight_norm_interface
+    adaptive_avg_pool2d addbmm addmv addr adjoint atleast_1d atleast_2d atleast_3d baddbmm batch_norm bilinear
+    block_diag broadcast_tensors broadcast_to cdist chunk column_stack concat concatenate contiguous conv1d conv2d
+    conv_transpose1d copy cosine_similarity cross cummax cummin cumprod detach detach_ diag diag_embed diff dot
+    dropout dsplit dstack einsum empty_like expand_as eye fill flatten fliplr flipud glu group_norm gru gru_cell
+    hardswish hsplit hstack index_add index_copy index_fill inner instance_norm is_nonzero isclose isin isreal item
+    kron layer_norm lift lift_fresh lift_fresh_copy linalg_matmul linalg_norm linalg_vecdot linalg_vector_norm linear
+    linspace log_sigmoid log_sigmoid_forward log_softmax logcumsumexp logsumexp lstm lstm_cell mH mT matmul matrix_H
+    max_pool1d meshgrid moveaxis movedim mv narrow new_empty new_full new_ones new_zeros norm numel numpy_T one_hot
+    ones ones_like outer pad prelu ravel repeat_interleave reshape reshape_as resolve_conj resolve_neg rms_norm
+    rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell roll rot90 row_stack scaled_dot_product_attention size softmax split
+    squeeze_copy stack std std_mean sum_to_size swapaxes swapdims sym_constrain_range sym_constrain_range_for_size t
+    t_copy take take_along_dim tensor_split tensordot tile to trace transpose transpose_copy tril triu type_as unbind
+    unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze_copy vander var_mean vdot view_as
+    view_copy vsplit vstack zeros zeros_like
     """,
     )
 )
-"""What an RNN, and what stands around one, is exported to. from_file, which makes a file, is not among them."""
+"""What an RNN, and what stands around one, is exported to, besides what torch calls its core and the elementwise."""
 
 CALLS: dict[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
-    for name in ("add", "sub", "mul", "floordiv", "mod", "neg", "eq", "ne", "lt", "le", "gt", "ge", "getitem", "and_")
-} | {"math.trunc": int, "torch.sym_max": max, "torch.sym_min": min, "torch.sym_not": operator.not_}
-"""What may be called besides the operators of ATen in the list: arithmetic of sizes."""
+    for name in (
+        *("add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pos"),
+        *("eq", "ne", "lt", "le", "gt", "ge", "getitem", "and_", "or_"),
+    )
+} | {
+    "math.trunc": int,
+    "torch.sym_int": int,
+    "torch.sym_float": float,
+    "torch.sym_max": max,
+    "torch.sym_min": min,
+    "torch.sym_not": operator.not_,
+}
+"""What may be called besides operators of ATen: arithmetic of sizes."""
 
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'(?:, \w+=True)*\)|([a-z]+\d+))")
@@ -163,7 +180,9 @@ class Program:
             kind, said = next(iter(spec.items()))
             if kind != "user_input":
                 tensor = self._kept(kind, said)
-                placed = tensor.detach().to(device, dtype if tensor.is_floating_point() else None)
+                to = dtype if tensor.is_floating_point() else None
+                # Buffers are copied: batch_norm writes to its own in training mode, though its schema hides it.
+                placed = tensor.detach().to(device, to, copy=kind != "parameter")
                 # As parameters are, since torch rounds otherwise where no weight could learn.
                 learns = kind == "parameter" and placed.is_floating_point()
                 known[said["arg"]["name"]] = placed.requires_grad_(learns)
@@ -366,7 +385,7 @@ def _dim(said: Json) -> int | str | None:
 
 
 def _check_graph(file: str, graph: Json) -> None:
-    """Raise unless every call is one of CALLS, or an operator of ATen in the list."""
+    """Raise unless every call is one of CALLS, or an operator of ATen that does nothing but compute."""
     for node in graph["nodes"]:
         if _function(node["target"]) is None:
             raise RnnscopeError(
@@ -381,10 +400,30 @@ def _function(target: Any) -> Callable[..., Any] | None:
     if target in CALLS:
         return CALLS[target]
     found = _TARGET.fullmatch(target)
-    if found is None or found[1] not in _ATEN:
+    return _operator_of_aten(found[1], found[2]) if found else None
+
+
+@cache
+def _operator_of_aten(name: str, overload: str) -> Callable[..., Any] | None:
+    """An operator that computes tensors and numbers from such ones and does nothing else; None where it is none.
+
+    It writes to none of its arguments, by its schema. It stands in the list, or torch itself counts its name among its
+    core or the elementwise ones, and it draws no random numbers. What is private to torch, or part of a backward pass,
+    may check less of what it is given, and an RNN needs none of it. from_file, which makes a file, is none of them.
+    """
+    packet: Any = getattr(torch.ops.aten, name, None)
+    is_operator = isinstance(packet, torch._ops.OpOverloadPacket)
+    if not is_operator or overload not in packet.overloads():
         return None
-    packet = getattr(torch.ops.aten, found[1], None)
-    return getattr(packet, found[2], None) if packet is not None and found[2] in packet.overloads() else None
+    function: torch._ops.OpOverload = getattr(packet, overload)
+    if function._schema.is_mutable and name != "detach_":  # which changes no number
+        return None
+    if name in _ATEN:
+        return function
+    if name.startswith("_") or name.endswith("_backward") or torch.Tag.nondeterministic_seeded in function.tags:
+        return None
+    tags = {tag for each in packet.overloads() for tag in getattr(packet, each).tags}
+    return function if {torch.Tag.core, torch.Tag.pointwise} & tags else None
 
 
 def _call(node: Json, known: dict[str, Any], device: str) -> None:

@@ -50,9 +50,10 @@ class _Ports:
 
     Args:
         names: those of the file.
-        dims: of what goes in, where they are told.
+        dims: of what goes in and comes out, where they are told.
         dtypes: of what goes in.
-        labels: the dims of x and of y: L, N, D, F, and 1 for a dim of one.
+        labels: the dims of x and of y: L, N, D, F, and 1 for a dim of one; those of y are left out where they stand as
+            in x, or show at a run.
     """
 
     names: dict[str, str]
@@ -66,14 +67,18 @@ class _Ports:
         return tuple(each for each in _OUTS if each in self.names)
 
     def made_at(self, spec: Spec) -> tuple[int, int] | None:
-        """L and N where the file fixes one of them."""
-        dims, labels = self.dims.get("x"), self.labels.get("x", ())
-        if dims is None or len(dims) != len(labels):
-            return None
-        fixed = {label: dim for label, dim in zip(labels, dims, strict=True) if isinstance(dim, int) and dim > 0}
+        """L and N where the file fixes one of them, in what goes in or in what it says of y."""
+        fixed = self._fixed("y") | self._fixed("x")
         if not {"L", "N"} & fixed.keys():
             return None
         return fixed.get("L", spec.seq_len), fixed.get("N", spec.batch_size)
+
+    def _fixed(self, role: str) -> dict[str, int]:
+        """The dims of x or y that are numbers, by their labels."""
+        dims, labels = self.dims.get(role), self.labels.get(role) or self.labels.get("x", ())
+        if dims is None or len(dims) != len(labels):
+            return {}
+        return {label: dim for label, dim in zip(labels, dims, strict=True) if isinstance(dim, int) and dim > 0}
 
 
 def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str | None = None) -> Foreign:
@@ -90,31 +95,63 @@ def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str |
         return _opened_program(file, spec, made_at)
     model = read_onnx(file)
     network = _network_of(model, spec, prefix)
-    if network is not None and network.nodes[0].layout:
+    parts = model.networks if network is None else (network,)
+    if layout_1 := next((each for each in parts if each.nodes[0].layout), None):
         raise RnnscopeError(
-            f"{file}: {network.name} has layout 1, which onnxruntime does not run on the CPU", "export it with layout 0"
+            f"{file}: {layout_1.name} has layout 1, which onnxruntime does not run on the CPU",
+            "export it with layout 0",
         )
-    arithmetic = "int8" if model.is_int8 else None
-    about = () if network is None else tuple(_about(network))
-    if network is not None and (found := _whole(model, network)):
-        session = _session(file, file)
-        ports = _with_ports(found, session)
-        left_out = [port.name for port in session.outputs if port.name not in found]
-        about += (f"its {_listed(left_out, 'output')} {_is(left_out)} not compared",) if left_out else ()
-    elif network is not None:
-        taken = taken_out(model, network)
-        session = _session(file, taken.content)
-        ports = _ports_of_taken(network, session)
-        layers = f"its {_listed([each.name for each in network.nodes], 'node')}"
-        about += (f"{layers} {_is(network.nodes)} run alone, since {_what_else(model, network)}",)
-        about += ("what joins its layers was written anew, since it depends on the rest",) if taken.joined else ()
+    about = tuple(told for each in parts for told in _about(each))
+    if network is None:
+        session, ports, how = _by_names(model, spec)
+    elif found := _whole(model, network):
+        session, ports, how = _by_ways(model, spec, found)
     else:
-        session = _session(file, file)
-        both = (session.inputs, session.outputs)
-        given, gives = ({each.name: (each.shape, each.dtype) for each in side} for side in both)
-        ports = _matched(file, spec, given, gives)
-    has_nodes = network is not None
-    return _foreign(file, spec, ports, session.run, made_at, about, arithmetic, has_nodes)
+        session, ports, how = _alone(model, network)
+    arithmetic = "int8" if model.is_int8 else None
+    return _foreign(file, spec, ports, session.run, made_at, (*about, *how), arithmetic, bool(model.networks))
+
+
+_Opened = tuple[OnnxSession, _Ports, tuple[str, ...]]
+"""A graph, what it takes and gives, and how it is run, in sentences."""
+
+
+def _by_ways(model: OnnxModel, spec: Spec, found: Mapping[str, Way]) -> _Opened:
+    """A whole graph, of which the ways to the nodes of its network tell what is what."""
+    session = _session(model.file, model.file)
+    left_out = [port.name for port in session.outputs if port.name not in found]
+    told = (f"its {_listed(left_out, 'output')} {_is(left_out)} not compared",) if left_out else ()
+    return session, _with_ports(spec, found, session), told
+
+
+def _alone(model: OnnxModel, network: Network) -> _Opened:
+    """A network that is taken out of its graph."""
+    taken = taken_out(model, network)
+    session = _session(model.file, taken.content)
+    layers = f"its {_listed(network.names, 'node')}"
+    told = [f"{layers} {_is(network.nodes)} run alone, since {_what_else(model, network)}"]
+    told += ["what joins its layers was written anew, since it depends on the rest"] if taken.joined else []
+    return session, _ports_of_taken(network, session), tuple(told)
+
+
+def _by_names(model: OnnxModel, spec: Spec) -> _Opened:
+    """A whole graph, of which names and shapes tell what is what.
+
+    Raises:
+        RnnscopeError: they do not; where the graph has networks, it says that none was named.
+    """
+    session = _session(model.file, model.file)
+    given, gives = (
+        {each.name: (each.shape, each.dtype) for each in side} for side in (session.inputs, session.outputs)
+    )
+    try:
+        ports = _matched(model.file, spec, given, gives)
+    except RnnscopeError:
+        model.find(None)  # which raises where there are several
+        raise
+    nodes = [name for each in model.networks for name in each.names]
+    told = (f"the whole graph is run, with its {_listed(nodes, 'node')}",) if nodes else ()
+    return session, ports, told
 
 
 def _session(file: str, content: str | bytes) -> OnnxSession:
@@ -198,11 +235,14 @@ def _what_else(model: OnnxModel, network: Network) -> str:
 
 
 def _network_of(model: OnnxModel, spec: Spec, prefix: str | None) -> Network | None:
-    """The network that a prefix names, or the only one that is of a Spec; None where a graph has no such nodes."""
+    """The network that a prefix names, or the only one that is of a Spec.
+
+    None where a graph has no such nodes, or has several networks and none is of the Spec: then they may be its parts.
+    """
     if prefix is None and len(model.networks) > 1:
         fitting = [each for each in model.networks if _misfit(each, spec) is None]
-        if len(fitting) == 1:
-            return fitting[0]
+        if len(fitting) < 2:
+            return next(iter(fitting), None)
     network = model.find(prefix)
     if network is not None and (other := _misfit(network, spec)):
         raise RnnscopeError(
@@ -238,11 +278,17 @@ def _whole(model: OnnxModel, network: Network) -> dict[str, Way] | None:
     return into | out if has_all and "x" in roles and {"y", "h"} & set(roles) else None
 
 
-def _with_ports(found: Mapping[str, Way], session: OnnxSession) -> _Ports:
-    dims = {found[each.name].role: each.shape for each in session.inputs if each.name in found}
+def _with_ports(spec: Spec, found: Mapping[str, Way], session: OnnxSession) -> _Ports:
+    dims: dict[str, Dims] = {
+        found[each.name].role: each.shape for each in (*session.inputs, *session.outputs) if each.name in found
+    }
     dtypes = {found[each.name].role: each.dtype for each in session.inputs if each.name in found}
-    labels = {way.role: way.labels for way in found.values() if way.labels}
-    return _Ports({way.role: name for name, way in found.items()}, dict(dims), dtypes, labels)
+    labels, told = {way.role: way.labels for way in found.values() if way.labels}, tuple[str, ...]()
+    if "x" not in labels:  # what moves it does not tell, so that it is as in a graph without nodes
+        states = (dims.get(role) for role in ("h0", "h", "c"))
+        state = next((each for each in states if each and len(each) == 3), None)
+        labels["x"], told = _layout_of_x(spec, dims.get("x"), state, None)
+    return _Ports({way.role: name for name, way in found.items()}, dims, dtypes, labels, told)
 
 
 def _ports_of_taken(network: Network, session: OnnxSession) -> _Ports:
@@ -370,9 +416,9 @@ def _y_of(spec: Spec, y: Tensor, sizes: tuple[int, ...], labels: Mapping[str, tu
     """y as (L, N, D·H_out) where its shape allows it."""
     steps, items = sizes
     names = labels.get("y")
+    if names is None or not _are_borne_out(names, y, steps, items):
+        names = _labels_of_y(spec, tuple(y.shape), steps, items, labels.get("x", ())) or names
     if names is None or len(names) != y.dim():
-        names = _labels_of_y(spec, tuple(y.shape), steps, items, labels.get("x", ()))
-    if names is None:
         return y
     for place in reversed([place for place, each in enumerate(names) if each == "1"]):
         y = y.squeeze(place) if y.shape[place] == 1 else y
@@ -383,6 +429,12 @@ def _y_of(spec: Spec, y: Tensor, sizes: tuple[int, ...], labels: Mapping[str, tu
     if "N" not in kept:
         y = y.unsqueeze(1)
     return y.flatten(2)
+
+
+def _are_borne_out(names: tuple[str, ...], y: Tensor, steps: int, items: int) -> bool:
+    """Whether y has the sizes that the names of its dims say; a Reshape may move numbers as no Transpose does."""
+    known = {"1": 1, "L": steps, "N": items}
+    return len(names) == y.dim() and all(known.get(n, size) == size for n, size in zip(names, y.shape, strict=True))
 
 
 def _labels_of_y(
@@ -449,20 +501,13 @@ def _matched(
         raise RnnscopeError(f"{file} gives {', '.join(gives) or 'nothing'}, of which none is y or h", _MEND)
     if lengths:
         names["lengths"] = lengths[0]
-    dims = {role: given[name][0] for role, name in names.items() if role in _INS}
+    dims = {role: (given if role in _INS else gives)[name][0] for role, name in names.items()}
     dtypes = {role: given[name][1] for role, name in names.items() if role in _INS}
-    state = next((found for role in ("h0", "h", "c") if (found := _dims_of(role, names, given, gives))), None)
+    state = next((found for role in ("h0", "h", "c") if (found := dims.get(role)) and len(found) == 3), None)
     labels, told = _layout_of_x(spec, x_dims, state, batch_first)
     left_out = [name for name in gives if name not in names.values()]
     told += (f"its {_listed(left_out, 'output')} {_is(left_out)} not compared",) if left_out else ()
     return _Ports(names, dims, dtypes, {"x": labels}, told)
-
-
-def _dims_of(role: str, names: Mapping[str, str], given: Mapping[str, Any], gives: Mapping[str, Any]) -> Dims:
-    if role not in names:
-        return None
-    found: Dims = (given if role in _INS else gives)[names[role]][0]
-    return found if found and len(found) == 3 else None
 
 
 def _assigned(

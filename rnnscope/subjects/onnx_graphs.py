@@ -4,7 +4,7 @@ Nothing is run. Data outside of the file are read from its own folder alone, and
 of onnxruntime is refused, since it would need somebody's library.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -741,9 +741,11 @@ def ways_in(model: OnnxModel, network: Network) -> dict[str, Way]:
     first = network.nodes[0]
     root, passed = graph.behind(first.inputs.get("X", ""))
     if root in graph.inputs:
-        rank = _rank(graph.inputs[root])
+        sizes = _sizes(graph.inputs[root])
+        rank = 3 if sizes is None else len(sizes)
         letters = ("a", "b", "F")[3 - rank :] if rank in (2, 3) else None
-        there = labels_behind(graph, letters, tuple(reversed(passed))) if letters else None
+        known = dict(zip(letters or (), sizes or (), strict=False))
+        there = labels_behind(graph, letters, tuple(reversed(passed)), sizes=known) if letters else None
         wanted = ("N", "L", "F") if first.layout else ("L", "N", "F")
         labels = None
         if letters and there and len(there) == 3:
@@ -780,27 +782,37 @@ def _stacked(graph: Scope, name: str) -> list[str]:
     return [graph.behind(each)[0] for each in node.input]
 
 
-def _rank(info: Any) -> int | None:
+def _sizes(info: Any) -> tuple[int | None, ...] | None:
+    """The dims that an input of a graph declares, each with its size where that is fixed."""
     kind = info.type.tensor_type
-    return len(kind.shape.dim) if kind.HasField("shape") else None
+    if not kind.HasField("shape"):
+        return None
+    return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim)
 
 
 def labels_behind(
-    graph: Scope, labels: tuple[str, ...], passed: tuple[Any, ...], directions: int = 1
+    graph: Scope,
+    labels: tuple[str, ...],
+    passed: tuple[Any, ...],
+    directions: int = 1,
+    sizes: Mapping[str, int | None] | None = None,
 ) -> tuple[str, ...] | None:
     """What the dims are after some movers; None where that does not show.
 
     D is a dim of its own before it is merged with F. A dim that is put in has the label 1.
+
+    Args:
+        sizes: what is known of the sizes, by label.
     """
     found: list[str] | None = [("1" if each == "D" and directions == 1 else each) for each in labels]
     for node in passed:
         if found is None:
             return None
-        found = _after(graph, node, found)
+        found = _after(graph, node, found, {**(sizes or {}), "1": 1})
     return None if found is None else tuple(found)
 
 
-def _after(graph: Scope, node: Any, labels: list[str]) -> list[str] | None:
+def _after(graph: Scope, node: Any, labels: list[str], sizes: Mapping[str, int | None]) -> list[str] | None:
     said = attributes(node)
     axes = _ints(graph.constant(node.input[1])) if len(node.input) > 1 and node.input[1] else said.get("axes")
     if node.op_type == "Transpose":
@@ -815,17 +827,54 @@ def _after(graph: Scope, node: Any, labels: list[str]) -> list[str] | None:
         put = {each % rank for each in axes or ()}
         return ["1" if place in put else next(rest) for place in range(rank)] if put else None
     if node.op_type == "Reshape":
-        wanted = len(axes) if axes else _shape_rank(graph, node.input[1])
-        if wanted == len(labels):
-            return labels
+        asked = axes or _sizes_asked(graph, node)
+        if len(asked) == len(labels):
+            return labels if _keeps(asked, [sizes.get(each) for each in labels]) else None
         kept = [each for each in labels if each != "1"]
         if "D" in kept and kept.index("D") + 1 == kept.index("F"):
             kept.remove("D")
-        return kept if wanted == len(kept) else None
+        return kept if len(asked) == len(kept) else None
     return labels if node.op_type in ("Identity", "Cast", "Dropout") else None
 
 
-def _shape_rank(graph: Scope, name: str) -> int | None:
-    """How many dims a shape says, where it is put together of single sizes."""
-    node = graph.made_by.get(name)
-    return len(node.input) if node is not None and node.op_type == "Concat" else None
+@dataclass(frozen=True)
+class _SizeOf:
+    """A size that a Reshape takes from a dim of what it moves."""
+
+    place: int
+
+
+def _keeps(asked: Sequence[int | _SizeOf | None], sizes: Sequence[int | None]) -> bool:
+    """Whether a Reshape to as many dims may leave each as it is; what is not known may.
+
+    It does not where it takes the size of another dim, or puts in a dim of one where none is known to be.
+    """
+
+    def may_keep(place: int, each: int | _SizeOf | None, size: int | None) -> bool:
+        if isinstance(each, _SizeOf):
+            return each.place == place
+        return each in (None, 0, -1, size) or (size is None and each != 1)
+
+    return all(may_keep(place, *pair) for place, pair in enumerate(zip(asked, sizes, strict=True)))
+
+
+def _sizes_asked(graph: Scope, reshape: Any) -> list[int | _SizeOf | None]:
+    """The sizes of a Reshape whose shape is put together of single ones; empty where it is not."""
+    node = graph.made_by.get(reshape.input[1]) if len(reshape.input) > 1 else None
+    if node is None or node.op_type != "Concat":
+        return []
+    return [_size_asked(graph, each, reshape.input[0]) for each in node.input]
+
+
+def _size_asked(graph: Scope, name: str, moved: str) -> int | _SizeOf | None:
+    """A size: a number of the file, or that of a dim of the tensor that is moved; None where neither shows."""
+    if len(number := _ints(graph.constant(name))) == 1:
+        return number[0]
+    root, _ = graph.behind(name)
+    picked, place = graph.made_by.get(root), None
+    if picked is not None and picked.op_type == "Gather":
+        place, picked = graph.constant(picked.input[1]), graph.made_by.get(picked.input[0])
+    if picked is None or picked.op_type != "Shape" or picked.input[0] != moved:
+        return None
+    found = [attributes(picked)["start"]] if place is None and "start" in attributes(picked) else _ints(place)
+    return _SizeOf(found[0]) if len(found) == 1 and found[0] >= 0 else None

@@ -140,8 +140,8 @@ class CheckSweep(Sweep):
     def label(self, found: Finding) -> str:
         return "Broken"
 
-    def wrong_in(self, found: Finding) -> str:
-        return ", ".join(found.more)
+    def in_words(self, found: Finding) -> str:
+        return f"Broken: {', '.join(found.more)}" if found.more else super().in_words(found)
 
     @property
     def label_of_smallest(self) -> str:

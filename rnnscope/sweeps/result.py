@@ -274,9 +274,9 @@ class Sweep(Result):
         """What is wrong, before its command line."""
         return _CAUSES.get(found.cause or "", "Over the tolerance")
 
-    def wrong_in(self, found: Finding) -> str:
-        """Likewise in a sentence."""
-        return self.label(found).lower()
+    def in_words(self, found: Finding) -> str:
+        """What was found, where no message says it."""
+        return self.label(found) if found.outcome == self.words.bad else _OTHERWISE.get(found.outcome, found.outcome)
 
     @property
     def label_of_smallest(self) -> str:
@@ -311,7 +311,7 @@ class Sweep(Result):
                 each.rerun.removeprefix("rnnscope "),
                 self._ended(each.outcome),
                 each.cause or each.outcome,
-                f"{each.outcome}: {ended(each.message or self.wrong_in(each))}",
+                ended(each.message or self.in_words(each)),
                 (f"Rerun: {each.rerun}", *(smallest if each is self.first_to_shrink else ())),
                 each.configuration.subject,
             )
@@ -362,6 +362,8 @@ _CAUSES = {
     "nonfinite": "NaN or infinity",
     "frozen": "Frozen",
 }
+
+_OTHERWISE = {"undecided": "Rounding alone may move these numbers too far"}
 
 SHRUNK = ("frozen", "function", "nonfinite", "shape")
 """The causes of which a smallest Spec is looked for: less precision depends on every size."""

@@ -74,7 +74,6 @@ WRONG_VALUES = {
     "--device cuda:x": f"--device is 'cuda:x', but it must be one of {DEVICE_FORMS}; did you mean --device cuda?",
     "--kind LSTM": "--kind is 'LSTM', but it must be one of rnn, lstm, gru; did you mean --kind lstm?",
     "--kind tnn": "--kind is 'tnn', but it must be one of rnn, lstm, gru; did you mean --kind rnn?",
-    "--format xml": "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
     "--layres 3": "no such flag: --layres; did you mean --layers?",
     "--quiet=1": "--quiet=1: --quiet takes no value; use --quiet",
     "--bias=off": "--bias=off: --bias takes no value; use --bias or --no-bias",
@@ -113,6 +112,14 @@ def test_a_wrong_value_is_named_with_what_mends_it(cli: Cli, command: str, typed
         ("a\nb\x1b[31m", r"no such command: a\nb\x1b[31m; see rnnscope --help"),
         ("compare --zq\nb", r"no such flag: --zq\nb; see rnnscope compare --help"),
         ("--versoin", "no such flag: --versoin; did you mean --version?"),
+        (
+            "shapes --format xml",
+            "--format is 'xml', but it must be one of table, json, tsv, markdown; try --format table",
+        ),
+        (
+            "compare --format xml",
+            "--format is 'xml', but it must be one of table, json, tsv, markdown, junit, github; try --format table",
+        ),
         (
             "shapes --path cell",
             "--path is 'cell', but it must be one of both, module, cells; did you mean --path cells?",

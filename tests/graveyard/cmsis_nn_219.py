@@ -141,6 +141,7 @@ BUG = Bug(
     told="an LSTM that has x batch first reads the initial h of an item at the distance that items of x have",
     half=1,
     form=Sides(Spec(kind="lstm", num_layers=1, batch_first=True, seq_len=4, batch_size=2), right),
+    needs="cc",
     named="function",
     place={"step": 0, "layer": 0, "batch": 1},
 )

@@ -61,7 +61,8 @@ class Bug:
         named: the name on a page of `rnnscope explain` that fits it best; None where no page has one.
         place: what must be told of where it is: facts of the first divergence, of the gradient or of the relation.
         tolerance: rtol and atol as the report's own thread has them; None where it has none.
-        missed: what rnnscope does not tell of it, and why; each of found, named and placed.
+        needs: a program without which its own cannot be built; "" where there is none.
+        missed: what rnnscope does not tell of it, and why: of found, named, placed, and of the twin.
     """
 
     report: str
@@ -71,6 +72,7 @@ class Bug:
     named: str | None
     place: dict[str, Any]
     tolerance: tuple[float, float] | None = None
+    needs: str = ""
     missed: dict[str, str] = field(default_factory=dict)
 
 

@@ -90,6 +90,7 @@ BUG = Bug(
         ),
         right,
     ),
+    needs="gcc",
     named="function",
     place={"step": L - 1, "layer": 0, "direction": 1},
 )

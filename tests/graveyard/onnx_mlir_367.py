@@ -122,6 +122,7 @@ BUG = Bug(
     told="a fused loop overwrites h unit by unit while the gates of later units still read it",
     half=2,
     form=Sides(Spec(kind="lstm", input_size=5, hidden_size=8, num_layers=1, seq_len=4, batch_size=5), program),
+    needs="gcc",
     named="function",
     place={"step": 0, "layer": 0},
 )

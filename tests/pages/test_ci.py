@@ -5,8 +5,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import torch
 from support import Cli
+from torch import Tensor, nn
 
+from rnnscope import record
 from rnnscope.pages.ci import FAILED, MOST_ANNOTATIONS, WRITERS, Case
 
 LOOKS_AHEAD = """
@@ -29,6 +32,11 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(LOOKS_AHEAD)
     return "mine.py:Net"
+
+
+class Output(nn.Module):
+    def forward(self, outputs: tuple[Tensor, Tensor]) -> Tensor:
+        return outputs[0]
 
 
 def cases(xml: str) -> dict[str, str]:
@@ -107,6 +115,27 @@ def test_an_annotation_stands_at_the_class(cli: Cli, net: str) -> None:
     assert last.startswith("::error title=rnnscope check%3A causality,file=mine.py,line=5::causality: y at step 0 ")
     assert "%0ARerun: rnnscope check --seq-len 25 " in last
     assert (page[0], page[-1]) == ("::group::rnnscope check", "::endgroup::")
+
+
+def test_an_annotation_names_the_file_from_the_root_of_the_checkout(
+    cli: Cli, net: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path.parent))
+    out = cli("check", net, "--seq-len", "25", "--no-shrink", "--only", "causality", "--format", "github").out
+    assert f",file={tmp_path.name}/mine.py,line=5::" in out
+
+
+def test_each_module_of_two_recorded_models_is_a_test(cli: Cli, tmp_path: Path) -> None:
+    runs = [str(tmp_path / name) for name in ("before.pt", "after.pt")]
+    for number, run in enumerate(runs):
+        torch.manual_seed(0)
+        first = nn.GRU(3, 4)
+        torch.manual_seed(number)
+        model = nn.Sequential(first, Output(), nn.LSTM(4, 5))
+        with record(model, run):
+            model(torch.ones(3, 2, 3))
+    left, right = (f"recorded:{run}" for run in runs)
+    assert cases(cli("compare", "--left", left, "--right", right, "--format", "junit").out) == {"0": "", "2": "failure"}
 
 
 def test_a_side_that_is_no_file_has_an_annotation_without_a_place(cli: Cli) -> None:

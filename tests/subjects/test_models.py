@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from onnx_files import helper, input_of, module_of, nodes_of, numpy_helper, onnx, port, save, written
+from onnx_files import concat, helper, input_of, module_of, nodes_of, numpy_helper, onnx, port, save, written
 from support import Cli
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -228,6 +228,131 @@ def test_what_the_user_says_counts_more(tmp_path: Path) -> None:
 def test_onnxruntime_has_no_rnn_in_float64(tmp_path: Path) -> None:
     foreign = opened(fixed(tmp_path / "a.onnx"), Spec(kind="gru", input_size=3, hidden_size=4, num_layers=1), None)
     assert (foreign.has_float64, foreign.dtype) == (False, "float32")
+
+
+# Where a Reshape moves numbers as no Transpose does.
+
+
+def items_first(file: Path, into: str, out: str, dims: tuple[Any, Any] = ("N", 5)) -> str:
+    """A GRU over 5 steps whose x and y start with N, each brought in order by Transpose or by Reshape alone."""
+    nodes, kept, last = nodes_of(module_of("GRU"), "X", states=False)
+    shapes = {"shape_of_x": [-1, 1, 3], "shape_of_y": [-1, 5, 4]}
+    kept += [numpy_helper.from_array(torch.tensor(each).numpy(), name) for name, each in shapes.items()]
+    said = {"perm": [1, 0, 2]} if into == "Transpose" else {}
+    nodes.insert(0, helper.make_node(into, ["x"] + ["shape_of_x"] * (not said), ["X"], **said))
+    if out == "Transpose":
+        nodes.append(helper.make_node("Transpose", [last], ["turned"], perm=[2, 0, 1, 3]))
+        last = "turned"
+    nodes.append(helper.make_node("Reshape", [last, "shape_of_y"], ["y"]))
+    return save(file, nodes, [port("x", *dims, 3)], [port("y", *dims, 4)], kept)
+
+
+@pytest.mark.parametrize("dims", [("N", 5), ("batch", "time"), (2, 5)])
+@pytest.mark.parametrize(
+    ("into", "out", "batch"),
+    [("Transpose", "Transpose", None), ("Reshape", "Transpose", 1), ("Transpose", "Reshape", 1)],
+)
+def test_numbers_that_a_reshape_mixes_are_another_function(
+    tmp_path: Path, into: str, out: str, batch: int | None, dims: tuple[Any, Any]
+) -> None:
+    module = module_of("GRU", batch_first=True)
+    found = rnnscope.compare(module, items_first(tmp_path / "a.onnx", into, out, dims), input_of(module)[0])
+    first = found.facts()["first_divergence"]
+    assert (found.cause, first and first["batch"]) == ("function" if first else "rounding", batch)
+
+
+@pytest.mark.parametrize("by", ["Gather", "Shape"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_reshape_to_sizes_in_another_order_is_no_transpose(tmp_path: Path, by: str, order: tuple[int, int]) -> None:
+    """Sizes that are computed in the graph, as a view in torch is exported."""
+    module = module_of("GRU", batch_first=True)
+    nodes, kept, last = nodes_of(module_of("GRU"), "X", states=False)
+    for place in order:
+        kept.append(numpy_helper.from_array(torch.tensor([place]).numpy(), f"place_{place}"))
+        if by == "Gather":
+            nodes.insert(0, helper.make_node("Gather", ["sizes", f"place_{place}"], [f"size_{place}"]))
+        else:
+            nodes.insert(0, helper.make_node("Shape", ["x"], [f"size_{place}"], start=place, end=place + 1))
+    kept += [numpy_helper.from_array(torch.tensor([each]).numpy(), name) for name, each in (("F", 3), ("one", 1))]
+    moved = [
+        helper.make_node("Concat", [*(f"size_{place}" for place in order), "F"], ["shape_of_x"], axis=0),
+        helper.make_node("Reshape", ["x", "shape_of_x"], ["viewed"]),
+        helper.make_node("Transpose" if order == (0, 1) else "Identity", ["viewed"], ["X"], **_perm(order)),
+    ]
+    nodes = [helper.make_node("Shape", ["x"], ["sizes"]), *nodes[:2], *moved, *nodes[2:]]
+    nodes.append(helper.make_node("Squeeze", [last, "one"], ["steps_first"]))
+    nodes.append(helper.make_node("Transpose", ["steps_first"], ["y"], perm=[1, 0, 2]))
+    file = save(tmp_path / "a.onnx", nodes, [port("x", "N", 5, 3)], [port("y", "N", 5, 4)], kept)
+    found = rnnscope.compare(module, file, input_of(module)[0])
+    assert found.cause == ("rounding" if order == (0, 1) else "function")
+
+
+def _perm(order: tuple[int, int]) -> dict[str, Any]:
+    return {"perm": [1, 0, 2]} if order == (0, 1) else {}
+
+
+# A network of several.
+
+
+def by_hand(file: Path, module: Any, steps: int | None = None, states: bool = True, said: Any = "L") -> str:
+    """Both directions of a module as two nodes; steps are those that are written into a Reshape of y."""
+    letters = "hc" if isinstance(module, nn.LSTM) else "h"
+    nodes, kept, halves = list[Any](), list[Any](), list[str]()
+    for name, end, way in (("there", "", "forward"), ("back", "_reverse", "reverse")):
+        half = type(module)(3, 4)
+        half.load_state_dict({each: getattr(module, each + end) for each in half.state_dict()})
+        more, constants, y = nodes_of(half, name=name, states=states, direction=way)
+        nodes, kept, halves = [*nodes, *more], [*kept, *constants], [*halves, y]
+    kept.append(numpy_helper.from_array(torch.tensor([steps or 0, 0, 8]).numpy(), "shape"))
+    nodes += [
+        helper.make_node("Concat", halves, ["both"], axis=3),
+        helper.make_node("Squeeze", ["both", "one"], ["plain"]),
+        helper.make_node("Reshape", ["plain", "shape"], ["y"]),
+        *(concat([f"there_{each}_0", f"back_{each}_0"], each) for each in letters),
+    ]
+    kept.append(numpy_helper.from_array(torch.tensor([1]).numpy(), "one"))
+    inputs = [port("x", "L", "N", 3)]
+    if states:
+        parts = {each: [f"there_{each}0_0", f"back_{each}0_0"] for each in letters}
+        nodes = [helper.make_node("Split", [f"{each}0"], parts[each], axis=0) for each in letters] + nodes
+        inputs += [port(f"{each}0", 2, "N", 4) for each in letters]
+    outputs = [port("y", said, "N", 8), *(port(each, 2, "N", 4) for each in letters)]
+    return save(file, nodes, inputs, outputs, kept)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_network_of_several_nodes_is_run_whole(tmp_path: Path, kind: str) -> None:
+    module = module_of(kind, bidirectional=True)
+    found = rnnscope.compare(module, by_hand(tmp_path / "a.onnx", module), *input_of(module))
+    assert (found.verdict, found.facts()["without_float64"]) == ("equivalent", ["right"])
+    assert "the whole graph is run, with its nodes there_0, back_0" in told(found)
+    other = module_of(kind, bidirectional=True, seed=1)
+    assert rnnscope.compare(other, str(tmp_path / "a.onnx"), *input_of(module)).cause == "function"
+
+
+def test_weights_are_held_against_a_network_of_several_nodes(tmp_path: Path, cli: Cli) -> None:
+    module = module_of("LSTM", bidirectional=True)
+    torch.save(module.state_dict(), tmp_path / "model.pt")
+    file = by_hand(tmp_path / "a.onnx", module)
+    assert cli("compare", "--weights", str(tmp_path / "model.pt"), "--right", file, "-q").code == 0
+
+
+@pytest.mark.parametrize("said", [5, "L"])
+def test_what_a_file_says_of_y_tells_where_it_was_made(tmp_path: Path, said: Any) -> None:
+    module = module_of("LSTM", bidirectional=True)
+    file = by_hand(tmp_path / "a.onnx", module, steps=5, states=False, said=said)
+    found = rnnscope.compare(module, file, input_of(module, 7)[0])
+    assert (found.cause, found.frozen and found.frozen.made_at) == ("frozen", (5, 2))
+    assert found.frozen
+    assert found.frozen.there == "equivalent"
+    assert rnnscope.compare(module, file, input_of(module)[0]).verdict == "equivalent"
+
+
+def test_two_networks_that_both_fit_ask_for_a_prefix(tmp_path: Path) -> None:
+    module = module_of("GRU", bidirectional=True)
+    one = module_of("GRU")
+    with pytest.raises(RnnscopeError, match="has 2 RNNs: 'there_0', 'back_0'"):
+        rnnscope.compare(one, by_hand(tmp_path / "a.onnx", module, states=False), input_of(one)[0])
 
 
 # Whole models.
@@ -508,6 +633,53 @@ def test_a_whole_program_is_told(tmp_path: Path, cli: Cli) -> None:
     file = program(tmp_path / "a.pt2", Words().eval(), (torch.zeros(5, 2, dtype=torch.int64),))
     found = cli("compare", "--right", file)
     assert (found.code, "takes ids, which is neither x nor a state of numbers" in found.err) == (2, True)
+
+
+class ByHand(nn.Module):
+    """A GRU over time written out, by operators that torch's own module has no use for."""
+
+    def __init__(self, gru: nn.GRU) -> None:
+        super().__init__()
+        self.w, self.u, self.b, self.v = gru.parameters()
+
+    def forward(self, x: Any, h: Any) -> Any:
+        state, found, u = h[0], [], self.u.T
+        for step in torch.einsum("lni,ji->lnj", x, self.w).unbind(0):
+            r, z, n = step.add(self.b).tensor_split(3, -1)
+            hr, hz, hn = torch.addmm(self.v, state, u).view(-1, 3, self.u.shape[1]).unbind(1)
+            z = torch.reciprocal(1 + (-z - hz).exp())
+            state = torch.lerp((n + (r + hr).sigmoid() * hn).tanh(), state, z)
+            found.append(torch.where(torch.isfinite(state), state, 0.0))
+        return torch.vstack([each[None] for each in found]), state.view_as(h)
+
+
+@pytest.mark.parametrize("decomposed", [True, False])
+def test_a_loop_of_other_operators_is_run(tmp_path: Path, decomposed: bool) -> None:
+    module = module_of("GRU")
+    file = program(tmp_path / "a.pt2", ByHand(module).eval(), input_of(module), decomposed)
+    assert rnnscope.compare(module, file, *input_of(module)).verdict == "equivalent"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "from_file.default",  # opens a file
+        "add.out",  # writes to what it is given
+        "add_.Tensor",
+        "rand_like.default",  # draws numbers
+        "bernoulli.p",
+        "manual_seed.default",  # gives nothing
+        "save.default",
+        "warn.default",
+        "_embedding_bag.default",  # of no use here
+        "convolution_backward.default",
+        "overloads.default",  # no operator at all
+    ],
+)
+def test_an_operator_that_does_more_than_compute_is_refused(tmp_path: Path, target: str) -> None:
+    evil = evil_call(f"torch.ops.aten.{target}", [])
+    with pytest.raises(RnnscopeError, match=f"calls torch.ops.aten.{target}, which is not among the operators"):
+        read_program(rewritten(tmp_path / "a.pt2", evil))
 
 
 @cache
