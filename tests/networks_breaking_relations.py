@@ -227,3 +227,10 @@ class CannotBeCopied(nn.Module):
 
     def forward(self, x, hx):
         return self.rnn(x - x.mean(1, keepdim=True), hx)
+
+
+class StartsAllLayersAlike(nn.RNN):
+    """Each layer starts from the state of the first one."""
+
+    def forward(self, x, hx):
+        return super().forward(x, hx[:1].expand_as(hx).contiguous())

@@ -359,7 +359,8 @@ def _compare_sides(
         place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
         gate, fault = None, None
         if place and reference and not reference.function.within:
-            gate = gate_at(evidence, reference.deviating, bool(weights), place)
+            explained = tuple((each.side, each.deviations) for each in reasons.explanations)
+            gate = gate_at(evidence, reference.deviating, bool(weights), place, explained)
         if reference and reference.gradients_alone:
             ask_where = partial(gradient_fault, evidence, reference.deviating)
             fault = told.unless_refused("the first gradient that is off", ask_where)
@@ -477,10 +478,14 @@ def _tolerance(question: Question, problem: Problem, left: Side, right: Side) ->
 
 
 def _other_weights(problem: Problem, left: Side, right: Side, tolerance: Tolerance) -> tuple[Difference, ...]:
-    """The weights in which the right side differs from the left one."""
+    """The weights in which the right side differs from the left one, with those biases alone that both have."""
     one, other = (side.own_problem(problem).weights for side in (left, right))
+    if one is other:
+        return ()
+    for network in (side.network for side in (left, right) if side.network):
+        one, other = network.folded(one), network.folded(other)
     rows = (difference(name, other[name], each, tolerance) for name, each in one.items())
-    return () if one is other else tuple(each for each in rows if not each.identical)
+    return tuple(each for each in rows if not each.identical)
 
 
 def _figures_of_whole_runs(evidence: Evidence, question: Question) -> Figures:
@@ -534,11 +539,15 @@ def _of_one_function(evidence: Evidence) -> Reference:
     if left.within and right.within:
         return Reference(function, left, right, without_tf32=_without_tf32(evidence))
     roles = tuple(side.role for side in sides if not evidence.torchs_function(side).within)
-    if len(roles) < 2:
-        return Reference(function, left, right)
-    # The same function, though not torch's: each can only be as exact as the left one in float64.
-    left, right = (evidence.precision(side, evidence.left) for side in sides)
-    return Reference(function, left, right, roles)
+    if len(roles) == 2:
+        # The same function, though not torch's: each can only be as exact as the left one in float64.
+        left, right = (evidence.precision(side, evidence.left) for side in sides)
+        return Reference(function, left, right, roles)
+    if roles and any(side.weights for side in sides):
+        # One has a part of its weights in its code, as a forget bias. So it is held against the other one's.
+        expected = next(side for side in sides if side.role not in roles)
+        left, right = (evidence.precision(side, expected) for side in sides)
+    return Reference(function, left, right)
 
 
 def _of_two_functions(evidence: Evidence) -> Reference:
@@ -580,7 +589,7 @@ def _reasons(
     explained = {each.side for each in explanations}
     # Each weight takes a run, and a program takes long for one: that is asked where nothing else tells.
     puzzling = tuple(side for side in deviating if side.foreign is None or side.role not in explained)
-    dependences = diagnosis.dependences(evidence, puzzling)
+    dependences = diagnosis.dependences(evidence, puzzling, explained)
     return Reasons(
         explanations,
         dependences,
@@ -606,7 +615,14 @@ def _broken_relation(
         return None
     from rnnscope.verdict.relations import broken_relation  # all that checks a module, which others need not wait for
 
-    return next(filter(None, (broken_relation(evidence.problem, side) for side in puzzling)), None)
+    every = filter(None, (broken_relation(evidence.problem, side) for side in puzzling))
+    ignoring = {each.side for each in dependences if any(name.startswith(("h0", "c0")) for name in each.ignores)}
+    # Whatever does not use a state that it is given cannot go on from one: that is no reason besides.
+    return next((e for e in every if not (e.side in ignoring and e.relation.relation in _GOING_ON)), None)
+
+
+_GOING_ON = ("chunked", "stepwise")
+"""The relations of a network that goes on from a state."""
 
 
 def _would_differ(question: Question, is_over_anyway: bool, evidence: Evidence) -> bool:

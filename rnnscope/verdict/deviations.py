@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from rnnscope.errors import RnnscopeError
 from rnnscope.help import deviations as words
 from rnnscope.help.explain import named_deviation
-from rnnscope.network.equations import Layer, State, Step, affine, rnn_step, walk
-from rnnscope.network.shapes import GATES, network_in_words
+from rnnscope.network.equations import Layer, State, Step, affine, gru_gates, lstm_gates, rnn_step, walk
+from rnnscope.network.shapes import GATES, Place, network_in_words
 from rnnscope.network.weights import Input, Weights
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.builtin import Around, Formula, Run, formula_of, run_equations
+from rnnscope.subjects.builtin import Around, Formula, Run, formula_of, layer_weights, run_equations
 
 ChangeWeights = Callable[[Spec, Weights], Weights]
 
@@ -79,6 +79,39 @@ class Deviation:
         changed, given = self.weights(spec, own), self.given(spec, given)
         run = self.outputs(spec, run_equations(spec, changed, given, self.formula(spec), around, self.walker))
         return Run(run.y, run.state, own)
+
+
+def named(names: tuple[str, ...]) -> Deviation:
+    """A row of the table by its name, or two at once by both."""
+    rows = [next(each for each in DEVIATIONS if each.name == name) for name in names]
+    return rows[0] if len(rows) == 1 else composed(*rows)
+
+
+def gate_of(deviation: Deviation, spec: Spec, weights: Weights, at: Place, x: Tensor, state: State) -> str | None:
+    """The one gate that a deviation has otherwise in a step of a layer; None where that is none, or not all of it.
+
+    Args:
+        at: the layer and the direction.
+        x, state: of any steps of that layer, in float64.
+    """
+    parts = deviation.parts or (deviation,)
+    if any(
+        each.given is not Deviation.given or each.walker is not walk or each.outputs is not Deviation.outputs
+        for each in parts
+    ):
+        return None
+    step, torchs = deviation.formula(spec), TORCHS[spec.kind]
+    step = torchs if step is formula_of(spec) else step
+    if not isinstance(step, Gated):
+        return None
+    own, w = (layer_weights(spec, each, at.layer, at.direction) for each in (deviation.weights(spec, weights), weights))
+    gates = step.gates(own, x, state)
+    expected = torchs.after(w, state, gates)
+    if not all(map(torch.allclose, step.after(own, state, gates), expected)):  # something else is off, too
+        return None
+    others = zip(GATES[spec.kind], gates, torchs.gates(w, x, state), strict=True)
+    off = [gate for gate, each, other in others if not torch.allclose(each, other)]
+    return off[0] if len(off) == 1 else None
 
 
 def in_brackets(does: str) -> str:
@@ -229,6 +262,35 @@ def state_of_first_layer(spec: Spec, given: Input) -> Input:
 # Steps.
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class Gated:
+    """A step of an LSTM or GRU whose gates can be seen.
+
+    Args:
+        gates: gives them in torch's order, of the weights, x and the state before.
+        after: gives the next state, of the weights, the state before and the gates.
+    """
+
+    gates: Callable[[Layer, Tensor, State], Gates]
+    after: Callable[[Layer, State, Gates], State]
+
+    def __call__(self, w: Layer, x: Tensor, state: State) -> State:
+        return self.after(w, state, self.gates(w, x, state))
+
+
+TORCHS = {
+    "lstm": Gated(lstm_gates, lambda w, state, gates: _lstm_after(w, state, *gates)),
+    "gru": Gated(gru_gates, lambda w, state, gates: ((1 - gates[1]) * gates[2] + gates[1] * state[0],)),
+}
+"""torch's own steps."""
+
+
+def _lstm_after(w: Layer, state: State, i: Tensor, f: Tensor, g: Tensor, o: Tensor) -> State:
+    c = f * state[1] + i * g
+    h = o * torch.tanh(c)
+    return (h if w.W_hr is None else h @ w.W_hr.T), c
+
+
 def lstm(
     h_of: Callable[[Tensor, Tensor], Tensor] = lambda o, c: o * torch.tanh(c),
     activation: Callable[[Tensor], Tensor] = torch.tanh,
@@ -236,7 +298,7 @@ def lstm(
     sums: Callable[[Gates, Tensor], Gates] = lambda gates, c: gates,
     i_and_f: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] = lambda i, f: (i, f),
     cell: Callable[[Tensor], Tensor] = lambda c: c,
-    o_sum: Callable[[Tensor, Tensor], Tensor] = lambda o, c: o,
+    o_sum: Callable[[Tensor, Tensor], Tensor] | None = None,
     projects: bool = True,
 ) -> Callable[[Spec], Formula]:
     """torch's step but for what is given.
@@ -250,17 +312,22 @@ def lstm(
         o_sum: changes what goes into o, of that and c'.
     """
 
-    def step(w: Layer, x: Tensor, state: State) -> State:
+    def gates(w: Layer, x: Tensor, state: State) -> Gates:
         h, c = state
         i, f, g, o = sums((affine(x, w.W_ih, w.b_ih) + affine(h, w.W_hh, w.b_hh)).chunk(4, -1), c)
         i, f = i_and_f(sigmoid(i), sigmoid(f))
-        c = cell(f * c + i * activation(g))
-        new = h_of(sigmoid(o_sum(o, c)), c)
+        g = activation(g)
+        return i, f, g, sigmoid(o if o_sum is None else o_sum(o, cell(f * c + i * g)))
+
+    def after(w: Layer, state: State, gates: Gates) -> State:
+        i, f, g, o = gates
+        c = cell(f * state[1] + i * g)
+        new = h_of(o, c)
         if not projects:
-            return new[:, : h.shape[1]], c
+            return new[:, : state[0].shape[1]], c
         return (new if w.W_hr is None else new @ w.W_hr.T), c
 
-    return lambda spec: step
+    return lambda spec: Gated(gates, after)
 
 
 def plus(number: float, gate: str) -> Callable[[Spec], Formula]:
@@ -279,41 +346,44 @@ def clipped(most: float) -> Callable[[Spec], Formula]:
 
 
 def gru(
-    h_of: Callable[[Layer, Tensor, Tensor, Tensor, Tensor, Tensor], Tensor],
+    n_of: Callable[[Layer, Tensor, Tensor, Tensor, Tensor], Tensor] = lambda w, h, r, n_x, n_h: torch.tanh(
+        n_x + r * n_h
+    ),
+    h_of: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor] = lambda h, r, z, n: (1 - z) * n + z * h,
     sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid,
 ) -> Callable[[Spec], Formula]:
-    """torch's step with another h'.
+    """torch's step but for what is given.
 
     Args:
-        h_of: gives h' of the weights, h, r, z, and of the two parts of n: W_in·x + b_in and W_hn·h + b_hn.
+        n_of: gives n, of the weights, h, r, and of its two parts: W_in·x + b_in and W_hn·h + b_hn.
+        h_of: gives h', of h, r, z and n.
         sigmoid: gives r and z.
     """
 
-    def step(w: Layer, x: Tensor, state: State) -> State:
+    def gates(w: Layer, x: Tensor, state: State) -> Gates:
         (h,) = state
         r_x, z_x, n_x = affine(x, w.W_ih, w.b_ih).chunk(3, -1)
         r_h, z_h, n_h = affine(h, w.W_hh, w.b_hh).chunk(3, -1)
-        return (h_of(w, h, sigmoid(r_x + r_h), sigmoid(z_x + z_h), n_x, n_h),)
+        r, z = sigmoid(r_x + r_h), sigmoid(z_x + z_h)
+        return r, z, n_of(w, h, r, n_x, n_h)
 
-    return lambda spec: step
+    return lambda spec: Gated(gates, lambda w, state, gates: (h_of(state[0], *gates),))
 
 
 def gru_of(
     activation: Callable[[Tensor], Tensor], sigmoid: Callable[[Tensor], Tensor] = torch.sigmoid
 ) -> Callable[[Spec], Formula]:
     """torch's step with another function for tanh or σ."""
-    return gru(lambda w, h, r, z, n_x, n_h: (1 - z) * activation(n_x + r * n_h) + z * h, sigmoid)
+    return gru(lambda w, h, r, n_x, n_h: activation(n_x + r * n_h), sigmoid=sigmoid)
 
 
-def reset_before(w: Layer, h: Tensor, r: Tensor, z: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
-    n_h = affine(r * h, w.W_hh, w.b_hh).chunk(3, -1)[2]
-    return (1 - z) * torch.tanh(n_x + n_h) + z * h
+def reset_before(w: Layer, h: Tensor, r: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
+    return torch.tanh(n_x + affine(r * h, w.W_hh, w.b_hh).chunk(3, -1)[2])
 
 
-def bias_not_reset(w: Layer, h: Tensor, r: Tensor, z: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
-    n_h = affine(h, w.W_hh, None).chunk(3, -1)[2]
+def bias_not_reset(w: Layer, h: Tensor, r: Tensor, n_x: Tensor, n_h: Tensor) -> Tensor:
     b_hn = 0 if w.b_hh is None else w.b_hh.chunk(3)[2]
-    return (1 - z) * torch.tanh(n_x + b_hn + r * n_h) + z * h
+    return torch.tanh(n_x + b_hn + r * affine(h, w.W_hh, None).chunk(3, -1)[2])
 
 
 def hard_sigmoid(slope: float) -> Callable[[Tensor], Tensor]:
@@ -527,9 +597,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation("reset before the matmul", is_gru, formula=gru(reset_before)),
     Deviation("b_hn outside the reset gate", lambda spec: is_gru(spec) and spec.bias, formula=gru(bias_not_reset)),
     Deviation("update gate inverted", is_gru,
-              formula=gru(lambda w, h, r, z, n_x, n_h: z * torch.tanh(n_x + r * n_h) + (1 - z) * h)),
+              formula=gru(h_of=lambda h, r, z, n: z * n + (1 - z) * h)),
     Deviation("reset state kept", is_gru,
-              formula=gru(lambda w, h, r, z, n_x, n_h: (1 - z) * torch.tanh(n_x + r * n_h) + z * r * h)),
+              formula=gru(h_of=lambda h, r, z, n: (1 - z) * n + z * r * h)),
     Deviation("new hidden used too early", formula=too_early),
     Deviation("layer fed by the previous step", lambda spec: has_several_layers(spec) and not spec.bidirectional,
               walker=layer_by_layer(feed=lambda y, initial: torch.cat((initial[0], y[:-1])))),

@@ -8,14 +8,14 @@ backward, the first step of y tells nearly all of them apart, and what is left i
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 
 from rnnscope.network.shapes import direction_parameters
-from rnnscope.network.weights import time_of
+from rnnscope.network.weights import Input, time_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import run_equations
@@ -54,11 +54,11 @@ class Explanation:
 
 @dataclass(frozen=True)
 class Dependence:
-    """What somebody's own network does with its weights.
+    """What a network does with its weights and its initial state.
 
     Args:
         side: left or right.
-        ignores: the weights on which its output does not depend, though the equations' does.
+        ignores: the weights, and the rows of h0 and c0, on which its output does not depend. The equations' does.
         repeats: whether it gives the same when it is run again.
     """
 
@@ -229,15 +229,19 @@ def _explains(deviation: Deviation, evidence: Evidence, side: Side, actual: Tens
     return check if check.within else None
 
 
-def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence, ...]:
-    """What networks and programs of somebody's own do not use, and whether chance is in what they give.
+def dependences(evidence: Evidence, sides: tuple[Side, ...], explained: Collection[str] = ()) -> tuple[Dependence, ...]:
+    """What sides do not use, and whether chance is in what they give.
 
     Args:
         sides: those that are not torch's function.
+        explained: those that deviations explain. Of these the initial state is not asked, which would be said twice.
     """
     found = []
     for side in sides:
-        if not (side.gets_weights and (side.is_own or side.foreign)):
+        of_weights = side.gets_weights and (side.is_own or side.foreign is not None)
+        of_state = side.has_steps and not side.is_recorded and evidence.problem.spec.h0 == "random"
+        of_state = of_state and side.role not in explained
+        if not (of_weights or of_state):
             continue
         whole, side = side.own_problem(replace(evidence.problem, cotangents=None)), replace(side, weights=None)
         problem = first_steps(whole, SCREENED)
@@ -247,15 +251,46 @@ def dependences(evidence: Evidence, sides: tuple[Side, ...]) -> tuple[Dependence
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)  # otherwise chance would fall as it did before
             repeats = _same(before, side.solve(problem, side.exact_dtype))
-        exact, ignores = Bounds(problem).reference, []
-        for name, each in problem.weights.items() if repeats else ():
-            other = replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
-            unused = _same(side.solve(other, side.exact_dtype), before)
-            if unused and not _same(Bounds(other).reference, exact):
-                ignores.append(name)
-        if ignores or not repeats:
+        ignores = _unused(side, problem, before, _other_weights(problem)) if of_weights and repeats else []
+        ignores += _unused(side, problem, before, _other_states(problem, ignores)) if of_state and repeats else []
+        if ignores or (of_weights and not repeats):
             found.append(Dependence(side.role, tuple(ignores), repeats))
     return tuple(found)
+
+
+def _unused(side: Side, problem: Problem, before: Tensors, others: Iterable[tuple[str, Problem]]) -> list[str]:
+    """The names of what makes no difference to a side, though it does to the equations.
+
+    before: what the side gives of the problem.
+    """
+    exact, found = Bounds(problem).reference, []
+    for name, other in others:
+        if _same(side.solve(other, side.exact_dtype), before) and not _same(Bounds(other).reference, exact):
+            found.append(name)
+    return found
+
+
+def _other_weights(problem: Problem) -> Iterator[tuple[str, Problem]]:
+    """The same problem with other numbers in one weight, by its name."""
+    for name, each in problem.weights.items():
+        yield name, replace(problem, weights=problem.weights | {name: rounded(1 - each, problem.dtypes)})
+
+
+def _other_states(problem: Problem, ignored: Collection[str]) -> Iterator[tuple[str, Problem]]:
+    """The same problem with other numbers in one row of the initial state: h0[1], which is a layer's in a direction.
+
+    ignored: weights. What they would multiply is not used either, which would be said twice.
+    """
+    spec, given = problem.spec, problem.given
+    places = [(layer, direction) for layer in range(spec.num_layers) for direction in range(spec.directions)]
+    for number, name in enumerate(("h0", "c0")[: len(given.state)]):
+        for layer, direction in places:
+            row = spec.row_of(layer, direction)
+            if name == "h0" and f"weight_hh_l{layer}{'_reverse' if direction else ''}" in ignored:
+                continue
+            other = [each.clone() for each in given.state]
+            other[number][row] = rounded(1 - other[number][row], problem.dtypes)
+            yield f"{name}[{row}]", replace(problem, given=Input(given.x, tuple(other)))
 
 
 def _same(one: Tensors, other: Tensors) -> bool:

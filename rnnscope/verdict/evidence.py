@@ -348,7 +348,8 @@ class Evidence:
     def precision(self, side: Side, expected: Side | None = None) -> Check:
         """Is a side as near the reference, or what another side gives in float64, as its arithmetic allows?"""
         return self._answer(
-            lambda of: of.check(side.arithmetic, of.in_own_dtype(side), of.bounds_of(side), expected), loop=False
+            lambda of: of.check(side.arithmetic, of.in_own_dtype(side), of.bounds_of(expected or side), expected),
+            loop=False,
         )
 
     def about(self, arithmetic: str, side: Side) -> bool:

@@ -29,6 +29,7 @@ from rnnscope.subjects.building import Maker, computed
 from rnnscope.subjects.devices import running, spelled
 from rnnscope.subjects.models import opened
 from rnnscope.subjects.own import OwnNetwork, acts_in_training
+from rnnscope.subjects.parameters import other_bias
 from rnnscope.subjects.user_code import guarded
 from rnnscope.verdict.evidence import Side, foreign_side, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
@@ -63,7 +64,7 @@ def _with_file(
         other = foreign_side(role, file, opened(file, placed, None), placed)
     own = "left" if role == "right" else "right"
     network = _network(own, _names(modules)[0], module, place)
-    weights, dtypes = _weights(network, place, [network]), (place.dtype, other.spec.dtype)
+    weights, dtypes = _weights(network, place), (place.dtype, other.spec.dtype)
     problem = draw_problem(place, dtypes[:: 1 if own == "left" else -1], False, weights, given)
     one = _side(own, network, weights, place, problem)
     both = (one, other) if own == "left" else (other, one)
@@ -79,8 +80,9 @@ def _of_modules(
     places = [_placed(module, spec) for module in modules]
     roles = zip(("left", "right"), _names(modules), modules, places, strict=True)
     networks = [_network(*each) for each in roles]
-    weights = [_weights(*each, networks) for each in zip(networks, places, strict=True)]
     dtypes = tuple(each.dtype for each in places)
+    own = tuple(_weights(*each) for each in zip(networks, places, strict=True))
+    weights = _alike(own, networks, dtypes)
     problem = draw_problem(places[0], dtypes, grad, next(filter(None, weights)), given)
     one, other = (_side(*each, problem) for each in zip(("left", "right"), networks, weights, places, strict=True))
     return places[0], problem, one, other
@@ -104,14 +106,40 @@ def _network(role: str, name: str, module: nn.Module, place: Spec) -> OwnNetwork
         return adapted(name, maker, placed, NOTHING_SAID, role, isinstance(module, nn.RNNCellBase), is_named=False)
 
 
-def _weights(network: OwnNetwork, place: Spec, networks: list[OwnNetwork]) -> Weights | None:
-    """Its own weights by torch's names, with those biases alone that both have; None where they are not known."""
+def _weights(network: OwnNetwork, place: Spec) -> Weights | None:
+    """Its own weights by torch's names; None where they are not known."""
     if network.mapping is None:
         return None
-    own = network.mapping.read(dict(network.make(place).named_parameters(remove_duplicate=False)))
-    for each in networks:
-        own = each.folded(own)
-    return own
+    return network.mapping.read(dict(network.make(place).named_parameters(remove_duplicate=False)))
+
+
+def _alike(
+    own: tuple[Weights | None, ...], networks: list[OwnNetwork], dtypes: tuple[str, ...]
+) -> tuple[Weights | None, ...]:
+    """The own weights of both, where a sum of two biases and the one bias that was made of it are alike.
+
+    Whoever has one bias has the sum, rounded. That rounding is no fault, so both get that number there. Wherever the
+    sum is another number, a network is run with exactly its own: otherwise it would be another network by a rounding.
+    """
+    one, other = own
+    if one is None or other is None or not any(network.mapping and network.mapping.folded for network in networks):
+        return own
+    sums, others = (rounded_weights(_folded(each, networks), dtypes) for each in (one, other))
+    found = one | {}, other | {}
+    for name in (each for each in one if each.startswith("bias_ih")):
+        both = (name, other_bias(name))
+        is_sum = torch.stack([sums[each] == others[each] for each in both]).all(0)
+        for each in both:
+            for weights in found:
+                weights[each] = torch.where(is_sum, sums[each], weights[each].cpu().double())
+    return found
+
+
+def _folded(weights: Weights, networks: list[OwnNetwork]) -> Weights:
+    """The same weights, with those biases alone that every network has."""
+    for network in networks:
+        weights = network.folded(weights)
+    return weights
 
 
 def _side(role: str, network: OwnNetwork, weights: Weights | None, place: Spec, problem: Problem) -> Side:

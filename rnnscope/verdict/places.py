@@ -121,7 +121,7 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
         problem = up_to(problem, place.step)
     found = _by_layers(evidence, problem, find)
     if found is None:
-        return place
+        return _lowest_there(evidence, find, place)
     order = partial(_order, evidence.problem)
     earlier = [each for each in sorted(_places(problem, *found), key=order) if order(each) < order(place)]
     if earlier and not _is_the_whole(problem, whole, found):
@@ -138,15 +138,15 @@ def _first_of(evidence: Evidence, find: Callable[[Evidence], Found]) -> Place | 
 def _lowest_there(evidence: Evidence, find: Callable[[Evidence], Found], place: Place) -> Place:
     """The place, or one in a lower layer whose state in whole runs is off after the same step already.
 
-    A class may number its layers by itself, and be right where one of them is run alone.
+    A class may number its layers by itself, and be right where one of them is run alone. Or none of them can be.
     """
-    if place.direction:
+    if place.direction or not place.layer or evidence.left.is_recorded or evidence.right.is_recorded:
         return place
     part = replace(up_to(evidence.problem, place.step), cotangents=None)
     seen = unless_refused(lambda: find(Evidence(part, evidence.left, evidence.right)))
     if seen is None:
         return place
-    below = [each for each in _places(part, *seen) if each.layer < place.layer and each.tensor == "h"]
+    below = [each for each in _places(part, *seen) if each.layer < place.layer and each.tensor in ("h", "c")]
     return min((each for each in below if each.step == place.step), key=partial(_order, part), default=place)
 
 

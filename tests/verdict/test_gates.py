@@ -1,8 +1,10 @@
 """Which gate is off: named where a fault stands in one gate alone, and never where it stands elsewhere."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from support import OWN, Cli
 from torch import Tensor, nn
 
 from rnnscope import Spec, compare
-from rnnscope.network.equations import Layer, State, affine
+from rnnscope.network.equations import Layer, State, affine, gru_gates
+from rnnscope.network.equations import lstm_step as torchs_lstm_step
 from rnnscope.network.shapes import GATES
 from rnnscope.network.weights import Input, Weights, draw_weights
 from rnnscope.subjects import builtin as subjects
@@ -181,8 +184,97 @@ def test_no_gate_is_named_where_none_is_at_fault(monkeypatch: pytest.MonkeyPatch
     assert gate_of(monkeypatch, Spec(kind=kind, seq_len=4), run) is None
 
 
+class Late:
+    """A step that is torch's, and another one from step 2 on in one call, of one layer."""
+
+    def __init__(self, late: Formula) -> None:
+        self.late = late
+
+    def __call__(self, spec: Spec, weights: Weights, given: Input) -> Run:
+        formula, steps = subjects.formula_of(spec), count()
+
+        def step(w: Layer, x: Tensor, state: State) -> State:
+            return (formula if next(steps) < 2 else self.late)(w, x, state)
+
+        return run_equations(spec, weights, given, formula=step)
+
+
+def gru_late(
+    sum_of: Callable[..., Tensor] = lambda n_x, r, n_h: n_x + r * n_h,
+    h_of: Callable[..., Tensor] = lambda h, r, z, n: (1 - z) * n + z * h,
+) -> Formula:
+    def step(w: Layer, x: Tensor, state: State) -> State:
+        (h,) = state
+        r, z, _ = gru_gates(w, x, state)
+        n_x, n_h = (affine(a, *b).chunk(3, -1)[2] for a, b in ((x, (w.W_ih, w.b_ih)), (h, (w.W_hh, w.b_hh))))
+        return (h_of(h, r, z, torch.tanh(sum_of(n_x, r, n_h))),)
+
+    return step
+
+
+def two_off(w: Layer, x: Tensor, state: State) -> State:
+    return lstm_step(i=hard, f=hard)(w, x, state)
+
+
+LATE: dict[str, tuple[str, Formula, str | None]] = {
+    "f": ("lstm", lstm_step(f=hard), "f"),
+    "g": ("lstm", lstm_step(g=torch.relu), "g"),
+    "o": ("lstm", lstm_step(o=hard), "o"),
+    "z": ("gru", gru_step(z=hard), "z"),
+    "another product in n": ("gru", gru_late(lambda n_x, r, n_h: n_x + r * (n_h + n_h.roll(1, -1))), "n"),
+    "a product in n that is scaled": ("gru", gru_late(lambda n_x, r, n_h: n_x + 4 * r * n_h), None),
+    "two gates": ("lstm", two_off, None),
+    "h that is kept": ("gru", gru_late(h_of=lambda h, r, z, n: (1 - z) * n + z * r * h), None),
+    "h that is scaled": ("gru", gru_late(h_of=lambda h, r, z, n: (1 - z) * n + 0.9 * z * h), None),
+    "c that is another": ("lstm", lambda w, x, state: torchs_lstm_step(w, x, (state[0], 0.9 * state[1])), None),
+    "h that is another": ("lstm", lambda w, x, state: torchs_lstm_step(w, x, (0.9 * state[0], state[1])), None),
+}
+
+
+@pytest.mark.parametrize("h0", ["zeros", "random"])
+@pytest.mark.parametrize("name", LATE)
+def test_what_is_off_behind_other_steps_alone_is_told(monkeypatch: pytest.MonkeyPatch, name: str, h0: str) -> None:
+    kind, formula, gate = LATE[name]
+    assert gate_of(monkeypatch, Spec(kind=kind, num_layers=1, seq_len=4, h0=h0), Late(formula)) == gate
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_class_that_takes_no_state_is_told_its_gate(kind: str) -> None:
+    gate, at = ("o", 60) if kind == "lstm" else ("z", 20)
+
+    class NoState(nn.Module):
+        def __init__(self, rnn: Any) -> None:
+            super().__init__()
+            self.rnn = rnn
+
+        def forward(self, x: Tensor) -> Any:
+            rnn, inside = self.rnn, copy.deepcopy(self.rnn)
+            with torch.no_grad():
+                inside.weight_ih_l0[at : at + 20] = rnn.weight_ih_l0[at : at + 20] * 1.1
+            return inside(x)
+
+    torch.manual_seed(0)
+    rnn = getattr(nn, kind.upper())(10, 20)
+    assert compare(rnn, NoState(copy.deepcopy(rnn)), torch.randn(5, 3, 10)).gate == gate
+
+
+@pytest.mark.parametrize(("linear_before_reset", "gate"), [(0, "n"), (1, None)])
+def test_the_gate_of_a_file_without_float64_is_that_of_its_deviation(
+    tmp_path: Path, linear_before_reset: int, gate: str | None
+) -> None:
+    pytest.importorskip("onnx")
+    import onnx_files
+
+    module = onnx_files.module_of("GRU")
+    file = onnx_files.written(tmp_path / "gru.onnx", module, linear_before_reset=linear_before_reset)
+    found = compare(module, file, *onnx_files.input_of(module))
+    assert (found.exit_code, found.gate) == (int(gate is not None), gate)
+
+
 GATES_OF_DEVIATIONS = {
     "lstm": {
+        "coupled forget gate": "f",
+        "coupled input gate": "i",
         "forget bias of 1": "f",
         "forget bias of 2": "f",
         "bias of 1 on the input gate": "i",
@@ -191,9 +283,11 @@ GATES_OF_DEVIATIONS = {
     },
     "gru": {
         "update gate inverted": "z",
+        "reset before the matmul": "n",
         "b_ih and b_hh swapped": "n",
         "b_hn outside the reset gate": "n",
         "tanh and relu swapped": "n",
+        "hard tanh": "n",
     },
 }
 """In a GRU the sum of the two biases is all that counts for r and z, and n alone has a tanh."""
@@ -322,7 +416,7 @@ def test_large_weights_hide_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, 
 @pytest.mark.parametrize(("kind", "gates", "units"), [("gru", "z", 2), ("gru", "zn", 1), ("lstm", "i", 1)])
 def test_too_few_units_tell_no_gate(monkeypatch: pytest.MonkeyPatch, kind: str, gates: str, units: int) -> None:
     run = faulty(FAULTS["W_hh left out"], gates)
-    assert gate_of(monkeypatch, Spec(kind=kind, hidden_size=units), run) is None
+    assert gate_of(monkeypatch, Spec(kind=kind, hidden_size=units, input_size=1), run) is None
 
 
 class Live(nn.Module):

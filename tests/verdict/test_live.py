@@ -136,6 +136,63 @@ def test_the_rounding_of_a_folded_bias_is_no_fault(seed: int) -> None:
     assert [each.name for each in compare(lstm, other, x, hx).weights] == ["bias_ih_l0"]
 
 
+FORGET_BIAS = 0.5
+
+
+class WithForgetBias(nn.Module):
+    """An LSTM with one bias and its gates in another order, which has a forget bias in its code."""
+
+    def __init__(self, lstm: nn.LSTM, outside: bool = False) -> None:
+        super().__init__()
+        own = {name: each.detach() for name, each in lstm.named_parameters()}
+        self.W, self.U, self.b = (
+            nn.Parameter(torch.cat([own[f"{name}_l0"].chunk(4)[gate] for gate in (0, 2, 1, 3)]))
+            for name in ("weight_ih", "weight_hh", "bias_ih")
+        )
+        self.outside = outside
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        h, c = (each[0] for each in hx) if hx else (x.new_zeros(x.shape[1], 8) for _ in range(2))
+        ys = []
+        for step in x:
+            i, g, f, o = (step @ self.W.T + h @ self.U.T + self.b).chunk(4, -1)
+            f = f.sigmoid() + FORGET_BIAS if self.outside else (f + FORGET_BIAS).sigmoid()
+            c = f * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            ys.append(h)
+        return torch.stack(ys), (h[None], c[None])
+
+
+def lstm_with_forget_bias() -> Any:
+    lstm: Any = nn.LSTM(6, 8)
+    with torch.no_grad():
+        lstm.bias_hh_l0.zero_()
+        lstm.bias_hh_l0[8:16] = FORGET_BIAS
+    return lstm
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_bias_that_stands_in_the_code_is_no_fault(seed: int, turned: bool) -> None:
+    """Its sum with the parameter is never rounded, so that neither may be that of the other side."""
+    torch.manual_seed(seed)
+    lstm = lstm_with_forget_bias()
+    one, other = (lstm, WithForgetBias(lstm))[:: -1 if turned else 1]
+    found = compare(one, other, torch.randn(20, 1, 6))
+    assert (found.verdict, found.cause) == ("equivalent", "rounding")
+    assert found.weights  # those that its parameters are taken for
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_gate_is_told_though_parameters_are_taken_for_others(turned: bool) -> None:
+    lstm = lstm_with_forget_bias()
+    one, other = (lstm, WithForgetBias(lstm, outside=True))[:: -1 if turned else 1]
+    found = compare(one, other, torch.randn(20, 1, 6))
+    assert (found.side, found.gate) == ("left" if turned else "right", "f")
+    assert found.first_divergence is not None
+    assert found.first_divergence.step == 1  # from a c of zeros f does nothing
+
+
 def test_a_module_in_training_mode_is_compared_in_evaluation_mode() -> None:
     dropping = nn.LSTM(3, 4, 2, dropout=0.5)
     found = compare(dropping, deepcopy(dropping).eval(), torch.randn(6, 5, 3))

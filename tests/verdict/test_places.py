@@ -561,3 +561,31 @@ def test_a_layer_that_a_class_numbers_by_itself_is_found(tmp_path: Path) -> None
     found = compare(Spec(kind="gru", num_layers=3, seq_len=5), right=f"{tmp_path}/middle.py:Middle").first_divergence
     assert found
     assert (found.step, found.layer, found.tensor) == (0, 1, "h")
+
+
+class Exchanged(nn.Module):
+    """An LSTM of cells that take (h, c) for (c, h) all along, so that no layer of it can be run alone."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList(nn.LSTMCell(6, 6) for _ in range(lstm.num_layers))
+        for layer, cell in enumerate(self.cells):
+            cell.load_state_dict({name: getattr(lstm, f"{name}_l{layer}") for name in cell.state_dict()})
+
+    def forward(self, x: Tensor, hx: Any) -> Any:
+        state, y = [(c, h) for h, c in zip(*hx, strict=True)], []
+        for up in x:
+            for layer, cell in enumerate(self.cells):
+                state[layer] = cell(up, state[layer])
+                up = state[layer][1]
+            y.append(up)
+        c, h = map(torch.stack, zip(*state, strict=True))
+        return torch.stack(y), (h, c)
+
+
+def test_the_lowest_layer_is_found_where_none_can_be_run_alone() -> None:
+    torch.manual_seed(0)
+    lstm, zeros = nn.LSTM(6, 6, 3), torch.zeros(3, 2, 6)
+    found = compare(lstm, Exchanged(lstm), torch.randn(7, 2, 6), (zeros, zeros)).first_divergence
+    assert found
+    assert (found.step, found.layer) == (0, 0)

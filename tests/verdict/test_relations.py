@@ -89,6 +89,23 @@ def test_a_broken_relation_is_the_reason(name: str, spec: Spec, relation: str, w
     assert found.more[0] == relation
 
 
+def test_a_row_of_the_state_that_nothing_depends_on_is_the_reason_instead(cli: Cli) -> None:
+    """Then it cannot go on from a state either, which is said of nothing else."""
+    spec = Spec(kind="rnn", num_layers=3, seq_len=4)
+    found = compare(spec, right=f"{BREAKING}:StartsAllLayersAlike")
+    assert [(each.side, each.ignores) for each in found.reasons.dependences] == [("right", ("h0[1]", "h0[2]"))]
+    assert told(found) is None
+    assert found.more[0] == "function"
+    text = " ".join(cli(*f"compare --layers 3 --seq-len 4 --right {BREAKING}:StartsAllLayersAlike".split()).out.split())
+    assert "its output does not depend on h0[1], h0[2]." in text
+
+
+def test_rows_of_the_state_are_not_told_twice() -> None:
+    found = compare(Spec(kind="rnn"), right="deviation:h0-for-the-first-layer-alone")
+    assert found.explanations
+    assert found.reasons.dependences == ()
+
+
 def test_how_x_lies_in_memory_is_the_reason() -> None:
     """torch's x is (L, N, ...), and a view of it is handed to a class of (N, L, ...)."""
     found = judged("ReadsTheMemory", right_batch_first=True)
