@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rnnscope.checks.case import UNITS, Case, allowed, replace_case
+from rnnscope.checks.case import FACTOR, UNITS, Case, allowed, replace_case
 from rnnscope.checks.facts import BROKEN, HOLDS, UNDECIDED, Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, is_number, mapped
@@ -18,6 +18,10 @@ NAMES = {torch.float64: "float64", torch.float32: "float32", torch.float16: "flo
 
 PART = 0.5
 """Of the bound of other relations that a run in a coarse dtype has: in bfloat16 all of it would say nothing."""
+
+AS_NEAR = 4.0
+"""Where that bound says nothing: so many times what rounding x, the state and the parameters alone moves, and no
+further. Who is that near to float64 is as exact as the dtype allows; of who is not, nothing is said."""
 
 TOO_MUCH = 0.5
 """Where rounding may move a step by such a share of its greatest number, a run in a coarse dtype says nothing."""
@@ -131,6 +135,10 @@ def _in_dtype(case: Case, dtype: torch.dtype) -> Relation:
     steps = _decided(base, limit)
     told = "" if steps is None or steps == case.steps else f"in {NAMES[dtype]}: the first {steps} steps"
     if steps == 0:
+        finer = Values({name: each * (AS_NEAR / FACTOR) for name, each in by_input.tensors.items()}, base.axes)
+        off = gap(values, base, finer)
+        if not off.parts and _decided(base, finer) == case.steps:
+            return holds(off)
         return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by half of its size")
     if told:
         values, base, limit = (each.steps(0, steps or 0) for each in (values, base, limit))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
 from rnnscope.checks.outside import change_outside
-from rnnscope.checks.states import axis_of, cast, cloned, mapped, parts, tensors
+from rnnscope.checks.states import axis_of, cast, cloned, is_number, mapped, parts, tensors
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
@@ -104,9 +105,15 @@ def probed(
         RnnscopeError: it cannot be called with x, or nothing of its result is y or a state.
     """
     plain = Recurrent(name, module, make, roles=roles_of(module, said or {}))
+    found = _laid_out(plain, x, batch_first, state)
+    return replace(found, across=_across(found, x))
+
+
+def _laid_out(plain: Recurrent, x: Tensor, batch_first: bool | None, state: Any) -> Recurrent:
+    """In the layout that was said, that the module or its parts say, or that fits."""
     if batch_first is not None:
         return _formed(replace(plain, batch_first=batch_first), x, state)
-    says = [(path, each.batch_first) for path, each in module.named_modules() if _says_layout(each)]
+    says = [(path, each.batch_first) for path, each in plain.module.named_modules() if _says_layout(each)]
     if says and (says[0][0] == "" or len({layout for _, layout in says}) == 1):
         path, layout = says[0]
         found = _formed(replace(plain, batch_first=layout), x, state)
@@ -218,6 +225,8 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
             "return y, (y, state), or a dict of both",
         )
     found = replace(plain, y=y, state=keys, start=start)
+    if not keys:
+        return _with_state_that_goes_in(found, one, x)
     return _with_state(found, one, wider, longer, x)
 
 
@@ -308,8 +317,6 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
         found = replace(found, state=keys, axes=_axes(state, keys, wider, items))
         found = replace(found, merged=_merged(state, keys, wider, items))
         found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
-        if not keys:
-            return found
         if not found.roles.state:
             return _with_unnamed_state(found, one, state, x)
         try:
@@ -336,20 +343,146 @@ def _merged(state: Any, keys: tuple[str | int, ...], wider: Any, items: int) -> 
 
 
 def _with_unnamed_state(found: Recurrent, one: Any, state: Any, x: Tensor) -> Recurrent:
-    """With the argument that takes the state, though its name does not say so: it moves what comes out."""
-    before, _ = found.read(one)
+    """With the argument that takes the state, though its name does not say so: it moves what comes out.
+
+    A single step is asked, too: a module may take a state and forget it where more steps come in.
+    """
+    step = x[:1]
     for name in found.roles.others:
         tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
-        try:
-            after, _ = tried.read(_called(tried, tried.module, x, state))
-        except RnnscopeError:
-            continue
-        same = before.tensors.keys() == after.tensors.keys() and all(
-            torch.equal(each, after.tensors[path]) for path, each in before.tensors.items()
-        )
-        if not same:
+        if _moves(tried, one, x, state) or _moves(tried, _perhaps(found, step, None), step, state):
             return replace(tried, adaptations=(f"{name} takes the state that comes out",))
     return found
+
+
+def _moves(tried: Recurrent, without: Any, x: Tensor, state: Any) -> bool:
+    """Whether a state moves what comes out, and leaves its form: a switch would change that."""
+    try:
+        before = tried.read(without)[0].tensors
+        after = tried.read(_called(tried, tried.module, x, state))[0].tensors
+    except RnnscopeError:
+        return False
+    if before.keys() != after.keys() or ("y" in before and before["y"].shape != after["y"].shape):
+        return False
+    return not all(torch.equal(each, after[path]) for path, each in before.items())
+
+
+def _with_state_that_goes_in(found: Recurrent, one: Any, x: Tensor) -> Recurrent:
+    """Where no state comes out: with y as the state if it goes on from that, or with the state that was given."""
+    named = found.roles.state or found.roles.others
+    for name in named if found.has_y and len(found.roles.state) < 2 else ():
+        tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
+        for axis, form in enumerate(_FORMS):
+            if _goes_on_from_y(tried, form, x):
+                told = f"y at the last step is the state from which it goes on, as {name or 'hx'}"
+                axes = {"state": axis % 2}
+                return replace(tried, state_of_y=form, axes=axes, adaptations=(told,))
+    if not tensors(found.start):
+        return found
+    if found.roles.state:
+        return _with_given_state(found, x)
+    tries = (replace(found, roles=replace(found.roles, state=(name,))) for name in found.roles.others)
+    taking = next((tried for tried in tries if _moves(tried, one, x, found.start)), None)
+    return found if taking is None else _with_given_state(taking, x)
+
+
+_FORMS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda step: step,
+    lambda step: step[None],
+    lambda step: step[:, None],
+)
+"""y at a step as a state: (N, H), (1, N, H) or (N, 1, H)."""
+
+GOES_ON = 1e-3
+"""From y as its state it comes so much nearer to the whole than from where it starts."""
+
+
+def _goes_on_from_y(tried: Recurrent, form: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    """Whether the steps behind the first one, from y at that one, give what they give in the whole."""
+    x = sized(x, max(len(x), 3), x.shape[1])
+
+    def y_of(x: Tensor, state: Any) -> Tensor:
+        return tried.read(_called(tried, tried.module, x, state))[0].tensors["y"]
+
+    try:
+        whole, fresh = y_of(x, tried.start), y_of(x[1:], tried.start)
+        after = y_of(x[1:], form(whole[0].to(x.device)))
+    except (RnnscopeError, KeyError):
+        return False
+    if whole[1:].shape != after.shape or fresh.shape != after.shape or not is_number(whole):
+        return False
+    near, far = ((each - whole[1:]).abs().max() for each in (after, fresh))
+    return bool(far > 0) and bool(near <= GOES_ON * far)
+
+
+def _with_given_state(found: Recurrent, x: Tensor) -> Recurrent:
+    """With a state that was given, or from which alone it starts, and where N stands in it.
+
+    Where several axes have N numbers, N is the one that is refused in no batch of one item more.
+    """
+    steps, items = x.shape[:2]
+    places = {
+        path: [axis for axis, size in enumerate(each.shape) if size == items]
+        for path, each in tensors(found.start).items()
+    }
+    fitting = []
+    for which in range(max(map(len, places.values()))):
+        axes = {path: at[min(which, len(at) - 1)] if at else None for path, at in places.items()}
+        more = mapped(partial(_with_one_more, axes), found.start)
+        if _perhaps(found, sized(x, steps, items + 1), more) is not None:
+            fitting.append(axes)
+    if len(fitting) == 1:
+        return replace(found, takes_state=True, axes=fitting[0])
+    only = {path: at[0] if at else None for path, at in places.items()}
+    is_plain = all(len(at) < 2 for at in places.values())
+    return replace(found, takes_state=True, axes=only) if is_plain else found
+
+
+def _with_one_more(axes: Mapping[str, int | None], path: str, tensor: Tensor) -> Tensor:
+    """A tensor of a state for one item more."""
+    axis = axes.get(path)
+    return tensor if axis is None else torch.cat((tensor, tensor.narrow(axis, 0, 1)), axis)
+
+
+def _across(found: Recurrent, x: Tensor) -> frozenset[str]:
+    """The parts that say bidirectional and have each step in a row of its own, so that they carry nothing over time.
+
+    Their rows follow L, and the axis over which they walk does not: it may be the bands of a spectrum.
+    """
+    parts = [path for path in found.backward_parts if _says_layout(found.module.get_submodule(path))]
+    if found.reads_backward or not parts or isinstance(found.module, torch.jit.ScriptModule):
+        return frozenset()
+    steps, items = min(len(x), PROBED), x.shape[1]
+    try:
+        few, more = (_walked(found, sized(x, many, items), parts) for many in (steps, steps + 1))
+    except RnnscopeError:  # a module may be built for one L
+        return frozenset()
+
+    def is_across(path: str) -> bool:
+        rows, lengths = few[path]
+        return rows > 0 and more[path] == (rows // steps * (steps + 1), lengths) and rows % (steps * items) == 0
+
+    return frozenset(filter(is_across, parts))
+
+
+def _walked(found: Recurrent, x: Tensor, parts: list[str]) -> dict[str, tuple[int, frozenset[int]]]:
+    """How many rows each part walks over in a call, and how long they are; no row where that is not known."""
+    module, seen = twin(found.module), {path: list[tuple[int, int]]() for path in parts}
+
+    def watch(path: str, part: nn.Module, args: tuple[Any, ...]) -> None:
+        shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) else ()
+        rows, length = shape[:2] if len(shape) == 3 else (0, 0)
+        seen[path].append((rows, length) if part.batch_first else (length, rows))
+
+    for path in parts:
+        module.get_submodule(path).register_forward_pre_hook(partial(watch, path))
+    found.counted["form"] += 1
+    others = needed(found, x.shape[0], x.shape[1], x.device)
+    found.call(module, found.laid_out(x).clone(), cloned(found.start), **others)
+    return {
+        path: (sum(rows for rows, _ in calls) if all(rows for rows, _ in calls) else 0, frozenset(n for _, n in calls))
+        for path, calls in seen.items()
+    }
 
 
 def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_known: bool = False) -> dict[str, Any]:
