@@ -72,7 +72,7 @@ def _is_smooth(case: Case, unit: float) -> bool:
         known = [ratio for ratio in ratios if ratio is not None]
         if not all(SMOOTH[0] < ratio < SMOOTH[1] for ratio in known):
             return False
-        if not known and _reacts(case, case.moved(changed, REACTS)):
+        if not known and _reacts(case, case.moved(changed, REACTS), unit):
             return False
     return True
 
@@ -86,10 +86,18 @@ def _ratio(base: Tensor, more: Tensor, less: Tensor) -> float | None:
     return float((SHARE * near[seen] / far[seen]).median()) if seen.any() else None
 
 
-def _reacts(case: Case, moved: Values) -> bool:
-    """Whether a change that every arithmetic sees moves what comes out."""
-    pairs = ((each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
-    return any(each.shape == there.shape and bool((each != there)[each.isfinite()].any()) for each, there in pairs)
+def _reacts(case: Case, moved: Values, unit: float) -> bool:
+    """Whether a change that every arithmetic sees moves what comes out, so far that one by a unit should be seen."""
+
+    def is_moved(base: Tensor, there: Tensor) -> bool:
+        if base.shape != there.shape:
+            return False
+        if not is_number(base):
+            return bool((base != there).any())
+        seen = (base - there).abs() * (unit / REACTS) > SEEN * base.abs()
+        return bool(seen[base.isfinite()].any())
+
+    return any(is_moved(each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
 
 
 def precision(case: Case) -> Relation:

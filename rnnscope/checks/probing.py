@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
 from rnnscope.checks.outside import change_outside
 from rnnscope.checks.states import axis_of, cast, cloned, is_number, mapped, parts, tensors
+from rnnscope.checks.values import Values
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
@@ -180,9 +181,14 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
+    return _called_itself(recurrent, twin(module), x, state)
+
+
+def _called_itself(recurrent: Recurrent, copy: nn.Module, x: Tensor, state: Any) -> Any:
+    """The result of a call of a copy that is there already."""
     others = needed(recurrent, x.shape[0], x.shape[1], x.device)
     recurrent.counted["form"] += 1
-    return recurrent.call(twin(module), recurrent.laid_out(x).clone(), cloned(state), **others)
+    return recurrent.call(copy, recurrent.laid_out(x).clone(), cloned(state), **others)
 
 
 def needed(recurrent: Recurrent, steps: int, items: int, device: torch.device) -> dict[str, Any]:
@@ -318,7 +324,7 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
         found = replace(found, merged=_merged(state, keys, wider, items))
         found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
         if not found.roles.state:
-            return _with_unnamed_state(found, one, state, x)
+            return _with_unnamed_state(found, x)
         try:
             _called(found, found.module, x, state)
             return replace(found, takes_state=True)
@@ -342,17 +348,58 @@ def _merged(state: Any, keys: tuple[str | int, ...], wider: Any, items: int) -> 
     return frozenset(path for path, each in tensors(state).items() if path in there and is_merged(each, there[path]))
 
 
-def _with_unnamed_state(found: Recurrent, one: Any, state: Any, x: Tensor) -> Recurrent:
-    """With the argument that takes the state, though its name does not say so: it moves what comes out.
+def _with_unnamed_state(found: Recurrent, x: Tensor) -> Recurrent:
+    """With the argument that takes the state, though its name does not say so: from there it comes nearer to the whole.
+
+    Others may move what comes out, too.
+    """
+    for name in found.roles.others:
+        tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
+        if _goes_on(tried, x, NEARER):
+            return replace(tried, adaptations=(f"{name} takes the state that comes out",))
+    return found
+
+
+NEARER, SAME = 0.5, 1e-3
+"""By such a share at most what follows is as far from the whole as without the state, where it is used, and alone."""
+
+
+def _goes_on(tried: Recurrent, x: Tensor, share: float) -> bool:
+    """Whether what follows, from the state before it, comes nearer to the whole than from the start.
 
     A single step is asked, too: a module may take a state and forget it where more steps come in.
     """
-    step = x[:1]
-    for name in found.roles.others:
-        tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
-        if _moves(tried, one, x, state) or _moves(tried, _perhaps(found, step, None), step, state):
-            return replace(tried, adaptations=(f"{name} takes the state that comes out",))
-    return found
+    x = sized(x, max(len(x), 4), x.shape[1])
+    half, start = len(x) // 2, tried.start
+    try:
+        whole, (before, state) = (tried.read(_called(tried, tried.module, each, start)) for each in (x, x[:half]))
+    except RnnscopeError:
+        return False
+    if state is None or ("y" in before.tensors and len(before.tensors["y"]) != half):
+        return False
+    for last in (len(x), half + 1):
+        with suppress(RnnscopeError):
+            near, far = (
+                _distance(tried, x[half:last], each, whole[0], half, last == len(x)) for each in (state, start)
+            )
+            if 0 < far < torch.inf and near <= share * far:
+                return True
+    return False
+
+
+def _distance(tried: Recurrent, x: Tensor, state: Any, whole: Values, first: int, to_the_end: bool) -> float:
+    """How far some steps from a state are from the same ones in the whole; of the state at the end where there is no y.
+
+    Infinite where that has another form, or cannot be told.
+    """
+    found = tried.read(_called(tried, tried.module, x, state))[0].tensors
+    if "y" in whole.tensors:
+        pairs = [(found.get("y"), whole.tensors["y"][first : first + len(x)])]
+    else:
+        pairs = [(found.get(name), each) for name, each in whole.tensors.items() if to_the_end and is_number(each)]
+    if not pairs or any(one is None or one.shape != other.shape for one, other in pairs):
+        return torch.inf
+    return max(float((one - other).abs().max()) for one, other in pairs if one is not None)
 
 
 def _moves(tried: Recurrent, without: Any, x: Tensor, state: Any) -> bool:
@@ -368,17 +415,17 @@ def _moves(tried: Recurrent, without: Any, x: Tensor, state: Any) -> bool:
 
 
 def _with_state_that_goes_in(found: Recurrent, one: Any, x: Tensor) -> Recurrent:
-    """Where no state comes out: with y as the state if it goes on from that, or with the state that was given."""
+    """Where no state comes out: with y as the state if it goes on from that, with one that was given, or found."""
     named = found.roles.state or found.roles.others
     for name in named if found.has_y and len(found.roles.state) < 2 else ():
-        tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
         for axis, form in enumerate(_FORMS):
-            if _goes_on_from_y(tried, form, x):
+            roles = replace(found.roles, state=(name,))
+            tried = replace(found, roles=roles, takes_state=True, state_of_y=form, axes={"state": axis % 2})
+            if _goes_on(tried, x, SAME):
                 told = f"y at the last step is the state from which it goes on, as {name or 'hx'}"
-                axes = {"state": axis % 2}
-                return replace(tried, state_of_y=form, axes=axes, adaptations=(told,))
+                return replace(tried, adaptations=(told,))
     if not tensors(found.start):
-        return found
+        return _with_state_of_a_part(found, x) if found.roles.state else found
     if found.roles.state:
         return _with_given_state(found, x)
     tries = (replace(found, roles=replace(found.roles, state=(name,))) for name in found.roles.others)
@@ -392,27 +439,6 @@ _FORMS: tuple[Callable[[Tensor], Tensor], ...] = (
     lambda step: step[:, None],
 )
 """y at a step as a state: (N, H), (1, N, H) or (N, 1, H)."""
-
-GOES_ON = 1e-3
-"""From y as its state it comes so much nearer to the whole than from where it starts."""
-
-
-def _goes_on_from_y(tried: Recurrent, form: Callable[[Tensor], Tensor], x: Tensor) -> bool:
-    """Whether the steps behind the first one, from y at that one, give what they give in the whole."""
-    x = sized(x, max(len(x), 3), x.shape[1])
-
-    def y_of(x: Tensor, state: Any) -> Tensor:
-        return tried.read(_called(tried, tried.module, x, state))[0].tensors["y"]
-
-    try:
-        whole, fresh = y_of(x, tried.start), y_of(x[1:], tried.start)
-        after = y_of(x[1:], form(whole[0].to(x.device)))
-    except (RnnscopeError, KeyError):
-        return False
-    if whole[1:].shape != after.shape or fresh.shape != after.shape or not is_number(whole):
-        return False
-    near, far = ((each - whole[1:]).abs().max() for each in (after, fresh))
-    return bool(far > 0) and bool(near <= GOES_ON * far)
 
 
 def _with_given_state(found: Recurrent, x: Tensor) -> Recurrent:
@@ -436,6 +462,34 @@ def _with_given_state(found: Recurrent, x: Tensor) -> Recurrent:
     only = {path: at[0] if at else None for path, at in places.items()}
     is_plain = all(len(at) < 2 for at in places.values())
     return replace(found, takes_state=True, axes=only) if is_plain else found
+
+
+def _with_state_of_a_part(found: Recurrent, x: Tensor) -> Recurrent:
+    """With a state in a usual form, if parts of torch's take each row of it as their hx: so no other form is meant."""
+    parts = [path for path, each in found.module.named_modules() if isinstance(each, (nn.RNNBase, nn.RNNCellBase))]
+    generator = torch.Generator().manual_seed(0)
+    for zeros in _usual(found.module, x, found.roles) if parts else ():
+        state = mapped(lambda _, each: (torch.rand(each.shape, generator=generator) - 0.5).to(each), zeros)
+        with suppress(RnnscopeError):
+            seen = [each for hx in _watched(found, x, state, parts, _hx) for each in tensors(hx).values()]
+            if all(_has_rows(seen, each) for each in tensors(state).values()):
+                shapes = " and ".join(str(tuple(each.shape)) for each in tensors(state).values())
+                told = f"{', '.join(filter(None, found.roles.state)) or 'hx'} takes a state of {shapes}"
+                axes = {path: each.dim() - 2 for path, each in tensors(state).items()}
+                return replace(found, start=state, takes_state=True, axes=axes, adaptations=(told,))
+    return found
+
+
+def _hx(_: str, __: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What a part of torch's takes as its state."""
+    return args[1] if len(args) > 1 else named.get("hx")
+
+
+def _has_rows(seen: list[Tensor], state: Tensor) -> bool:
+    """Whether each row of a tensor is among those of others."""
+    rows = [each.reshape(-1, each.shape[-1]) for each in seen if each.dim() and each.shape[-1] == state.shape[-1]]
+    own = state.reshape(-1, 1, state.shape[-1])
+    return bool(rows) and bool((own == torch.cat(rows)).all(-1).any(1).all())
 
 
 def _with_one_more(axes: Mapping[str, int | None], path: str, tensor: Tensor) -> Tensor:
@@ -467,22 +521,36 @@ def _across(found: Recurrent, x: Tensor) -> frozenset[str]:
 
 def _walked(found: Recurrent, x: Tensor, parts: list[str]) -> dict[str, tuple[int, frozenset[int]]]:
     """How many rows each part walks over in a call, and how long they are; no row where that is not known."""
-    module, seen = twin(found.module), {path: list[tuple[int, int]]() for path in parts}
 
-    def watch(path: str, part: nn.Module, args: tuple[Any, ...]) -> None:
+    def sizes(path: str, part: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[str, int, int]:
         shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) else ()
         rows, length = shape[:2] if len(shape) == 3 else (0, 0)
-        seen[path].append((rows, length) if part.batch_first else (length, rows))
+        return (path, rows, length) if part.batch_first else (path, length, rows)
+
+    seen = _watched(found, x, found.start, parts, sizes)
+    walked = {}
+    for path in parts:
+        calls = [each[1:] for each in seen if each[0] == path]
+        rows = sum(rows for rows, _ in calls) if all(rows for rows, _ in calls) else 0
+        walked[path] = (rows, frozenset(length for _, length in calls))
+    return walked
+
+
+def _watched(found: Recurrent, x: Tensor, state: Any, parts: list[str], watch: Callable[..., Any]) -> list[Any]:
+    """What is seen of each call of some parts in one call of a copy, in their order.
+
+    Raises:
+        RnnscopeError: an error of the user's.
+    """
+    module, seen = twin(found.module), list[Any]()
+
+    def saw(path: str, *called: Any) -> None:
+        seen.append(watch(path, *called))
 
     for path in parts:
-        module.get_submodule(path).register_forward_pre_hook(partial(watch, path))
-    found.counted["form"] += 1
-    others = needed(found, x.shape[0], x.shape[1], x.device)
-    found.call(module, found.laid_out(x).clone(), cloned(found.start), **others)
-    return {
-        path: (sum(rows for rows, _ in calls) if all(rows for rows, _ in calls) else 0, frozenset(n for _, n in calls))
-        for path, calls in seen.items()
-    }
+        module.get_submodule(path).register_forward_pre_hook(partial(saw, path), with_kwargs=True)
+    _called_itself(found, module, x, state)
+    return seen
 
 
 def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_known: bool = False) -> dict[str, Any]:
@@ -524,12 +592,16 @@ def said_states(recurrent: Recurrent, module: nn.Module, x: Tensor) -> Iterator[
 
 
 def _usual(module: nn.Module, x: Tensor, roles: Roles) -> Iterator[Any]:
-    """Zeros: (N, H), (1, N, H) or (K, N, H), as one, as a pair, or as so many as there are arguments."""
-    items, layers = x.shape[1], getattr(module, "num_layers", 1)
-    sizes: list[Any] = [
-        each.hidden_size for each in module.modules() if isinstance(getattr(each, "hidden_size", None), int)
-    ]
-    rows: tuple[tuple[int, ...], ...] = ((), (1,), (layers if isinstance(layers, int) else 1,))
+    """Zeros: (N, H), (1, N, H), (K, N, H) or (D·K, N, H), as one, as a pair, or as so many as there are arguments."""
+    items, sizes, cells = x.shape[1], list[int](), 0
+    rows: list[tuple[int, ...]] = [(), (1,)]
+    for each in module.modules():
+        cells += isinstance(each, nn.RNNCellBase)
+        if isinstance(size := getattr(each, "hidden_size", None), int):
+            sizes.append(size)
+        if isinstance(layers := getattr(each, "num_layers", None), int):
+            rows += [(layers,), (2 * layers,)] if getattr(each, "bidirectional", False) is True else [(layers,)]
+    rows += [(cells,)] if cells > 1 else []
     for shape in dict.fromkeys((*row, items, size) for size in sizes for row in rows):
         zeros = x.new_zeros(shape) if x.is_floating_point() else torch.zeros(shape)
         for several in (1, 2) if len(roles.state) == 1 else (len(roles.state),):
