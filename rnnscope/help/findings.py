@@ -351,7 +351,8 @@ rnnscope check ahead.py:Ahead --only causality""",
         torch="nn.functional.pad(x, (2, 0))  # for a convolution over L of 3",
         theirs="nn.functional.pad(x, (1, 1))",
         shows="It learns well, and cannot be run while a sequence comes in. x is changed from each step on; what "
-        "moves before that is told, with how far ahead it looks. A network that says bidirectional is not asked.",
+        "moves before that is told, with how far ahead it looks. A network that says bidirectional is not asked; where "
+        "only a part of it says so, and walks over time, --only causality asks.",
         mends="Look for a convolution that is padded on both sides, a mask of attention, a flip or roll over dim L, "
         "and what is computed over all steps: a normalization or a softmax.",
     ),
