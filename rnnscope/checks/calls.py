@@ -174,8 +174,11 @@ def no_state(case: Case) -> str:
     """Why a relation of the state says nothing of a module that takes none."""
     if case.recurrent.merged:
         return "N and something else are one axis of its state, so that no item of it can be taken"
-    if not case.recurrent.has_state:
-        return "no state comes out of it"
+    if not case.recurrent.hands_on:
+        taking = ", ".join(filter(None, case.recurrent.roles.state))
+        if not taking or case.takes_state:
+            return "no state comes out of it"
+        return f"no state comes out of it, so that the form of {taking} is not known; check(module, x, state) says it"
     if not case.recurrent.roles.state:
         return "no argument of its forward takes the state; --name OWN=state says which one does"
     return "it does not take back the state that it gives"

@@ -69,6 +69,7 @@ class Case:
         without_float64: what the module raises in float64, where it is asked in float32 for that.
         writes: whether a call writes into the parameters.
         given_lengths: of the items, where they are asked for.
+        by_name: the relations that the user asks for by their names, and not with all others.
         asking: the relation for which calls are counted.
         kept: runs that several relations ask for.
     """
@@ -85,6 +86,7 @@ class Case:
     inside: torch.dtype | None = None
     without_float64: str = ""
     writes: bool = False
+    by_name: tuple[str, ...] = ()
     asking: str = "bound"
     kept: dict[str, Any] = field(default_factory=dict)
 
@@ -408,8 +410,10 @@ def _case_in(recurrent: Recurrent, x: Tensor, state: Any, seed: int, dtype: torc
 
 
 def _reached(case: Case) -> Any:
-    """The state after some steps, with numbers that float32 has, too."""
+    """The state after some steps, with numbers that float32 has, too; that at the start where none comes out."""
     start = numbers(lambda each: cast(each, case.dtype), case.recurrent.start)
+    if not case.recurrent.hands_on:
+        return start
     before = case.other_x(seed=2)
     try:
         state = case.run(sized(before, min(case.steps, REACHED), case.items), start).state

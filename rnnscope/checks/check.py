@@ -102,8 +102,25 @@ def _asked(case: Case, name: str, found: Mapping[str, Relation]) -> Relation:
     told = replace(told, relation=name, runs=case.recurrent.counted[name] - before)
     root = next((each for each in roots(name) if each in found and found[each].outcome == BROKEN), None)
     if told.outcome in (BROKEN, UNDECIDED) and root:
+        if root == MIXES and name in ALONE and case.items > 1 and (one := _of_one_item(case, name)):
+            return one
         return replace(told, outcome=UNDECIDED, place=None, message=f"it rests on {root}, which is broken")
     return told
+
+
+MIXES, ALONE = "item_isolation", ("chunked", "stepwise")
+"""Where items move each other, these are asked of one item, too: what breaks there is a fault of its own."""
+
+
+def _of_one_item(case: Case, name: str) -> Relation | None:
+    """What is found broken in a batch of one; None where it is not, or cannot be asked of one."""
+    x, state = case.of_items([0])
+    before = case.recurrent.counted[name]
+    with suppress(RnnscopeError):
+        told = _asked(replace_case(case, x=x, state=state, given_lengths=None), name, {})
+        if told.outcome == BROKEN:
+            return replace(told, runs=case.recurrent.counted[name] - before)
+    return None
 
 
 def check(module: nn.Module | str, *given: Any, wanted: Wanted = ALL, **options: Any) -> Check:
@@ -327,6 +344,7 @@ def _turned(module: nn.RNNBase) -> nn.Module:
 
 def _found(case: Case, name: str, spec: Spec, wanted: Wanted) -> Check:
     """What is found of a case: shorter than it is, where rounding moves later steps too far."""
+    case.by_name = wanted.only or ()
     with case.asked_by("bound"):
         case.inside = inside(case)
         if case.inside is not None:
@@ -389,7 +407,7 @@ def _smallest(broken: Relation, name: str, spec: Spec, wanted: Wanted, given: tu
         said = {*given, *(each for each in SPEC_FLAGS if getattr(smaller, each) != getattr(spec, each))}
         with suppress(RnnscopeError):  # a class may be made for other sizes alone
             case, maker = _built(name, smaller, only, tuple(said))
-            takes = maker.takes
+            takes, case.by_name = maker.takes, only.only or ()
             case.unit = UNITS[inside(case) or case.dtype]
             return trusted_steps(case) == case.steps and _asked(case, broken.relation, {}).outcome == BROKEN
         return False

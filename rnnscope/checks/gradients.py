@@ -42,6 +42,7 @@ from rnnscope.checks.slopes import (
     slope_of,
     spread,
 )
+from rnnscope.checks.steps import reads_backward
 from rnnscope.checks.values import Gap, Place
 
 DIRECTIONS = 2
@@ -399,7 +400,7 @@ def _moving(case: Case, keys: list[Key], wanted: Tensor) -> Iterator[Key]:
 def _cut_steps(case: Case, recorded: Recorded, deaf: list[str]) -> Iterator[_Cut]:
     """Steps of x at which nothing arrives from the end, or nothing from y at the same step."""
     has_y, last = "y" in set(recorded.values.tensors) - set(deaf), case.steps - 1
-    both_ways = has_y and case.recurrent.reads_backward and last > 0
+    both_ways = has_y and bool(reads_backward(case)) and last > 0
     # The state of the way back would reach all that the way there does not.
     left_out = set(recorded.values.tensors) if both_ways else {"y", *deaf}
     for end, called in [(last, "last"), (0, "first")] if both_ways else [(last, "last")]:

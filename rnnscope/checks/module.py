@@ -24,6 +24,12 @@ _LENGTHS = re.compile(r"^(x_?|seq_?|input_?|src_?)?(lengths?|lens?|valid_?lens?)
 _MASK = re.compile(r"mask$|padding", re.IGNORECASE)
 """How people name what torch calls input, and what a batch of unequal lengths is given by."""
 
+_CACHE = re.compile(r"^(past_|kv_)?caches?(_params)?$|^past(_key_values?)?$", re.IGNORECASE)
+"""How people name a state of which they do not think as hx."""
+
+_CAUSAL = ("causal", "is_causal", "unidirectional")
+"""How people name the attribute by which a module says that it does not look ahead."""
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -32,7 +38,7 @@ class Roles:
     Args:
         x: None where it is the first one.
         state: none, one for the whole state, or one for each part of it.
-        others: arguments with a default of which nothing is known.
+        others: arguments of which nothing is known, and whose default is no number, word or switch.
         needs_state: whether it cannot be left out.
         needs_lengths, needs_mask: likewise.
     """
@@ -64,9 +70,11 @@ class Recurrent:
         merged: the tensors of a state in which N and something else are one axis, so that no item can be taken.
         growing: the axis that grows with L, of the tensors of a state that have one, as a cache of keys has.
         start: a state from which it can start, where it always takes one.
-        takes_state: whether it takes back the state that it gives.
+        takes_state: whether it takes back the state that it gives, or takes one and gives none.
+        state_of_y: makes its state of y at a step, where no state comes out, and it goes on from y.
         gives_none: whether no state is said by None, since forward has no default for it.
         says_backward: whether it was asked to be bidirectional.
+        across: the parts that say bidirectional and walk over something else than time, such as bands.
         adaptations: what was found out, in sentences without a full stop.
         counted: how often it was called, by what was asked.
     """
@@ -84,8 +92,10 @@ class Recurrent:
     growing: Axes = field(default_factory=dict)
     start: Any = None
     takes_state: bool = False
+    state_of_y: Callable[[Tensor], Tensor] | None = None
     gives_none: bool = False
     says_backward: bool = False
+    across: frozenset[str] = frozenset()
     adaptations: tuple[str, ...] = ()
     counted: Counter[str] = field(default_factory=Counter)
 
@@ -99,11 +109,26 @@ class Recurrent:
         return bool(self.state)
 
     @property
+    def hands_on(self) -> bool:
+        """Whether there is a state after the last step from which it can go on."""
+        return self.has_state or self.state_of_y is not None
+
+    @property
     def reads_backward(self) -> bool:
-        """Whether it says that it is bidirectional, so that a step may depend on those behind it."""
-        return self.says_backward or any(
-            getattr(each, "bidirectional", False) is True for each in self.module.modules()
-        )
+        """Whether it says that it is bidirectional itself, so that a step may depend on those behind it."""
+        return self.says_backward or getattr(self.module, "bidirectional", False) is True
+
+    @property
+    def backward_parts(self) -> tuple[str, ...]:
+        """The parts that say so, and may walk over time."""
+        parts = ((path, each) for path, each in self.module.named_modules() if path and path not in self.across)
+        return tuple(path for path, each in parts if getattr(each, "bidirectional", False) is True)
+
+    @property
+    def says_causal(self) -> str:
+        """The attribute by which it says that it does not look ahead, whatever its parts say; "" without one."""
+        said = (f"{name}=True" for name in _CAUSAL if getattr(self.module, name, None) is True)
+        return next(said, "bidirectional=False" if getattr(self.module, "bidirectional", None) is False else "")
 
     def laid_out(self, x: Tensor) -> Tensor:
         """x: (L, N, ...) in the module's own layout, with its numbers in a row in memory."""
@@ -140,6 +165,9 @@ class Recurrent:
             if isinstance(y, Tensor):
                 found["y"] = y.transpose(0, 1) if self.batch_first and y.dim() > 2 else y
         state = state_in(entries, self.state)
+        if self.state_of_y is not None and "y" in found:
+            state = self.state_of_y(found["y"][-1])
+            return Values({"y": found["y"].cpu()}, {"y": 1}), state
         found |= {path: each for path, each in tensors(state).items() if path not in self.merged}
         found = {name: each.cpu() for name, each in found.items()}  # not every device has float64 to compare in
         return Values(found, {name: 1 if name == "y" else self.axes.get(name) for name in found}), state
@@ -207,11 +235,16 @@ def roles_of(module: nn.Module, said: Mapping[str, str]) -> Roles:
         tuple("" if each.kind is each.POSITIONAL_ONLY else each.name for each in state) or (("",) if is_free else ()),
         lengths.name if lengths else None,
         mask.name if mask else None,
-        tuple(each.name for each in rest if each not in state and each.default is not each.empty),
+        tuple(each.name for each in rest if each not in state and _may_be_state(each)),
         any(each.default is each.empty for each in state),
         bool(lengths and lengths.default is lengths.empty),
         bool(mask and mask.default is mask.empty),
     )
+
+
+def _may_be_state(argument: inspect.Parameter) -> bool:
+    """Whether its default may stand for no state: numbers, words and switches say something else."""
+    return not isinstance(argument.default, (str, int, float)) and argument.default is not argument.empty
 
 
 def _state_of(rest: list[inspect.Parameter], said: str | None) -> list[inspect.Parameter]:
@@ -223,5 +256,6 @@ def _state_of(rest: list[inspect.Parameter], said: str | None) -> list[inspect.P
         return needed
     cells = [each for each in rest if CELL_NAMES.search(each.name)]
     found = [each for each in rest if STATE_NAMES.search(each.name) and each not in cells]
+    found += [each for each in rest if _CACHE.search(each.name) and _may_be_state(each) and each not in found]
     found += [each for each in needed if each not in found + cells]
     return [*found[:1], *cells[:1]] if found else cells[:1]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from rnnscope.checks.case import UNITS, Case, allowed, replace_case
+from rnnscope.checks.case import FACTOR, UNITS, Case, allowed, replace_case
 from rnnscope.checks.facts import BROKEN, HOLDS, UNDECIDED, Relation, broken, holds, not_applicable, undecided
 from rnnscope.checks.probing import copy_in
 from rnnscope.checks.states import cast, is_number, mapped
@@ -18,6 +18,10 @@ NAMES = {torch.float64: "float64", torch.float32: "float32", torch.float16: "flo
 
 PART = 0.5
 """Of the bound of other relations that a run in a coarse dtype has: in bfloat16 all of it would say nothing."""
+
+AS_NEAR = 4.0
+"""Where that bound says nothing: so many times what rounding x, the state and the parameters alone moves, and no
+further. Who is that near to float64 is as exact as the dtype allows; of who is not, nothing is said."""
 
 TOO_MUCH = 0.5
 """Where rounding may move a step by such a share of its greatest number, a run in a coarse dtype says nothing."""
@@ -68,7 +72,7 @@ def _is_smooth(case: Case, unit: float) -> bool:
         known = [ratio for ratio in ratios if ratio is not None]
         if not all(SMOOTH[0] < ratio < SMOOTH[1] for ratio in known):
             return False
-        if not known and _reacts(case, case.moved(changed, REACTS)):
+        if not known and _reacts(case, case.moved(changed, REACTS), unit):
             return False
     return True
 
@@ -82,10 +86,18 @@ def _ratio(base: Tensor, more: Tensor, less: Tensor) -> float | None:
     return float((SHARE * near[seen] / far[seen]).median()) if seen.any() else None
 
 
-def _reacts(case: Case, moved: Values) -> bool:
-    """Whether a change that every arithmetic sees moves what comes out."""
-    pairs = ((each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
-    return any(each.shape == there.shape and bool((each != there)[each.isfinite()].any()) for each, there in pairs)
+def _reacts(case: Case, moved: Values, unit: float) -> bool:
+    """Whether a change that every arithmetic sees moves what comes out, so far that one by a unit should be seen."""
+
+    def is_moved(base: Tensor, there: Tensor) -> bool:
+        if base.shape != there.shape:
+            return False
+        if not is_number(base):
+            return bool((base != there).any())
+        seen = (base - there).abs() * (unit / REACTS) > SEEN * base.abs()
+        return bool(seen[base.isfinite()].any())
+
+    return any(is_moved(each, moved.tensors[name]) for name, each in case.base.values.tensors.items())
 
 
 def precision(case: Case) -> Relation:
@@ -131,6 +143,10 @@ def _in_dtype(case: Case, dtype: torch.dtype) -> Relation:
     steps = _decided(base, limit)
     told = "" if steps is None or steps == case.steps else f"in {NAMES[dtype]}: the first {steps} steps"
     if steps == 0:
+        finer = Values({name: each * (AS_NEAR / FACTOR) for name, each in by_input.tensors.items()}, base.axes)
+        off = gap(values, base, finer)
+        if not off.parts and _decided(base, finer) == case.steps:
+            return holds(off)
         return undecided(f"in {NAMES[dtype]} rounding alone moves the first step by half of its size")
     if told:
         values, base, limit = (each.steps(0, steps or 0) for each in (values, base, limit))

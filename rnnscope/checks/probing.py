@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from rnnscope.checks.module import Recurrent, Roles, entries_of, roles_of, state_in
 from rnnscope.checks.outside import change_outside
-from rnnscope.checks.states import axis_of, cast, cloned, mapped, parts, tensors
+from rnnscope.checks.states import axis_of, cast, cloned, is_number, mapped, parts, tensors
+from rnnscope.checks.values import Values
 from rnnscope.errors import RnnscopeError
 from rnnscope.subjects.building import computed
 from rnnscope.subjects.user_code import guarded
@@ -104,9 +106,15 @@ def probed(
         RnnscopeError: it cannot be called with x, or nothing of its result is y or a state.
     """
     plain = Recurrent(name, module, make, roles=roles_of(module, said or {}))
+    found = _laid_out(plain, x, batch_first, state)
+    return replace(found, across=_across(found, x))
+
+
+def _laid_out(plain: Recurrent, x: Tensor, batch_first: bool | None, state: Any) -> Recurrent:
+    """In the layout that was said, that the module or its parts say, or that fits."""
     if batch_first is not None:
         return _formed(replace(plain, batch_first=batch_first), x, state)
-    says = [(path, each.batch_first) for path, each in module.named_modules() if _says_layout(each)]
+    says = [(path, each.batch_first) for path, each in plain.module.named_modules() if _says_layout(each)]
     if says and (says[0][0] == "" or len({layout for _, layout in says}) == 1):
         path, layout = says[0]
         found = _formed(replace(plain, batch_first=layout), x, state)
@@ -173,9 +181,14 @@ def sized(x: Tensor, steps: int, items: int) -> Tensor:
 
 def _called(recurrent: Recurrent, module: nn.Module, x: Tensor, state: Any = None) -> Any:
     """The result of a call of a copy, with the state if one is given, and with whole lengths where these are needed."""
+    return _called_itself(recurrent, twin(module), x, state)
+
+
+def _called_itself(recurrent: Recurrent, copy: nn.Module, x: Tensor, state: Any) -> Any:
+    """The result of a call of a copy that is there already."""
     others = needed(recurrent, x.shape[0], x.shape[1], x.device)
     recurrent.counted["form"] += 1
-    return recurrent.call(twin(module), recurrent.laid_out(x).clone(), cloned(state), **others)
+    return recurrent.call(copy, recurrent.laid_out(x).clone(), cloned(state), **others)
 
 
 def needed(recurrent: Recurrent, steps: int, items: int, device: torch.device) -> dict[str, Any]:
@@ -218,6 +231,8 @@ def _formed(plain: Recurrent, x: Tensor, given: Any) -> Recurrent:
             "return y, (y, state), or a dict of both",
         )
     found = replace(plain, y=y, state=keys, start=start)
+    if not keys:
+        return _with_state_that_goes_in(found, one, x)
     return _with_state(found, one, wider, longer, x)
 
 
@@ -308,10 +323,8 @@ def _with_state(found: Recurrent, one: Any, wider: Any, longer: Any, x: Tensor) 
         found = replace(found, state=keys, axes=_axes(state, keys, wider, items))
         found = replace(found, merged=_merged(state, keys, wider, items))
         found = replace(found, growing=_axes(state, keys, longer, steps, only_known=True))
-        if not keys:
-            return found
         if not found.roles.state:
-            return _with_unnamed_state(found, one, state, x)
+            return _with_unnamed_state(found, x)
         try:
             _called(found, found.module, x, state)
             return replace(found, takes_state=True)
@@ -335,21 +348,209 @@ def _merged(state: Any, keys: tuple[str | int, ...], wider: Any, items: int) -> 
     return frozenset(path for path, each in tensors(state).items() if path in there and is_merged(each, there[path]))
 
 
-def _with_unnamed_state(found: Recurrent, one: Any, state: Any, x: Tensor) -> Recurrent:
-    """With the argument that takes the state, though its name does not say so: it moves what comes out."""
-    before, _ = found.read(one)
+def _with_unnamed_state(found: Recurrent, x: Tensor) -> Recurrent:
+    """With the argument that takes the state, though its name does not say so: from there it comes nearer to the whole.
+
+    Others may move what comes out, too.
+    """
     for name in found.roles.others:
         tried = replace(found, roles=replace(found.roles, state=(name,)), takes_state=True)
-        try:
-            after, _ = tried.read(_called(tried, tried.module, x, state))
-        except RnnscopeError:
-            continue
-        same = before.tensors.keys() == after.tensors.keys() and all(
-            torch.equal(each, after.tensors[path]) for path, each in before.tensors.items()
-        )
-        if not same:
+        if _goes_on(tried, x, NEARER):
             return replace(tried, adaptations=(f"{name} takes the state that comes out",))
     return found
+
+
+NEARER, SAME = 0.5, 1e-3
+"""By such a share at most what follows is as far from the whole as without the state, where it is used, and alone."""
+
+
+def _goes_on(tried: Recurrent, x: Tensor, share: float) -> bool:
+    """Whether what follows, from the state before it, comes nearer to the whole than from the start.
+
+    A single step is asked, too: a module may take a state and forget it where more steps come in.
+    """
+    x = sized(x, max(len(x), 4), x.shape[1])
+    half, start = len(x) // 2, tried.start
+    try:
+        whole, (before, state) = (tried.read(_called(tried, tried.module, each, start)) for each in (x, x[:half]))
+    except RnnscopeError:
+        return False
+    if state is None or ("y" in before.tensors and len(before.tensors["y"]) != half):
+        return False
+    for last in (len(x), half + 1):
+        with suppress(RnnscopeError):
+            near, far = (
+                _distance(tried, x[half:last], each, whole[0], half, last == len(x)) for each in (state, start)
+            )
+            if 0 < far < torch.inf and near <= share * far:
+                return True
+    return False
+
+
+def _distance(tried: Recurrent, x: Tensor, state: Any, whole: Values, first: int, to_the_end: bool) -> float:
+    """How far some steps from a state are from the same ones in the whole; of the state at the end where there is no y.
+
+    Infinite where that has another form, or cannot be told.
+    """
+    found = tried.read(_called(tried, tried.module, x, state))[0].tensors
+    if "y" in whole.tensors:
+        pairs = [(found.get("y"), whole.tensors["y"][first : first + len(x)])]
+    else:
+        pairs = [(found.get(name), each) for name, each in whole.tensors.items() if to_the_end and is_number(each)]
+    if not pairs or any(one is None or one.shape != other.shape for one, other in pairs):
+        return torch.inf
+    return max(float((one - other).abs().max()) for one, other in pairs if one is not None)
+
+
+def _moves(tried: Recurrent, without: Any, x: Tensor, state: Any) -> bool:
+    """Whether a state moves what comes out, and leaves its form: a switch would change that."""
+    try:
+        before = tried.read(without)[0].tensors
+        after = tried.read(_called(tried, tried.module, x, state))[0].tensors
+    except RnnscopeError:
+        return False
+    if before.keys() != after.keys() or ("y" in before and before["y"].shape != after["y"].shape):
+        return False
+    return not all(torch.equal(each, after[path]) for path, each in before.items())
+
+
+def _with_state_that_goes_in(found: Recurrent, one: Any, x: Tensor) -> Recurrent:
+    """Where no state comes out: with y as the state if it goes on from that, with one that was given, or found."""
+    named = found.roles.state or found.roles.others
+    for name in named if found.has_y and len(found.roles.state) < 2 else ():
+        for axis, form in enumerate(_FORMS):
+            roles = replace(found.roles, state=(name,))
+            tried = replace(found, roles=roles, takes_state=True, state_of_y=form, axes={"state": axis % 2})
+            if _goes_on(tried, x, SAME):
+                told = f"y at the last step is the state from which it goes on, as {name or 'hx'}"
+                return replace(tried, adaptations=(told,))
+    if not tensors(found.start):
+        return _with_state_of_a_part(found, x) if found.roles.state else found
+    if found.roles.state:
+        return _with_given_state(found, x)
+    tries = (replace(found, roles=replace(found.roles, state=(name,))) for name in found.roles.others)
+    taking = next((tried for tried in tries if _moves(tried, one, x, found.start)), None)
+    return found if taking is None else _with_given_state(taking, x)
+
+
+_FORMS: tuple[Callable[[Tensor], Tensor], ...] = (
+    lambda step: step,
+    lambda step: step[None],
+    lambda step: step[:, None],
+)
+"""y at a step as a state: (N, H), (1, N, H) or (N, 1, H)."""
+
+
+def _with_given_state(found: Recurrent, x: Tensor) -> Recurrent:
+    """With a state that was given, or from which alone it starts, and where N stands in it.
+
+    Where several axes have N numbers, N is the one that is refused in no batch of one item more.
+    """
+    steps, items = x.shape[:2]
+    places = {
+        path: [axis for axis, size in enumerate(each.shape) if size == items]
+        for path, each in tensors(found.start).items()
+    }
+    fitting = []
+    for which in range(max(map(len, places.values()))):
+        axes = {path: at[min(which, len(at) - 1)] if at else None for path, at in places.items()}
+        more = mapped(partial(_with_one_more, axes), found.start)
+        if _perhaps(found, sized(x, steps, items + 1), more) is not None:
+            fitting.append(axes)
+    if len(fitting) == 1:
+        return replace(found, takes_state=True, axes=fitting[0])
+    only = {path: at[0] if at else None for path, at in places.items()}
+    is_plain = all(len(at) < 2 for at in places.values())
+    return replace(found, takes_state=True, axes=only) if is_plain else found
+
+
+def _with_state_of_a_part(found: Recurrent, x: Tensor) -> Recurrent:
+    """With a state in a usual form, if parts of torch's take each row of it as their hx: so no other form is meant."""
+    parts = [path for path, each in found.module.named_modules() if isinstance(each, (nn.RNNBase, nn.RNNCellBase))]
+    generator = torch.Generator().manual_seed(0)
+    for zeros in _usual(found.module, x, found.roles) if parts else ():
+        state = mapped(lambda _, each: (torch.rand(each.shape, generator=generator) - 0.5).to(each), zeros)
+        with suppress(RnnscopeError):
+            seen = [each for hx in _watched(found, x, state, parts, _hx) for each in tensors(hx).values()]
+            if all(_has_rows(seen, each) for each in tensors(state).values()):
+                shapes = " and ".join(str(tuple(each.shape)) for each in tensors(state).values())
+                told = f"{', '.join(filter(None, found.roles.state)) or 'hx'} takes a state of {shapes}"
+                axes = {path: each.dim() - 2 for path, each in tensors(state).items()}
+                return replace(found, start=state, takes_state=True, axes=axes, adaptations=(told,))
+    return found
+
+
+def _hx(_: str, __: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """What a part of torch's takes as its state."""
+    return args[1] if len(args) > 1 else named.get("hx")
+
+
+def _has_rows(seen: list[Tensor], state: Tensor) -> bool:
+    """Whether each row of a tensor is among those of others."""
+    rows = [each.reshape(-1, each.shape[-1]) for each in seen if each.dim() and each.shape[-1] == state.shape[-1]]
+    own = state.reshape(-1, 1, state.shape[-1])
+    return bool(rows) and bool((own == torch.cat(rows)).all(-1).any(1).all())
+
+
+def _with_one_more(axes: Mapping[str, int | None], path: str, tensor: Tensor) -> Tensor:
+    """A tensor of a state for one item more."""
+    axis = axes.get(path)
+    return tensor if axis is None else torch.cat((tensor, tensor.narrow(axis, 0, 1)), axis)
+
+
+def _across(found: Recurrent, x: Tensor) -> frozenset[str]:
+    """The parts that say bidirectional and have each step in a row of its own, so that they carry nothing over time.
+
+    Their rows follow L, and the axis over which they walk does not: it may be the bands of a spectrum.
+    """
+    parts = [path for path in found.backward_parts if _says_layout(found.module.get_submodule(path))]
+    if found.reads_backward or not parts or isinstance(found.module, torch.jit.ScriptModule):
+        return frozenset()
+    steps, items = min(len(x), PROBED), x.shape[1]
+    try:
+        few, more = (_walked(found, sized(x, many, items), parts) for many in (steps, steps + 1))
+    except RnnscopeError:  # a module may be built for one L
+        return frozenset()
+
+    def is_across(path: str) -> bool:
+        rows, lengths = few[path]
+        return rows > 0 and more[path] == (rows // steps * (steps + 1), lengths) and rows % (steps * items) == 0
+
+    return frozenset(filter(is_across, parts))
+
+
+def _walked(found: Recurrent, x: Tensor, parts: list[str]) -> dict[str, tuple[int, frozenset[int]]]:
+    """How many rows each part walks over in a call, and how long they are; no row where that is not known."""
+
+    def sizes(path: str, part: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[str, int, int]:
+        shape = tuple(args[0].shape) if args and isinstance(args[0], Tensor) else ()
+        rows, length = shape[:2] if len(shape) == 3 else (0, 0)
+        return (path, rows, length) if part.batch_first else (path, length, rows)
+
+    seen = _watched(found, x, found.start, parts, sizes)
+    walked = {}
+    for path in parts:
+        calls = [each[1:] for each in seen if each[0] == path]
+        rows = sum(rows for rows, _ in calls) if all(rows for rows, _ in calls) else 0
+        walked[path] = (rows, frozenset(length for _, length in calls))
+    return walked
+
+
+def _watched(found: Recurrent, x: Tensor, state: Any, parts: list[str], watch: Callable[..., Any]) -> list[Any]:
+    """What is seen of each call of some parts in one call of a copy, in their order.
+
+    Raises:
+        RnnscopeError: an error of the user's.
+    """
+    module, seen = twin(found.module), list[Any]()
+
+    def saw(path: str, *called: Any) -> None:
+        seen.append(watch(path, *called))
+
+    for path in parts:
+        module.get_submodule(path).register_forward_pre_hook(partial(saw, path), with_kwargs=True)
+    _called_itself(found, module, x, state)
+    return seen
 
 
 def _axes(state: Any, keys: tuple[str | int, ...], other: Any, size: int, only_known: bool = False) -> dict[str, Any]:
@@ -391,12 +592,16 @@ def said_states(recurrent: Recurrent, module: nn.Module, x: Tensor) -> Iterator[
 
 
 def _usual(module: nn.Module, x: Tensor, roles: Roles) -> Iterator[Any]:
-    """Zeros: (N, H), (1, N, H) or (K, N, H), as one, as a pair, or as so many as there are arguments."""
-    items, layers = x.shape[1], getattr(module, "num_layers", 1)
-    sizes: list[Any] = [
-        each.hidden_size for each in module.modules() if isinstance(getattr(each, "hidden_size", None), int)
-    ]
-    rows: tuple[tuple[int, ...], ...] = ((), (1,), (layers if isinstance(layers, int) else 1,))
+    """Zeros: (N, H), (1, N, H), (K, N, H) or (D·K, N, H), as one, as a pair, or as so many as there are arguments."""
+    items, sizes, cells = x.shape[1], list[int](), 0
+    rows: list[tuple[int, ...]] = [(), (1,)]
+    for each in module.modules():
+        cells += isinstance(each, nn.RNNCellBase)
+        if isinstance(size := getattr(each, "hidden_size", None), int):
+            sizes.append(size)
+        if isinstance(layers := getattr(each, "num_layers", None), int):
+            rows += [(layers,), (2 * layers,)] if getattr(each, "bidirectional", False) is True else [(layers,)]
+    rows += [(cells,)] if cells > 1 else []
     for shape in dict.fromkeys((*row, items, size) for size in sizes for row in rows):
         zeros = x.new_zeros(shape) if x.is_floating_point() else torch.zeros(shape)
         for several in (1, 2) if len(roles.state) == 1 else (len(roles.state),):

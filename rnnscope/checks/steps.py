@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnscope.checks.calls import no_state
 from rnnscope.checks.case import Case
-from rnnscope.checks.facts import Relation, broken, holds, not_applicable
+from rnnscope.checks.facts import BROKEN, HOLDS, Relation, broken, holds, not_applicable
 from rnnscope.checks.states import is_number, mapped, picked, tensors
 from rnnscope.checks.values import Gap, Place, Values, gap, greatest, joined, where_steps
 from rnnscope.checks.words import figures, raised, where
@@ -45,6 +45,41 @@ def causality(case: Case) -> Relation:
         return not_applicable(_BOTH)
     if case.steps < 2:
         return not_applicable("x has one step, and this needs two")
+    found, said = _causality(case), case.recurrent.says_causal
+    if found.outcome != BROKEN or not case.recurrent.backward_parts:
+        return found
+    if said:
+        return replace(found, message=f"{found.message}, though it says {said}")
+    if "causality" in case.by_name:
+        return found
+    return not_applicable(
+        f"its {case.recurrent.backward_parts[0]} says that it is bidirectional, and y does look ahead; where it must "
+        "not, --only causality asks for it"
+    )
+
+
+def reads_backward(case: Case) -> str:
+    """What says that it is bidirectional, and may walk over time: "it", or a part of it; "" where nothing does.
+
+    What a part says proves nothing of the time: where y does not look ahead, it walks over something else.
+    """
+    if case.recurrent.reads_backward:
+        return "it"
+    parts = case.recurrent.backward_parts
+    if not parts or (case.recurrent.has_y and case.steps > 1 and _causality(case).outcome == HOLDS):
+        return ""
+    return f"its {parts[0]}"
+
+
+def _causality(case: Case) -> Relation:
+    """Whether y looks ahead, whatever is said of it; asked once."""
+    if "causality" not in case.kept:
+        case.kept["causality"] = _looked_ahead(case)
+    found: Relation = case.kept["causality"]
+    return found
+
+
+def _looked_ahead(case: Case) -> Relation:
     cuts = cuts_of(case.steps)
     try:
         found = [_ahead(case, some) for some in torch.split(cuts, WIDTH)]
@@ -163,9 +198,10 @@ def chunked(case: Case) -> Relation:
 
 def _no_chunks(case: Case) -> str:
     """Why a module cannot be run in chunks."""
-    if case.recurrent.reads_backward:
-        return "it says that it is bidirectional: its backward direction has no state to carry on"
-    return "" if case.takes_state or case.recurrent.takes_state else no_state(case)
+    if who := reads_backward(case):
+        return f"{who} says that it is bidirectional: its backward direction has no state to carry on"
+    takes = case.takes_state or case.recurrent.takes_state
+    return "" if takes and case.recurrent.hands_on else no_state(case)
 
 
 def _edges(steps: int, count: int, generator: torch.Generator) -> list[int]:
@@ -242,8 +278,9 @@ def last_state(case: Case) -> Relation:
         return broken(None, "the state that comes out is the one that went in")
     if told := _earlier_y(case):
         return told
-    if case.recurrent.reads_backward:
-        return holds() if _rows_of_y(case) else not_applicable(f"{_BOTH}, and no row of the state is y at any step")
+    if who := reads_backward(case):
+        both = _BOTH.replace("it", who, 1)
+        return holds() if _rows_of_y(case) else not_applicable(f"{both}, and no row of the state is y at any step")
     moved = _moved_leaves(case, case.steps)
     moving = [name for name, (last, before) in moved.items() if last.parts or before.parts]
     late = [name for name in moving if not moved[name][0].parts]

@@ -23,7 +23,7 @@ RESTS_ON: dict[str, tuple[str, ...]] = {
     "unbatched": ("batch_of_one",),
     "causality": _REPEATABLE,
     "last_state": _REPEATABLE,
-    "chunked": ("causality", "last_state"),
+    "chunked": ("causality", "last_state", "item_isolation"),
     "stepwise": ("chunked",),
     "packed": ("batch_of_one", "causality"),
     "padding": ("batch_of_one", "causality"),

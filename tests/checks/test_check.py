@@ -266,3 +266,60 @@ def test_a_module_that_needs_a_state_and_says_nothing_of_it_is_refused() -> None
     with pytest.raises(RnnscopeError, match="its forward always takes a state") as caught:
         rnnscope.check(Needs(), torch.randn(4, 2, 3))
     assert "rnnscope.check(module, x, state)" in str(caught.value.hint)
+
+
+class StateOfItem0(nn.Module):
+    """Every item goes on from the state of item 0; if it forgets, from half of it where x has more than one step."""
+
+    def __init__(self, forgets: bool) -> None:
+        super().__init__()
+        self.rnn, self.forgets = nn.GRU(INPUTS, UNITS), forgets
+
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> Any:
+        if hx is not None:
+            hx = hx[:, :1].expand_as(hx).contiguous() / (2 if self.forgets and len(x) > 1 else 1)
+        return self.rnn(x, hx)
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_chunks_that_part_because_items_are_mixed_are_the_same_fault(forgets: bool) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(StateOfItem0(forgets), torch.randn(STEPS, ITEMS, INPUTS))
+    broken = {each.relation for each in found.told("broken")}
+    assert broken == {"item_isolation", *(["chunked"] if forgets else [])}
+    assert forgets or found["chunked"].message == "it rests on item_isolation, which is broken"
+
+
+def test_what_is_as_near_as_rounding_the_input_allows_is_exact_enough() -> None:
+    torch.manual_seed(3)
+    layer = nn.Sequential(
+        nn.Linear(64, 256, bias=False), nn.Linear(256, 256, bias=False), nn.Linear(256, 64)
+    ).bfloat16()
+    rnn = Residual(layer, nn.GRU(64, 64).bfloat16())
+    assert rnnscope.check(rnn, 30 * torch.randn(12, 3, 64), only=("precision",))["precision"].outcome == "holds"
+
+
+class Residual(nn.Module):
+    def __init__(self, layer: nn.Module, rnn: nn.Module) -> None:
+        super().__init__()
+        self.layer, self.rnn = layer, rnn
+
+    def forward(self, x: Tensor, hx: Tensor | None = None) -> Any:
+        y, h = self.rnn(x, hx)
+        return self.layer(y) - self.layer(x), h
+
+
+class Deep(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(5, 6, 4), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.rnn(x)[0])
+        return y
+
+
+def test_an_x_that_hardly_moves_the_first_step_is_not_rounded_inside() -> None:
+    torch.manual_seed(2)
+    found = rnnscope.check(Deep(), torch.randn(16, 2, 5), only=("gradient",))
+    assert (found.inside, found.verdict) == (None, "holds")

@@ -408,3 +408,134 @@ def test_a_relation_that_was_not_asked_is_an_error_that_names_those_that_were() 
 def test_what_is_neither_a_module_nor_a_name_is_refused(given: Any) -> None:
     with pytest.raises(RnnscopeError, match="check takes a module or the name of a class"):
         rnnscope.check(given)
+
+
+class GoesOnFromY(nn.Module):
+    """Gives all h and no state; without one it leaves a bias out of the first step, if it is faulty."""
+
+    def __init__(self, faulty: bool = False, layer: bool = False) -> None:
+        super().__init__()
+        self.faulty, self.layer = faulty, layer
+        self.x, self.h = nn.Linear(3, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        y = []
+        h = hidden[0] if self.layer and hidden is not None else hidden
+        for each in x:
+            h = x.new_zeros(x.shape[1], 4) if h is None and not self.faulty else h
+            h = torch.tanh(self.x(each) + (0 if h is None else self.h(h)))
+            y.append(h)
+        return torch.stack(y)
+
+
+@pytest.mark.parametrize("layer", [False, True])
+@pytest.mark.parametrize("faulty", [False, True])
+def test_y_is_the_state_where_a_module_goes_on_from_it(faulty: bool, layer: bool) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(GoesOnFromY(faulty, layer), torch.randn(9, 3, 3))
+    assert found.adaptations == ("y at the last step is the state from which it goes on, as hidden",)
+    assert [found[each].outcome for each in ("chunked", "stepwise")] == ["holds", "holds"]
+    assert [each.relation for each in found.told("broken")] == (["zero_state"] if faulty else [])
+
+
+class Tagger(nn.Module):
+    """A head on two layers, that gives y alone."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        super().__init__()
+        self.start, self.rnn, self.head = start, nn.LSTM(3, 4, 2), nn.Linear(4, 5)
+
+    def forward(self, x: Tensor, hidden: Any = None) -> Tensor:
+        if hidden is None:
+            hidden = (x.new_full((2, x.shape[1], 4), self.start), x.new_zeros(2, x.shape[1], 4))
+        y: Tensor = self.head(self.rnn(x, hidden)[0])
+        return y
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0])
+def test_a_state_that_only_goes_in_has_the_form_that_a_part_takes(start: float) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Tagger(start), torch.randn(9, 3, 3))
+    assert found.adaptations == ("hidden takes a state of (2, 3, 4) and (2, 3, 4)",)
+    assert [each.relation for each in found.told("broken")] == (["zero_state"] if start else [])
+    assert found["chunked"].message == "no state comes out of it"
+
+
+class NeedsHidden(Tagger):
+    def forward(self, x: Tensor, hidden: Any) -> Tensor:  # type: ignore[override]
+        return super().forward(x, hidden)
+
+
+def test_a_module_that_needs_a_state_may_give_none() -> None:
+    assert rnnscope.check(NeedsHidden(), torch.randn(9, 3, 3)).verdict == "holds"
+
+
+class Conditioned(nn.Module):
+    """What it takes has the name and the form of a state, and is added to x."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.to_x = nn.GRU(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor, hidden: Tensor | None = None) -> Tensor:
+        y: Tensor = self.rnn(x if hidden is None else x + self.to_x(hidden))[0]
+        return y
+
+
+def test_what_only_has_the_name_of_a_state_is_none() -> None:
+    told = rnnscope.check(Conditioned(), torch.randn(9, 3, 3))["zero_state"]
+    assert told.outcome == "not_applicable"
+    assert told.message.startswith("no state comes out of it, so that the form of hidden is not known")
+
+
+class WithContext(Conditioned):
+    """Gives a state, takes none, and an argument into which one fits."""
+
+    def forward(self, x: Tensor, context: Any = None, reverse: bool = False) -> Any:
+        x = x.flip(0) if reverse else x
+        return self.rnn(x if context is None else x + self.to_x(context[0]))
+
+
+def test_what_moves_what_comes_out_need_not_be_the_state() -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(WithContext(), torch.randn(9, 3, 3), only=("zero_state", "chunked"))
+    assert {each.message[:38] for each in found.relations} == {"no argument of its forward takes the s"}
+
+
+class ReadsTheFirstState(Tagger):
+    """Every item starts from the state of item 0."""
+
+    def forward(self, x: Tensor, start: Any = None) -> Tensor:
+        return super().forward(x, start and tuple(each[:, :1].expand_as(each).contiguous() for each in start))
+
+
+@pytest.mark.parametrize("items", [2, 3, 4])
+def test_a_state_that_is_given_goes_in_where_none_comes_out(items: int) -> None:
+    torch.manual_seed(0)
+    state = tuple(torch.randn(2, items, 4) for _ in range(2))  # N may be the number of layers, or of units
+    for kind, broken in ((Tagger, []), (ReadsTheFirstState, ["item_isolation"])):
+        found = rnnscope.check(kind(), torch.randn(9, items, 3), state)
+        assert [each.relation for each in found.told("broken")] == broken
+
+
+class ForgetsInPieces(nn.Module):
+    """Goes on from a state where a single step comes in, and starts anew where more do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.GRU(3, 4)
+
+    def forward(self, x: Tensor, p: Tensor | None = None) -> Any:
+        return self.rnn(x, p if x.shape[0] == 1 else None)
+
+
+class IgnoresItsCache(ForgetsInPieces):
+    def forward(self, x: Tensor, cache: Tensor | None = None) -> Any:
+        return super().forward(x, None)
+
+
+@pytest.mark.parametrize("kind", [ForgetsInPieces, IgnoresItsCache])
+def test_a_state_that_pieces_forget_is_one(kind: type[nn.Module]) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(kind(), torch.randn(9, 3, 3))
+    assert [each.relation for each in found.told("broken")] == ["chunked"]
