@@ -354,7 +354,8 @@ rnnscope check ahead.py:Ahead --only causality""",
         theirs="nn.functional.pad(x, (1, 1))",
         shows="The module learns well, but cannot run while a sequence comes in. In the check, x changes from each "
         "step on. The page names an earlier step whose y changes, and says how far ahead it looks. A module that says "
-        "bidirectional is not checked. Where only a part of it says so, and walks over time, --only causality checks it.",
+        "bidirectional is not checked. Where only a part of it says so, and walks over time, --only causality checks "
+        "it.",
         mends="Look for a convolution that is padded on both sides, a mask of attention, or a flip or roll over dim "
         "L. Look also for what is computed over all steps: a normalization or a softmax.",
     ),
