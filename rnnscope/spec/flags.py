@@ -10,7 +10,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -364,6 +364,24 @@ def _runs(values: tuple[int, ...]) -> Iterator[str]:
 def flagged(flag: Flag) -> Any:
     """A field of a dataclass with a flag, and its default."""
     return field(default=flag.default, metadata={"flag": flag})
+
+
+def flags_of(cls: Any) -> dict[str, Flag]:
+    """The flag of each field of a dataclass."""
+    return {each.name: each.metadata["flag"] for each in fields(cls)}
+
+
+class Flagged:
+    """What dataclasses have in common whose fields carry flags, and which check whatever is given."""
+
+    def __post_init__(self) -> None:
+        for flag, value in self.given():
+            flag.check(value)
+
+    def given(self) -> Iterator[tuple[Flag, Any]]:
+        """The flags that are not at their default, each with its value."""
+        values = ((flag, getattr(self, name)) for name, flag in flags_of(self).items())
+        return ((flag, value) for flag, value in values if value != flag.default)
 
 
 def listed(flag: Flag, default: Any = None) -> Listed:

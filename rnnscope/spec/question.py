@@ -5,10 +5,10 @@ It is told from a Spec and the flags alone: nothing is run.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, Number, Switch, Whole, flagged
+from rnnscope.spec.flags import Number, Switch, Whole, flagged, flags_of
 from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
 from rnnscope.spec.sides import (
     AS_IT_IS,
@@ -108,8 +108,8 @@ class Question:
     stress: bool = flagged(STRESS)
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            flag, value = each.metadata["flag"], getattr(self, each.name)
+        for name, flag in flags_of(self).items():
+            value = getattr(self, name)
             if isinstance(flag, Switch) or (flag is CHUNK and value is not None):
                 flag.check(value)
         if self.resync and not self.reference:
@@ -181,8 +181,7 @@ class Question:
         return not (self.reference or self.grad or self.resync or self.power or self.map)
 
 
-QUESTION_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Question)}
-"""The flag of each field."""
+QUESTION_FLAGS = flags_of(Question)
 
 DEFAULT_QUESTION = Question()
 
