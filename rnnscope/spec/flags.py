@@ -9,7 +9,7 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
@@ -400,6 +400,15 @@ def nearest(typed: str, known: Iterable[str], cutoff: float = 0.5) -> str | None
     words = {each.lower(): each for each in known}
     near = get_close_matches(typed.lower(), words, n=1, cutoff=cutoff)
     return words[near[0]] if near else None
+
+
+MOST_NAMED = 20
+"""A message names so many modules or networks at most."""
+
+
+def quoted_names(names: Sequence[str]) -> str:
+    """Names for a message, each in quotes; of many the first ones."""
+    return ", ".join(map(repr, names[:MOST_NAMED])) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def quoted(value: object) -> str:

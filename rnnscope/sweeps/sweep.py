@@ -291,7 +291,7 @@ def _reason(error: Exception) -> str:
     if is_out_of_memory(error):
         return TOO_LARGE
     if isinstance(error, RnnscopeError):
-        return error.message if error.hint is None or "--debug" in error.hint else f"{error.message}; {error.hint}"
+        return error.in_a_row
     return f"unexpected {type(error).__name__}: {error}"
 
 
@@ -305,7 +305,7 @@ def _smallest_like(found: Finding) -> str | None:
         return None
     spec = Spec(**asked.of(SPEC_FLAGS))
 
-    def with_(smaller: Spec) -> Configuration:
+    def asked_of(smaller: Spec) -> Configuration:
         """A class that is checked must follow what is said of a network: nothing is said that nobody said."""
         network = SPEC_FLAGS["kind"].panel
         said = {
@@ -316,8 +316,8 @@ def _smallest_like(found: Finding) -> str | None:
         return Configuration({**found.narrowed, **said})
 
     def is_like(smaller: Spec) -> bool:
-        configuration = with_(smaller)
+        configuration = asked_of(smaller)
         return finding_of(configuration, row_of(configuration, with_reasons=False)).cause == found.cause
 
     with stage("the smallest of which it still holds"):
-        return with_(shrink(spec, is_like)).rerun
+        return asked_of(shrink(spec, is_like)).rerun

@@ -10,7 +10,7 @@ import torch
 
 from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
 from rnnscope.network.shapes import network_in_words, sizes_in_words
-from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands, where_it_ran
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, enumerated, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import BENCH_SUBJECTS, MIN_TIME, NO_FILES, SEQ_LENS, TIME_GRAD, Sources
@@ -214,7 +214,7 @@ class Bench(SpecResult):
         shown = [each for each in titles if several or each not in ("L", "growth")]
         columns = [Column(each, number=each != "subject", name=each == "subject") for each in shown]
         rows = [row for name in _names(self.timings) for row in _rows(self, name)]
-        steps = f"{_in_words([thousands(each) for each in self.seq_lens])} steps" if several else None
+        steps = f"{enumerated([thousands(each) for each in self.seq_lens])} steps" if several else None
         title = f"What {network_in_words(self.spec)} costs, {'forward and backward' if self.grad else 'forward'}"
         dtypes = " and ".join(dict.fromkeys(each.dtype for each in self.timings))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
@@ -347,7 +347,7 @@ def _growth(bench: Bench) -> Page:
 def _compiling(bench: Bench) -> Page:
     """How long the compiler took, which no median holds."""
     found = [each for each in bench.measured if each.compile_s]
-    at = _in_words([f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found])
+    at = enumerated([f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found])
     return [Sentence("Compiling", f"took the first call of compiled {at}, which is in no median.")] if found else []
 
 
@@ -384,7 +384,7 @@ def _unseen(bench: Bench) -> Page:
     """Somebody's own class was only timed, which people might take for more."""
     own = [each for each in _names(bench.measured) if ":" in each]
     compute = "computes" if len(own) == 1 else "compute"
-    text = f"whether {_in_words(own)} {compute} the same: see rnnscope compare."
+    text = f"whether {enumerated(own)} {compute} the same: see rnnscope compare."
     return [Sentence("Not asked", text)] if own else []
 
 
@@ -407,7 +407,7 @@ def _names(timings: Iterable[Timing]) -> list[str]:
 def _named(bench: Bench, timings: list[Timing]) -> str:
     """Rows by their subjects, with their lengths unless all are meant, and the verb: "cells at L = 3 is"."""
     rows = {name: [each for each in timings if each.typed == name] for name in _names(timings)}
-    subjects = _in_words([f"{name}{_where(bench, every)}" for name, every in rows.items()])
+    subjects = enumerated([f"{name}{_where(bench, every)}" for name, every in rows.items()])
     return f"{subjects} {'is' if len(rows) == 1 else 'are'}"
 
 
@@ -418,12 +418,7 @@ def _where(bench: Bench, timings: list[Timing]) -> str:
     lengths = [thousands(each.seq_len) for each in timings]
     if len(lengths) > MOST_LENGTHS:
         lengths = [*lengths[: MOST_LENGTHS - 1], f"{len(lengths) - MOST_LENGTHS + 1} more lengths"]
-    return f" at L = {_in_words(lengths)}"
-
-
-def _in_words(words: list[str]) -> str:
-    *first, last = words or [""]
-    return f"{', '.join(first)} and {last}" if first else last
+    return f" at L = {enumerated(lengths)}"
 
 
 def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:
