@@ -18,20 +18,20 @@ from rnnscope.sweeps.rows import FROM_A_SWEEP, Row, read_rows
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A kind of rows: what one says in short, and what all say together."""
+class Summary:
+    """How rows of one command are summed up: what one says in short, and what all say together."""
 
     finding: Callable[[Configuration, Mapping[str, Any]], Finding]
     sweep: type[Sweep]
 
 
-KINDS = {"compare": Kind(finding, Sweep), "check": Kind(check_finding, CheckSweep)}
+SUMMARIES = {"compare": Summary(finding, Sweep), "check": Summary(check_finding, CheckSweep)}
 """By the command of which a row is the document."""
 
 
 def finding_of(configuration: Configuration, row: Row) -> Finding:
     """What the row of a configuration says."""
-    return KINDS[configuration.command].finding(configuration, row)
+    return SUMMARIES[configuration.command].finding(configuration, row)
 
 
 def read_finding(row: Row) -> Finding:
@@ -41,7 +41,7 @@ def read_finding(row: Row) -> Finding:
         RnnscopeError: what is no row.
     """
     try:
-        found, words = finding_of(Configuration(read_rerun(row["rerun"])), row), KINDS[row["command"]].sweep.words
+        found, words = finding_of(Configuration(read_rerun(row["rerun"])), row), SUMMARIES[row["command"]].sweep.words
         allowed = words.verdicts if row["status"] == words.status else STATUSES
         is_its_own = found.configuration.command == row["command"]
         if not is_its_own or found.outcome not in allowed or not isinstance(found.message, str | None):
@@ -69,7 +69,7 @@ def read_sweep(path: str) -> Sweep:
         raise RnnscopeError(f"{path} has no rows in it", FROM_A_SWEEP)
     findings = {each.configuration: each for each in found}  # of two rows of one the last
     line = shlex.join(["rnnscope", "sweep", *REPORT.as_typed(path)])
-    return KINDS[found[0].configuration.command].sweep(tuple(findings.values()), line)
+    return SUMMARIES[found[0].configuration.command].sweep(tuple(findings.values()), line)
 
 
 def check_kind(row: Row, command: str) -> None:
