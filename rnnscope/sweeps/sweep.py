@@ -31,9 +31,8 @@ from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.sweeps.boundaries import NO_MEMORY, boundaries_of, left_out_of
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
-from rnnscope.sweeps.report import SUMMARIES, check_kind, finding_of, read_finding
 from rnnscope.sweeps.result import Finding, Sweep
-from rnnscope.sweeps.rows import Row, rows_added_to
+from rnnscope.sweeps.rows import SUMMARIES, Row, check_kind, finding_of, read_finding, rows_added_to
 from rnnscope.sweeps.workers import Ranks, is_launched, workers_here
 from rnnscope.verdict.deviations import deviation_of
 

@@ -222,7 +222,7 @@ class Bench(SpecResult):
             Grid(title, (*columns, Column("time")), tuple(rows), keys=2 if several else 1),
             Sentence("Sizes", sizes_in_words(self.spec, steps)),
             _meanings(self),
-            *_growth(self),
+            *_grown(self),
             *_compiling(self),
             *_messages(self),
             Sentence("Verdict", f"{_verdict(self)}.", {"steady": "good", "noisy": None}.get(self.verdict, "bad")),
@@ -336,7 +336,7 @@ def _meanings(bench: Bench) -> Sentence:
     return Sentence("Median", f"{text}.")
 
 
-def _growth(bench: Bench) -> Page:
+def _grown(bench: Bench) -> Page:
     """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
     grown = [f"{name} {_times(each)}" for name in _names(bench.timings) if (each := bench.growth_in_all(name))]
     first, last = bench.seq_lens[0], bench.seq_lens[-1]
@@ -424,13 +424,13 @@ def _where(bench: Bench, timings: list[Timing]) -> str:
 def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:
     """One row; figures are None if it was not measured."""
     measured, ratio, growth = timing.measured, bench.ratio(timing), bench.growth(timing)
-    p25, median, p75 = timing.quartiles if measured else (None, None, None)
+    p25, p50, p75 = timing.quartiles if measured else (None, None, None)
     return {
         "subject": timing.subject,
         "device": timing.device,
         "dtype": timing.dtype,
         "seq_len": timing.seq_len,
-        "median_s": median,
+        "median_s": p50,
         "iqr_s": timing.iqr if measured else None,
         "p25_s": p25,
         "p75_s": p75,
