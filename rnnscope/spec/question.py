@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Number, Switch, Whole, flagged, flags_of
+from rnnscope.spec.flags import Flag, Number, Switch, Whole, flagged, flags_of
 from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
 from rnnscope.spec.sides import (
     AS_IT_IS,
@@ -197,8 +197,8 @@ def check_comparable(
     """Raise RnnscopeError unless both subjects can do what the Spec asks and there is something to compare."""
     own.check(left, right)
     how.check(left, right)
-    subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
-    recorded = [each for each in subjects if each.startswith(RECORDED)]
+    sides = [(flag, typed, *side_spec(flag, typed, spec)) for flag, typed in ((LEFT, left), (RIGHT, right))]
+    recorded = [subject for _, _, subject, _ in sides if subject.startswith(RECORDED)]
     if len(recorded) == 2:
         raise RnnscopeError(
             "--left and --right are both recorded, so that nothing would be run",
@@ -208,16 +208,17 @@ def check_comparable(
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
     question.check_chunk(spec)
-    _check_elsewhere(spec, subjects, question)
-    for flag, typed in ((LEFT, left), (RIGHT, right)):
-        _check_quantized(*side_spec(flag, typed, spec), f"{flag.name} {typed}", question)
-    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
+    for flag, _, subject, _ in sides:
+        _check_elsewhere(spec, flag, subject, question)
+    for flag, typed, subject, own_spec in sides:
+        _check_quantized(subject, own_spec, f"{flag.name} {typed}", question)
+    for flag, _, subject, _ in sides:
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
                 f"use {flag.name} equations",
             )
-    if how.autocast is not None and side_spec(RIGHT, right, spec)[1].dtype == "float64":
+    if how.autocast is not None and sides[1][3].dtype == "float64":
         raise RnnscopeError(
             f"--autocast {how.autocast} does nothing in float64, in which the right side runs", "use --dtype float32"
         )
@@ -232,17 +233,16 @@ def check_comparable(
         )
 
 
-def _check_elsewhere(spec: Spec, subjects: list[str], question: Question) -> None:
-    """Raise unless sides that run outside of torch can do what is asked."""
-    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
-        is_outside = subject.startswith((COMMAND, "onnx")) or is_model(subject)
-        if is_outside and question.grad:
-            raise RnnscopeError(f"{flag.name} {subject} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
-        if (is_outside or subject in EXPORTS) and spec.train and spec.dropout:
-            raise RnnscopeError(
-                f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
-                "leave --train out",
-            )
+def _check_elsewhere(spec: Spec, flag: Flag, subject: str, question: Question) -> None:
+    """Raise unless a side can do what is asked where it runs outside of torch."""
+    is_outside = subject.startswith((COMMAND, "onnx")) or is_model(subject)
+    if is_outside and question.grad:
+        raise RnnscopeError(f"{flag.name} {subject} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
+    if (is_outside or subject in EXPORTS) and spec.train and spec.dropout:
+        raise RnnscopeError(
+            f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
+            "leave --train out",
+        )
 
 
 def _check_quantized(subject: str, spec: Spec, name: str, question: Question) -> None:
