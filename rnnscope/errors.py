@@ -22,6 +22,11 @@ class RnnscopeError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def in_a_row(self) -> str:
+        """What a row of a result says of it: one row of many has no traceback to ask for."""
+        return self.message if self.hint is not None and "--debug" in self.hint else str(self)
+
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C, or another signal that asks a process to end.

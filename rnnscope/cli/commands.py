@@ -121,7 +121,7 @@ def sweep(
 
     check_flags(axes, random, configs, out, resume, report, at_boundaries)
     if report:
-        from rnnscope.sweeps.report import read_sweep
+        from rnnscope.sweeps.rows import read_sweep
 
         told: Result | None = read_sweep(report)
     else:

@@ -20,20 +20,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import rnnscope
-from rnnscope.cli.usage import (
-    WIDEST,
-    check_words,
-    coloured,
-    help_text,
-    write_flags,
-)
+from rnnscope.cli.usage import WIDEST, check_words, coloured, help_text, write_flags
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.costs import Work, check_memory, check_rows
 from rnnscope.network.shapes import GATES
 from rnnscope.pages.render import FORMATS, FORMATS_OF_A_TEST, Result, check_ending, check_place
 from rnnscope.spec.flags import Choice, FileName, Flag, Listed, Repeated, Switch, Words
 from rnnscope.spec.options import FORCE, NO_FILES, SOURCE_FLAGS, Sources
-from rnnscope.spec.sides import RECORDED, is_model, recorded_files, subject_of
+from rnnscope.spec.sides import is_file, recorded_files
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 
 if TYPE_CHECKING:  # its module imports torch
@@ -417,8 +411,7 @@ def _asked(given: dict[str, Any], values: dict[str, Any]) -> Asked:
     sources = Sources(**{name: values.get(name) for name in SOURCE_FLAGS})
     left, right = (values.get(side, "") for side in ("left", "right"))
     sources.check_prefixes(left, right)
-    brings = [side.startswith(RECORDED) or is_model(subject_of(side)) for side in (left, right)]
-    if not (any(sources.given()) or any(brings)):
+    if not (any(sources.given()) or is_file(left) or is_file(right)):
         return Asked(Spec(**given), given=tuple(given))
     if recorded_files(left, right):  # each module has a network and an input of its own
         return Asked(Spec(**given), None, sources, tuple(given))

@@ -9,6 +9,7 @@ from textwrap import wrap
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.pages.page import enumerated
 from rnnscope.spec.flags import Flag, Switch, Words, help_of, nearest
 
 Flags = Mapping[str, Flag]
@@ -143,7 +144,7 @@ def unknown_flag(typed: str, known: dict[str, Flag], command: str | None, others
     name = typed.replace("_", "-")
     having = [each for each, flags in others.items() if name in by_name(flags.values())]
     if command is None and having and name not in known:
-        which = "every command" if len(having) == len(others) else _listed(having)
+        which = "every command" if len(having) == len(others) else enumerated(having)
         return RnnscopeError(f"{name} is a flag of {which}", "it goes after the command")
     if command is None:
         known = by_name(flag for flags in others.values() for flag in flags.values()) | known
@@ -163,7 +164,7 @@ def _meant(name: str, known: dict[str, Flag], command: str | None, having: Seque
     if (instead := INSTEAD.get(name)) and _is_of(instead, known):
         return instead
     if having:
-        return f"it is a flag of {_listed(having)}"
+        return f"it is a flag of {enumerated(having)}"
     near = _near(name, known)
     return f"did you mean {near}?" if near else see_help(command)
 
@@ -205,10 +206,6 @@ def _near(typed: str, known: Mapping[str, Any]) -> str | None:
     if near is None and len(word) > 2:
         near = next((each for each in bare if each.startswith(word)), None)
     return near and bare[near]
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 def write_flags(formatter: Any, flags: Iterable[Flag], is_coloured: bool, is_whole: bool) -> int:

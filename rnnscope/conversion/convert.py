@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn, rnns_in, told_apart
@@ -19,6 +18,7 @@ from rnnscope.files.onnx_models import Unread, find_onnx_rnn, onnx_rnns
 from rnnscope.files.tensors import check_target, read_file, writing
 from rnnscope.help.explain import more
 from rnnscope.network.shapes import TensorShape, cell_name, network_in_words, tensor_shapes
+from rnnscope.network.weights import same_bits
 from rnnscope.pages.page import Column, Grid, Page, Sentence, thousands
 from rnnscope.pages.progress import shown
 from rnnscope.pages.render import Result
@@ -213,7 +213,7 @@ def convert(file: str, out: str, to: str, prefix: str | None = None, force: bool
 
 def _proof(rnn: Rnn, copy: Rnn, file: str, prefix: str | None) -> Comparison:
     """torch's module with the old weights against the cells with those that were written."""
-    if any(not _same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
+    if any(not same_bits(each, copy.weights[name]) for name, each in rnn.weights.items()):
         raise RnnscopeError("the weights that were written are not those that were read", "try another disk")
     # One thread, so that the line that runs this again tells of the same bits on every machine.
     spec = replace(rnn.spec, dtype="float64", threads=1)
@@ -226,10 +226,6 @@ def _proof(rnn: Rnn, copy: Rnn, file: str, prefix: str | None) -> Comparison:
             f"module and cells are {comparison.verdict} with these weights, so nothing was written", f"see where: {see}"
         )
     return comparison
-
-
-def _same_bits(one: Tensor, other: Tensor) -> bool:
-    return one.dtype == other.dtype and torch.equal(*(each.contiguous().view(torch.uint8) for each in (one, other)))
 
 
 _WHAT = {"module": "nn.{}", "cell": "nn.{}Cell", "stacked": "{} cells"}

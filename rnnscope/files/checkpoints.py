@@ -18,7 +18,7 @@ from rnnscope.files.tensors import read_file
 from rnnscope.network.costs import check_free, parameter_count
 from rnnscope.network.shapes import Shape, parameters
 from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
-from rnnscope.spec.flags import nearest
+from rnnscope.spec.flags import MOST_NAMED, nearest, quoted_names
 from rnnscope.spec.spec import DTYPES, Spec
 
 
@@ -415,10 +415,6 @@ def _check_numbers(group: Group, weights: Weights) -> None:
             raise RnnscopeError(f"{group.names[name]} holds NaN or infinity, first at {at}", "save finite weights")
 
 
-_LISTED = 20
-"""A message lists the names of at most so many networks."""
-
-
 def rnns_in(file: str) -> tuple[Rnn, ...]:
     """Every RNN in a file, in the order in which the file has them; a stack before its cells.
 
@@ -431,7 +427,7 @@ def rnns_in(file: str) -> tuple[Rnn, ...]:
         try:
             rnn = _rnn(file, group)
         except RnnscopeError as error:
-            named = zip(groups[:_LISTED], told_apart(groups), strict=False)
+            named = zip(groups[:MOST_NAMED], told_apart(groups), strict=False)
             others = ", ".join(repr(name) for each, name in named if each is not group)
             mends = [error.hint or "", f"what is whole is taken by its prefix, of {others}" if others else ""]
             raise RnnscopeError(error.message, "; ".join(filter(None, mends)) or None) from error
@@ -453,7 +449,7 @@ def find_rnn(file: str, content: Any, prefix: str | None = None) -> Rnn:
     if len(found) == 1:
         return _rnn(file, found[0])
     names = told_apart(found or groups)
-    names_told = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    names_told = quoted_names(names)
     if found and len(set(names)) == 1:  # dicts may be nested, or have dots in their keys
         raise RnnscopeError(f"{file} has {len(found)} RNNs under {found[0].path!r}", "save each in a file of its own")
     if found:

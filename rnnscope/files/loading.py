@@ -225,13 +225,13 @@ def _loaded(
     """
     run = next(iter(recordings.values()), None)
     said, rnn, models = _Said(flags), None, models or {}
-    role, model = next(iter(models.items()), ("left", None)) if not (sources.weights or run) else ("left", None)
-    if file := sources.weights or model or (run.file if run else None):
-        content = next(iter(calls.values())) if file not in (sources.weights, model) else read(file)
-        if file == model:
-            rnn = _find(file, content, sources.prefix_in(role, file))
+    role, file = _bringing_weights(sources, recordings, models)
+    if file is not None:
+        content = calls[role] if role in recordings else read(file)
+        if role in recordings:
+            rnn = _rnn_of_run(file, content)
         else:
-            rnn = _rnn_of_run(file, content) if sources.weights is None else _find(file, content, sources.prefix)
+            rnn = _find(file, content, sources.prefix_in(role, file) if role else sources.prefix)
         said.take(file, {name: getattr(rnn.spec, name) for name in _NETWORK})
         said.take(file, _habits(_facts_beside(content), rnn.spec.kind))
         if rnn.nodes and rnn.spec.kind == "rnn":
@@ -252,6 +252,16 @@ def _loaded(
         right_weights = _of_other_model(models["right"], read, sources, spec)
     given = input_of(spec, run.tensors, f"{run.file}: ") if run else None
     return Loaded(sources, spec, rnn, right_weights, right_dtype, given, recordings)
+
+
+def _bringing_weights(
+    sources: Sources, recordings: Mapping[str, Recording], models: Mapping[str, str]
+) -> tuple[str, str | None]:
+    """The side whose file brings the weights, "" where a file of weights does; and the file, where there is one."""
+    if sources.weights is not None:
+        return "", sources.weights
+    files = {role: each.file for role, each in recordings.items()} or models
+    return next(iter(files.items()), ("", None))
 
 
 def _find(file: str, content: Any, prefix: str | None) -> Rnn:
@@ -349,12 +359,11 @@ def _sizes(run: Recording, batch_first: bool) -> Facts:
     return facts | {"lengths": tuple(lengths.tolist())}
 
 
-def _check_alike(file: str, right: Spec, left: Spec, flag: str = "--right-weights") -> None:
+def _check_alike(file: str, right: Spec, left: Spec) -> None:
     """Raise unless the right side's weights are those of the same network."""
     for name in _NETWORK:
         if getattr(right, name) != getattr(left, name):
+            has = f"{SOURCE_FLAGS['right_weights'].name} {file} has {SPEC_FLAGS[name].name} {getattr(right, name)}"
             raise RnnscopeError(
-                f"{flag} {file} has {SPEC_FLAGS[name].name} {getattr(right, name)}, and the left side has "
-                f"{getattr(left, name)}",
-                "compare networks of one kind and size",
+                f"{has}, and the left side has {getattr(left, name)}", "compare networks of one kind and size"
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn
-from rnnscope.network.shapes import parameters
+from rnnscope.network.shapes import parameter_name, parameters
 from rnnscope.network.weights import Weights, dtype_name, nonfinite_index
 from rnnscope.spec.spec import DTYPES, KINDS, Spec
 from rnnscope.subjects.onnx_graphs import ACTIVATIONS, Network, OnnxModel, RnnNode
@@ -123,9 +123,9 @@ def _of_layer(node: RnnNode, layer: int) -> Iterator[tuple[str, tuple[str, Tenso
         if each.dtype != w.dtype:
             raise RnnscopeError(f"W of {node.name} is {dtype_name(w)}, but {role} is {dtype_name(each)}")
     for direction in range(node.directions):
-        end, part = "_reverse" * direction, f"[{direction}]"
-        yield f"weight_ih_l{layer}{end}", (node.inputs["W"] + part, _ordered(node, w[direction]))
-        yield f"weight_hh_l{layer}{end}", (node.inputs["R"] + part, _ordered(node, r[direction]))
+        for base, role in (("weight_ih", "W"), ("weight_hh", "R")):
+            part = f"{node.inputs[role]}[{direction}]"
+            yield parameter_name(base, layer, direction), (part, _ordered(node, tensors[role][direction]))
         if "B" in tensors:
             for base, half, which in zip(
                 ("bias_ih", "bias_hh"),
@@ -133,7 +133,8 @@ def _of_layer(node: RnnNode, layer: int) -> Iterator[tuple[str, tuple[str, Tenso
                 (f":{rows}", f"{rows}:"),
                 strict=True,
             ):
-                yield f"{base}_l{layer}{end}", (f"{node.inputs['B']}[{direction}, {which}]", _ordered(node, half))
+                part = f"{node.inputs['B']}[{direction}, {which}]"
+                yield parameter_name(base, layer, direction), (part, _ordered(node, half))
 
 
 def _numbers(node: RnnNode, role: str) -> Tensor:

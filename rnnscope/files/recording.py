@@ -26,8 +26,8 @@ from rnnscope import __version__
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.tensors import ABOUT, check_target, writing
 from rnnscope.network.shapes import OUTPUTS
-from rnnscope.network.weights import Weights, dtype_name, input_of, sizes_of, time_of
-from rnnscope.spec.flags import nearest
+from rnnscope.network.weights import Weights, dtype_name, input_of, same_bits, sizes_of, time_of
+from rnnscope.spec.flags import nearest, quoted_names
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import in_int8, other_shape
 from rnnscope.subjects.devices import arithmetic, autocast_is_on
@@ -37,9 +37,6 @@ TENSORS = ("x", "h0", "c0", "lengths", *OUTPUTS)
 
 MOST = 32
 """Calls of a module that are kept; of a cell, loops and single steps."""
-
-_LISTED = 20
-"""A message names so many modules at most."""
 
 _Tensors = dict[str, Tensor]
 
@@ -126,7 +123,8 @@ class _Step:
         if not self.is_cell or self.spec != replace(before.spec, h0="random") or self.about != before.about:
             return False
         ends = {name: each for name, each in before.tensors.items() if name in ("h", "c")}
-        is_next = all(_same_bits(self.tensors.get(f"{name}0"), each) for name, each in ends.items())
+        starts = {name: self.tensors.get(f"{name}0") for name in ends}
+        is_next = all(each is not None and same_bits(each, ends[name]) for name, each in starts.items())
         return is_next and _same_weights(self.weights, before.weights)
 
 
@@ -198,22 +196,14 @@ class _Recorder:
         if self.left_out:
             path, why = next(iter(self.left_out.items()))
             return RnnscopeError(f"{model}: no call can be recorded: of {path or 'the model'}, {why}")
-        paths = [repr(path) for path in self.modules]
-        names = ", ".join(paths[:_LISTED]) + (", ..." if len(paths) > _LISTED else "")
         return RnnscopeError(
-            f"{model}: none of its recurrent modules was called: {names}",
+            f"{model}: none of its recurrent modules was called: {quoted_names(list(self.modules))}",
             "call the model itself inside the block",
         )
 
 
-def _same_bits(one: Tensor | None, other: Tensor) -> bool:
-    if one is None or one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    return torch.equal(*(each.contiguous().view(torch.uint8) for each in (one, other)))
-
-
 def _same_weights(one: Weights, other: Weights) -> bool:
-    return one is other or all(_same_bits(one.get(name), each) for name, each in other.items())
+    return one is other or all(name in one and same_bits(one[name], each) for name, each in other.items())
 
 
 def _copies(tensors: _Tensors) -> _Tensors:
@@ -357,7 +347,7 @@ def call_in(file: str, content: Any, prefix: str | None, flag: str) -> Any:
     names = list(calls)
     if len(names) == 1 and (prefix is None or not names[0]):
         return calls[names[0]]
-    told = ", ".join(map(repr, names[:_LISTED])) + (", ..." if len(names) > _LISTED else "")
+    told = quoted_names(names)
     if prefix is None:
         raise RnnscopeError(f"{file} has {len(names)} runs: {told}", f"name one, such as {flag} {names[0] or repr('')}")
     near = nearest(prefix, names)

@@ -97,6 +97,11 @@ def dim_sizes(spec: Spec) -> dict[str, int]:
     return sizes | products | {gate_rows(spec): gates * sizes["H"]}
 
 
+def parameter_name(base: str, layer: int, direction: int) -> str:
+    """torch's name: weight_ih in layer 0, walked backward, is weight_ih_l0_reverse."""
+    return f"{base}_l{layer}{'_reverse' if direction else ''}"
+
+
 def cell_name(name: str) -> str:
     """The other name of a parameter: weight_ih_l0_reverse is reverse_cells.0.weight_ih, and the other way round."""
     if found := re.fullmatch(r"(weight_ih|weight_hh|bias_ih|bias_hh)_l(\d+)(_reverse)?", name):
@@ -124,7 +129,7 @@ def direction_parameters(spec: Spec, layer: int, direction: int) -> tuple[Parame
     found = []
     for base, dims in dims_of.items():
         shape = tuple(sizes[dim] for dim in dims)
-        name = f"{base}_l{layer}{'_reverse' if direction else ''}"
+        name = parameter_name(base, layer, direction)
         found.append(ParameterShape(name, None if spec.proj_size else cell_name(name), dims, shape, prod(shape)))
     return tuple(found)
 

@@ -45,6 +45,13 @@ def nonfinite_index(tensor: Tensor) -> list[int] | None:
     return found[0] if found else None
 
 
+def same_bits(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have one shape, one dtype, and the same bits: a NaN is what the same NaN is."""
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    return torch.equal(*(each.contiguous().view(torch.uint8) for each in (one, other)))
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether all numbers are finite."""
     return all(bool(each.isfinite().all()) for each in tensors)
@@ -77,6 +84,11 @@ def sizes_of(x: Tensor, batch_first: bool, source: str = "") -> dict[str, int | 
     return {"input_size": features, "seq_len": steps} | ({"batch_size": batch[0]} if batch else {"unbatched": True})
 
 
+def placed_as(spec: Spec, tensor: Tensor) -> Tensor:
+    """The tensor in the Spec's dtype and then on its device, which may not have the dtype that it had before."""
+    return tensor.to(getattr(torch, spec.dtype)).to(spec.device)
+
+
 def draw_weights(spec: Spec) -> Weights:
     """Parameters as torch initialises them, uniform in ±1/√H, on the Spec's device and in its dtype.
 
@@ -87,14 +99,14 @@ def draw_weights(spec: Spec) -> Weights:
     def drawn(shape: Shape) -> Tensor:
         return torch.empty(shape, dtype=torch.float64, device="cpu").uniform_(-limit, limit, generator=generator)
 
-    return {each.name: _placed(drawn(each.shape), spec) for each in parameters(spec)}
+    return {each.name: placed_as(spec, drawn(each.shape)) for each in parameters(spec)}
 
 
 def draw_input(spec: Spec) -> Input:
     """x, and the initial state unless it is zeros, from the standard normal distribution."""
     state, blocks = draw_blocks(spec)
     x = x_of_blocks(blocks, spec, getattr(torch, spec.dtype))
-    return Input(x.to(spec.device), tuple(_placed(each, spec) for each in state))
+    return Input(x.to(spec.device), tuple(placed_as(spec, each) for each in state))
 
 
 def draw_blocks(spec: Spec) -> tuple[tuple[Tensor, ...], Iterator[Tensor]]:
@@ -139,7 +151,7 @@ def draw_cotangents(spec: Spec) -> Weights:
     """What is sent back through y, h and c by their names: standard normal numbers in the shape of each."""
     generator = _generator(spec, "cotangents")
     outputs = [each for each in tensor_shapes(spec) if each.role == "output"]
-    return {each.name: _placed(_normal(each.shape, generator), spec) for each in outputs}
+    return {each.name: placed_as(spec, _normal(each.shape, generator)) for each in outputs}
 
 
 def _shapes_in(spec: Spec) -> list[TensorShape]:
@@ -155,7 +167,3 @@ def _generator(spec: Spec, stream: str) -> torch.Generator:
 
 def _normal(shape: Shape, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64, device="cpu")
-
-
-def _placed(tensor: Tensor, spec: Spec) -> Tensor:
-    return tensor.to(dtype=getattr(torch, spec.dtype)).to(spec.device)

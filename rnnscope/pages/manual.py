@@ -1,6 +1,6 @@
 """A page of the manual, drawn from its Markdown with rich.
 
-Other than rich does it, code is neither wrapped nor padded, so that it can be copied, and nothing has a ground of its
+Unlike in rich's own pages, code is neither wrapped nor padded, so that it can be copied. Nothing has a ground of its
 own, so that it can be read on a light terminal too.
 """
 

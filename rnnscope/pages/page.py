@@ -1,6 +1,6 @@
 """What a page for people is made of: grids, drawings, listings and sentences, and the words that pages share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -111,6 +111,12 @@ def thousands(number: int) -> str:
 def ended(text: str) -> str:
     """A sentence with a full stop, unless it has a sign at its end."""
     return text if text.endswith(("?", ".")) else f"{text}."
+
+
+def enumerated(words: Sequence[str]) -> str:
+    """Words in a sentence: "a, b and c"."""
+    *first, last = words or ("",)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def counted(number: int, noun: str) -> str:

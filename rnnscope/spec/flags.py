@@ -9,8 +9,8 @@ import contextlib
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -366,6 +366,24 @@ def flagged(flag: Flag) -> Any:
     return field(default=flag.default, metadata={"flag": flag})
 
 
+def flags_of(cls: Any) -> dict[str, Flag]:
+    """The flag of each field of a dataclass."""
+    return {each.name: each.metadata["flag"] for each in fields(cls)}
+
+
+class Flagged:
+    """What dataclasses have in common whose fields carry flags, and which check whatever is given."""
+
+    def __post_init__(self) -> None:
+        for flag, value in self.given():
+            flag.check(value)
+
+    def given(self) -> Iterator[tuple[Flag, Any]]:
+        """The flags that are not at their default, each with its value."""
+        values = ((flag, getattr(self, name)) for name, flag in flags_of(self).items())
+        return ((flag, value) for flag, value in values if value != flag.default)
+
+
 def listed(flag: Flag, default: Any = None) -> Listed:
     """The flag that takes several values of a flag. A switch is turned on and off under its first name."""
     names = (flag.name,) if isinstance(flag, Switch) else flag.names
@@ -382,6 +400,15 @@ def nearest(typed: str, known: Iterable[str], cutoff: float = 0.5) -> str | None
     words = {each.lower(): each for each in known}
     near = get_close_matches(typed.lower(), words, n=1, cutoff=cutoff)
     return words[near[0]] if near else None
+
+
+MOST_NAMED = 20
+"""A message names so many modules or networks at most."""
+
+
+def quoted_names(names: Sequence[str]) -> str:
+    """Names for a message, each in quotes; of many the first ones."""
+    return ", ".join(map(repr, names[:MOST_NAMED])) + (", ..." if len(names) > MOST_NAMED else "")
 
 
 def quoted(value: object) -> str:

@@ -1,25 +1,24 @@
 """The flags of files and of single commands."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, FileName, Flag, Number, Switch, Whole, Words, listed
-from rnnscope.spec.sides import RECORDED, SUBJECT, is_model, subject_of
+from rnnscope.spec.flags import Choice, FileName, Flag, Flagged, Number, Switch, Whole, Words, flagged, flags_of, listed
+from rnnscope.spec.sides import SUBJECT, is_file
 from rnnscope.spec.spec import LARGEST_SIZE, SPEC_FLAGS, Spec
 
 
 def _file(*names: str, help: str, example: str = "model.pt") -> Any:
-    return field(default=None, metadata={"flag": FileName(names, help, "Files", example=example)})
+    return flagged(FileName(names, help, "Files", example=example))
 
 
 def _prefix(name: str, help: str, rare: bool = False) -> Any:
-    return field(default=None, metadata={"flag": Flag((name,), help, "Files", example="encoder.rnn", rare=rare)})
+    return flagged(Flag((name,), help, "Files", example="encoder.rnn", rare=rare))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sources:
+class Sources(Flagged):
     """Names of files, and where in them a network is; None where the seed gives it.
 
     Raises:
@@ -32,16 +31,11 @@ class Sources:
     right_prefix: str | None = _prefix("--right-prefix", help="Where these are in their file.", rare=True)
     inputs: str | None = _file("--inputs", help="x, h0, c0 and lengths, from a file.", example="run.pt")
 
-    def __post_init__(self) -> None:
-        for flag, value in self.given():
-            flag.check(value)
-
-    def check_prefixes(self, left: str = "", right: str = "") -> None:
+    def check_prefixes(self, left: str, right: str) -> None:
         """Raise if a prefix is given without a file in which it could be; the sides may be recorded runs or models."""
-        is_recorded = [side.startswith(RECORDED) or is_model(subject_of(side)) for side in (left, right)]
         has_file = {
-            "prefix": ("weights", self.weights or self.inputs or any(is_recorded)),
-            "right_prefix": ("right_weights", self.right_weights or is_recorded[1]),
+            "prefix": ("weights", self.weights or self.inputs or is_file(left) or is_file(right)),
+            "right_prefix": ("right_weights", self.right_weights or is_file(right)),
         }
         for prefix, (file, found) in has_file.items():
             if getattr(self, prefix) is not None and not found:
@@ -54,15 +48,8 @@ class Sources:
             return self.right_prefix
         return self.prefix if self.weights in (None, model) else None
 
-    def given(self) -> Iterator[tuple[Flag, str]]:
-        """The flags that were given, each with its value."""
-        for name, flag in SOURCE_FLAGS.items():
-            if getattr(self, name) is not None:
-                yield flag, getattr(self, name)
 
-
-SOURCE_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Sources)}
-"""The flag of each field."""
+SOURCE_FLAGS = flags_of(Sources)
 
 NO_FILES = Sources()
 

@@ -5,10 +5,10 @@ It is told from a Spec and the flags alone: nothing is run.
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Flag, Number, Switch, Whole, flagged
+from rnnscope.spec.flags import Flag, Number, Switch, Whole, flagged, flags_of
 from rnnscope.spec.options import RECORD, SOURCE_FLAGS, Sources
 from rnnscope.spec.sides import (
     AS_IT_IS,
@@ -108,8 +108,8 @@ class Question:
     stress: bool = flagged(STRESS)
 
     def __post_init__(self) -> None:
-        for each in fields(self):
-            flag, value = each.metadata["flag"], getattr(self, each.name)
+        for name, flag in flags_of(self).items():
+            value = getattr(self, name)
             if isinstance(flag, Switch) or (flag is CHUNK and value is not None):
                 flag.check(value)
         if self.resync and not self.reference:
@@ -181,8 +181,7 @@ class Question:
         return not (self.reference or self.grad or self.resync or self.power or self.map)
 
 
-QUESTION_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Question)}
-"""The flag of each field."""
+QUESTION_FLAGS = flags_of(Question)
 
 DEFAULT_QUESTION = Question()
 
@@ -198,8 +197,8 @@ def check_comparable(
     """Raise RnnscopeError unless both subjects can do what the Spec asks and there is something to compare."""
     own.check(left, right)
     how.check(left, right)
-    subjects = [side_spec(flag, typed, spec)[0] for flag, typed in ((LEFT, left), (RIGHT, right))]
-    recorded = [each for each in subjects if each.startswith(RECORDED)]
+    sides = [(flag, typed, *side_spec(flag, typed, spec)) for flag, typed in ((LEFT, left), (RIGHT, right))]
+    recorded = [subject for _, _, subject, _ in sides if subject.startswith(RECORDED)]
     if len(recorded) == 2:
         raise RnnscopeError(
             "--left and --right are both recorded, so that nothing would be run",
@@ -209,16 +208,17 @@ def check_comparable(
     if recorded and (flag := next((flag for flag, asked in again.items() if asked), None)):
         raise RnnscopeError(f"{recorded[0]} cannot be run again, as {flag.name} would need", "leave it out")
     question.check_chunk(spec)
-    _check_elsewhere(spec, subjects, question)
-    for flag, typed in ((LEFT, left), (RIGHT, right)):
-        _check_quantized(*side_spec(flag, typed, spec), f"{flag.name} {typed}", question)
-    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
+    for flag, _, subject, _ in sides:
+        _check_elsewhere(spec, flag, subject, question)
+    for flag, typed, subject, own_spec in sides:
+        _check_quantized(subject, own_spec, f"{flag.name} {typed}", question)
+    for flag, _, subject, _ in sides:
         if subject in ("cells", "compiled") and spec.proj_size:
             raise RnnscopeError(
                 f"{flag.name} {subject} cannot do --proj-size {spec.proj_size}, since nn.LSTMCell knows no projection",
                 f"use {flag.name} equations",
             )
-    if how.autocast is not None and side_spec(RIGHT, right, spec)[1].dtype == "float64":
+    if how.autocast is not None and sides[1][3].dtype == "float64":
         raise RnnscopeError(
             f"--autocast {how.autocast} does nothing in float64, in which the right side runs", "use --dtype float32"
         )
@@ -233,17 +233,16 @@ def check_comparable(
         )
 
 
-def _check_elsewhere(spec: Spec, subjects: list[str], question: Question) -> None:
-    """Raise unless sides that run outside of torch can do what is asked."""
-    for flag, subject in zip((LEFT, RIGHT), subjects, strict=True):
-        is_outside = subject.startswith((COMMAND, "onnx")) or is_model(subject)
-        if is_outside and question.grad:
-            raise RnnscopeError(f"{flag.name} {subject} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
-        if (is_outside or subject in EXPORTS) and spec.train and spec.dropout:
-            raise RnnscopeError(
-                f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
-                "leave --train out",
-            )
+def _check_elsewhere(spec: Spec, flag: Flag, subject: str, question: Question) -> None:
+    """Raise unless a side can do what is asked where it runs outside of torch."""
+    is_outside = subject.startswith((COMMAND, "onnx")) or is_model(subject)
+    if is_outside and question.grad:
+        raise RnnscopeError(f"{flag.name} {subject} gives no gradients for {GRAD.name}", f"leave {GRAD.name} out")
+    if (is_outside or subject in EXPORTS) and spec.train and spec.dropout:
+        raise RnnscopeError(
+            f"{flag.name} {subject} runs in evaluation mode, and --train asks for dropout {spec.dropout:g}",
+            "leave --train out",
+        )
 
 
 def _check_quantized(subject: str, spec: Spec, name: str, question: Question) -> None:

@@ -1,10 +1,10 @@
 """The relations that a recurrent module keeps by itself, and the flags by which some of them are asked for."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Listed, Switch, flagged
+from rnnscope.spec.flags import Choice, Flag, Flagged, Listed, Switch, flagged, flags_of
 from rnnscope.spec.sides import ARG, CELL, NAME_OF, Own, is_own
 from rnnscope.spec.spec import Spec
 
@@ -102,7 +102,7 @@ CHECK = replace(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Wanted(Flagged):
     """What is asked of one module, and what its user says of it: the flags of `rnnscope check`.
 
     Args:
@@ -128,9 +128,7 @@ class Wanted:
     names: tuple[str, ...] = flagged(NAME)
 
     def __post_init__(self) -> None:
-        for name, flag in WANTED_FLAGS.items():
-            if getattr(self, name) != flag.default:
-                flag.check(getattr(self, name))
+        super().__post_init__()
         if not self.relations:
             raise RnnscopeError(f"{SKIP.name} leaves nothing of {ONLY.name} to ask for", "leave one of the two out")
 
@@ -150,8 +148,7 @@ class Wanted:
         return {role: own for own, role in (each.split("=", 1) for each in self.names)}
 
 
-WANTED_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Wanted)}
-"""The flag of each field."""
+WANTED_FLAGS = flags_of(Wanted)
 
 ALL = Wanted()
 

@@ -5,12 +5,12 @@ A name is read from the text alone: whether a file or a class is there is found 
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Number, Repeated, Switch, Wholes, flagged, nearest
+from rnnscope.spec.flags import Choice, Flag, Flagged, Number, Repeated, Switch, Wholes, flagged, flags_of, nearest
 from rnnscope.spec.programs import EXAMPLE, program_complaint
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec, nearest_device
 
@@ -113,6 +113,11 @@ def is_own(typed: str) -> bool:
 def is_model(subject: str) -> bool:
     """Whether a subject is a file that holds a network which can be run."""
     return subject.endswith(MODEL_ENDINGS) and not subject.startswith((RECORDED, DEVIATION, CELL, COMMAND))
+
+
+def is_file(typed: str) -> bool:
+    """Whether a side, as it was typed, is a recorded run or a model, whose file says what the network is."""
+    return typed.startswith(RECORDED) or is_model(subject_of(typed))
 
 
 def subject_of(typed: str) -> str:
@@ -254,12 +259,11 @@ LAYOUT = Switch(
 def _own(flag: Flag, side: str) -> Any:
     """A field with the flag of a side."""
     names = tuple(each.replace("left", side) for each in flag.names)
-    flag = replace(flag, names=names, help=flag.help.replace("left", side))
-    return field(default=flag.default, metadata={"flag": flag})
+    return flagged(replace(flag, names=names, help=flag.help.replace("left", side)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class OwnSides:
+class OwnSides(Flagged):
     """What the user says of each side that is a class of their own: Own, with the side in front of each name.
 
     Raises:
@@ -273,10 +277,6 @@ class OwnSides:
     right_names: tuple[str, ...] = _own(NAME_OF, "right")
     right_batch_first: bool | None = _own(LAYOUT, "right")
 
-    def __post_init__(self) -> None:
-        for name, flag in self._given():
-            flag.check(getattr(self, name))
-
     @property
     def left(self) -> Own:
         return Own(self.left_args, self.left_names, self.left_batch_first)
@@ -287,21 +287,17 @@ class OwnSides:
 
     def check(self, left: str, right: str) -> None:
         """Raise where a side of which something is said is no class of the user's."""
-        for name, flag in self._given():
-            side, typed = (LEFT, left) if name.startswith("left") else (RIGHT, right)
+        for flag, value in self.given():
+            side, typed = (LEFT, left) if flag.name.startswith(LEFT.name) else (RIGHT, right)
             if not is_own(typed):
-                words = " ".join(flag.as_typed(getattr(self, name))[:2])
+                words = " ".join(flag.as_typed(value)[:2])
                 raise RnnscopeError(
                     f"{words} is said of a class of your own, and {side.name} is {typed}",
                     f"name the class, such as {side.name} mine.py:MyLSTM, or leave {words.split()[0]} out",
                 )
 
-    def _given(self) -> Iterator[tuple[str, Flag]]:
-        return ((name, flag) for name, flag in OWN_FLAGS.items() if getattr(self, name) != flag.default)
 
-
-OWN_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(OwnSides)}
-"""The flag of each field."""
+OWN_FLAGS = flags_of(OwnSides)
 
 NOTHING_SAID, NOTHING_SAID_OF_SIDES = Own(), OwnSides()
 
@@ -336,7 +332,7 @@ AUTOCAST = Choice(
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class How(Flagged):
     """How sides are made and run that are more than a call of a module in its own dtype.
 
     Args:
@@ -353,36 +349,28 @@ class How:
     timeout: float = flagged(TIMEOUT)
     autocast: str | None = flagged(AUTOCAST)
 
-    def __post_init__(self) -> None:
-        for name, flag in self._given():
-            flag.check(getattr(self, name))
-
     def check(self, left: str, right: str) -> None:
         """Raise where something is said of sides that are not there."""
         subjects = [_parted(each)[0] for each in (left, right)]
         needed = {
-            "traced_at": (
+            TRACED_AT: (
                 any(each in EXPORTS or is_model(each) for each in subjects),
                 "is an export or a model's file",
             ),
-            "timeout": (any(each.startswith(COMMAND) for each in subjects), "is a program"),
-            "autocast": (
+            TIMEOUT: (any(each.startswith(COMMAND) for each in subjects), "is a program"),
+            AUTOCAST: (
                 subjects[1] in SUBJECT_NAMES or subjects[1].startswith(DEVIATION) or is_own(right),
                 "runs in torch here",
             ),
         }
-        for name, flag in self._given():
-            is_there, what = needed[name]
+        for flag, value in self.given():
+            is_there, what = needed[flag]
             if not is_there:
-                side = "a right side" if name == "autocast" else "a side"
-                words = " ".join(flag.as_typed(getattr(self, name)))
+                side = "a right side" if flag is AUTOCAST else "a side"
+                words = " ".join(flag.as_typed(value))
                 raise RnnscopeError(f"{words} is said of {side} that {what}, and there is none", "leave it out")
 
-    def _given(self) -> Iterator[tuple[str, Flag]]:
-        return ((name, flag) for name, flag in HOW_FLAGS.items() if getattr(self, name) != flag.default)
 
-
-HOW_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(How)}
-"""The flag of each field."""
+HOW_FLAGS = flags_of(How)
 
 AS_IT_IS = How()

@@ -4,12 +4,12 @@ Every field carries its own flag.
 """
 
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.spec.flags import Choice, Flag, Number, Switch, Whole, Wholes, nearest
+from rnnscope.spec.flags import Choice, Flag, Number, Switch, Whole, Wholes, flags_of, nearest
 
 KINDS = {"rnn": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """The kinds of network, with the name of torch's module."""
@@ -216,8 +216,7 @@ class Spec:
         return self.proj_size or self.hidden_size
 
 
-SPEC_FLAGS: dict[str, Flag] = {each.name: each.metadata["flag"] for each in fields(Spec)}
-"""The flag of each field."""
+SPEC_FLAGS = flags_of(Spec)
 
 _FOLLOWING = ("seq_len", "batch_size")
 """The fields that follow from lengths or unbatched. Without these they have the default of their flag."""

@@ -13,11 +13,11 @@ from rnnscope.pages.page import Column, Grid, Page, thousands
 from rnnscope.spec.question import nan_last
 from rnnscope.spec.relations import RELATIONS
 from rnnscope.sweeps.plan import Configuration, Values
-from rnnscope.sweeps.result import Finding, Sweep, Words, size_of
+from rnnscope.sweeps.result import Finding, Sweep, Wording, size_of
 
 VERDICTS = ("holds", "broken", "undecided")
 
-CHECKED = Words(
+CHECKED = Wording(
     status="checked",
     unit="check",
     verdicts=VERDICTS,
@@ -114,7 +114,7 @@ class BrokenRelation:
 class CheckSweep(Sweep):
     """What was found of all configurations in which a module was checked."""
 
-    words: ClassVar[Words] = CHECKED
+    words: ClassVar[Wording] = CHECKED
 
     @property
     def first_to_shrink(self) -> Finding | None:

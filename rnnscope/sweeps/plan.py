@@ -20,7 +20,7 @@ from rnnscope.spec.flags import Flag, Number, Repeated, Switch, listed, nearest,
 from rnnscope.spec.options import AT_BOUNDARIES, CONFIGS, MOST_CONFIGURATIONS, RANDOM, SOURCE_FLAGS
 from rnnscope.spec.question import QUESTION_FLAGS
 from rnnscope.spec.relations import CHECK, MODULE, SHRINK, WANTED_FLAGS, Wanted
-from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RECORDED, RIGHT, is_model, subject_of
+from rnnscope.spec.sides import HOW_FLAGS, LEFT, OWN_FLAGS, RIGHT, is_file
 from rnnscope.spec.spec import LARGEST_SEED, SPEC_FLAGS
 
 FIELDS_OF: dict[str, dict[str, Flag]] = {
@@ -110,8 +110,7 @@ class Configuration:
     def has_files(self) -> bool:
         """Whether files say what the network or its input is, too."""
         sides = [self.values.get(side) or "" for side in ("left", "right")]
-        are_files = any(each.startswith(RECORDED) or is_model(subject_of(each)) for each in sides)
-        return are_files or any(self.values.get(name) is not None for name in SOURCE_FLAGS)
+        return any(map(is_file, sides)) or any(self.values.get(name) is not None for name in SOURCE_FLAGS)
 
     @property
     def written(self) -> Values:

@@ -101,7 +101,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Words:
+class Wording:
     """How a kind of sweep says what it found.
 
     Args:
@@ -123,7 +123,7 @@ class Words:
     worst: str
 
 
-COMPARED = Words(
+COMPARED = Wording(
     status="compared",
     unit="comparison",
     verdicts=VERDICTS,
@@ -154,7 +154,7 @@ class Sweep(Result):
     device_name: None = None
 
     command: ClassVar[str] = "sweep"
-    words: ClassVar[Words] = COMPARED
+    words: ClassVar[Wording] = COMPARED
 
     @property
     def rerun(self) -> str:

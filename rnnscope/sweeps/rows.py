@@ -1,18 +1,26 @@
-"""A file of rows, one line of JSON each: rows are added as they come, and nothing that is there is lost.
+"""A file of rows, one line of JSON each: how rows are added, and what they say together.
 
-A row is one write of a whole line, so that whatever stops a process tears the last line at most. What a row says is
-not known here.
+Rows are added as they come, and nothing that is there is lost. A row is one write of a whole line, so that whatever
+stops a process tears the last line at most. A row is of a comparison or of a check, as its command says, and a file has
+rows of one kind. Nothing is run here, and torch is not imported.
 """
 
 import os
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.pages.render import json_line, parsed
 from rnnscope.spec.flags import quoted
+from rnnscope.spec.options import REPORT
+from rnnscope.spec.relations import CHECK
+from rnnscope.sweeps.checked import CheckSweep, check_finding
+from rnnscope.sweeps.plan import Configuration, read_rerun
+from rnnscope.sweeps.result import STATUSES, Finding, Sweep, finding
 
 Row = dict[str, Any]
 Taker = Callable[[Row], object]
@@ -156,3 +164,71 @@ def _telling(doing: str, path: str, hint: str | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         raise RnnscopeError(f"cannot {doing} {path} ({error.strerror or error})", hint) from error
+
+
+# What rows say.
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How rows of one command are summed up: what one says in short, and what all say together."""
+
+    finding: Callable[[Configuration, Mapping[str, Any]], Finding]
+    sweep: type[Sweep]
+
+
+SUMMARIES = {"compare": Summary(finding, Sweep), "check": Summary(check_finding, CheckSweep)}
+"""By the command of which a row is the document."""
+
+
+def finding_of(configuration: Configuration, row: Row) -> Finding:
+    """What the row of a configuration says."""
+    return SUMMARIES[configuration.command].finding(configuration, row)
+
+
+def read_finding(row: Row) -> Finding:
+    """What a row says that was read from a file.
+
+    Raises:
+        RnnscopeError: what is no row.
+    """
+    try:
+        found, words = finding_of(Configuration(read_rerun(row["rerun"])), row), SUMMARIES[row["command"]].sweep.words
+        allowed = words.verdicts if row["status"] == words.status else STATUSES
+        is_its_own = found.configuration.command == row["command"]
+        if not is_its_own or found.outcome not in allowed or not isinstance(found.message, str | None):
+            raise ValueError(found)
+        return found
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RnnscopeError("no row of a sweep", FROM_A_SWEEP) from error
+
+
+def read_sweep(path: str) -> Sweep:
+    """What the rows of a file say together; nothing is run.
+
+    Raises:
+        RnnscopeError: a file that cannot be read, or that is no file of rows.
+    """
+    found: list[Finding] = []
+
+    def seen(row: Row) -> None:
+        if found:
+            check_kind(row, found[0].configuration.command)
+        found.append(read_finding(row))
+
+    read_rows(path, seen)
+    if not found:
+        raise RnnscopeError(f"{path} has no rows in it", FROM_A_SWEEP)
+    findings = {each.configuration: each for each in found}  # of two rows of one the last
+    line = shlex.join(["rnnscope", "sweep", *REPORT.as_typed(path)])
+    return SUMMARIES[found[0].configuration.command].sweep(tuple(findings.values()), line)
+
+
+def check_kind(row: Row, command: str) -> None:
+    """Raise unless a row is one of a command, as all others in its file are."""
+    if row["command"] != command:
+        other = {
+            "check": f"a comparison, which {CHECK.name} does not go on with",
+            "compare": f"a check, with which a sweep goes on that has {CHECK.name}",
+        }
+        raise RnnscopeError(other[command], "name another file")

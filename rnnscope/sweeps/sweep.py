@@ -31,9 +31,8 @@ from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.sweeps.boundaries import NO_MEMORY, boundaries_of, left_out_of
 from rnnscope.sweeps.plan import FORM, Axes, Configuration, Values, plan_of, read_lines, sweep_line
-from rnnscope.sweeps.report import KINDS, check_kind, finding_of, read_finding
 from rnnscope.sweeps.result import Finding, Sweep
-from rnnscope.sweeps.rows import Row, rows_added_to
+from rnnscope.sweeps.rows import SUMMARIES, Row, check_kind, finding_of, read_finding, rows_added_to
 from rnnscope.sweeps.workers import Ranks, is_launched, workers_here
 from rnnscope.verdict.deviations import deviation_of
 
@@ -88,7 +87,7 @@ def sweep(
     no_room = [each for each in added if not _has_room(each.configuration)]
     left_out += left_out_of((each, NO_MEMORY) for each in no_room)
     findings = tuple(_lead(plan, ranks, out, resume, force, {each.configuration for each in no_room}))
-    found = KINDS[plan[0].command].sweep(
+    found = SUMMARIES[plan[0].command].sweep(
         findings,
         sweep_line(axes, random, configs, at_boundaries),
         workers=ranks.size if ranks else None,
@@ -171,20 +170,20 @@ def _lead(
 
     with nullcontext() if out is None else rows_added_to(out, resume, force, seen) as append, _telling_of(out):
         found = {each.configuration: each for each in old}
-        plan_of_all, plan = plan, [each for each in plan if each in found or each not in skip]
-        todo = [number for number, each in enumerate(plan_of_all) if each not in found and each not in skip]
+        kept = [each for each in plan if each in found or each not in skip]
+        todo = [number for number, each in enumerate(plan) if each not in found and each not in skip]
         lock = threading.Lock()  # rows of the other ranks come from a thread
-        with progress(len(plan), "configurations", done=len(plan) - len(todo)) as advance:
+        with progress(len(kept), "configurations", done=len(kept) - len(todo)) as advance:
 
             def take(number: int, row: Row) -> None:
                 with lock:
                     if append is not None:
                         append(row)
-                    found[plan_of_all[number]] = finding_of(plan_of_all[number], row)
+                    found[plan[number]] = finding_of(plan[number], row)
                     advance(1)
 
-            _run(plan_of_all, todo, ranks, take)
-    return [found[configuration] for configuration in plan]
+            _run(plan, todo, ranks, take)
+    return [found[configuration] for configuration in kept]
 
 
 @contextmanager
@@ -241,7 +240,7 @@ def row_of(asked: Configuration, with_reasons: bool = True) -> Row:
         facts = _checked(asked, row) if is_check else _compared(asked, row, with_reasons)
     except Exception as error:  # one configuration is not the end of the others
         return row | {"message": _reason(error)}
-    return row | {"status": KINDS[asked.command].sweep.words.status} | facts | named
+    return row | {"status": SUMMARIES[asked.command].sweep.words.status} | facts | named
 
 
 def _compared(asked: Configuration, row: Row, with_reasons: bool) -> Row:
@@ -291,7 +290,7 @@ def _reason(error: Exception) -> str:
     if is_out_of_memory(error):
         return TOO_LARGE
     if isinstance(error, RnnscopeError):
-        return error.message if error.hint is None or "--debug" in error.hint else f"{error.message}; {error.hint}"
+        return error.in_a_row
     return f"unexpected {type(error).__name__}: {error}"
 
 
@@ -305,7 +304,7 @@ def _smallest_like(found: Finding) -> str | None:
         return None
     spec = Spec(**asked.of(SPEC_FLAGS))
 
-    def with_(smaller: Spec) -> Configuration:
+    def asked_of(smaller: Spec) -> Configuration:
         """A class that is checked must follow what is said of a network: nothing is said that nobody said."""
         network = SPEC_FLAGS["kind"].panel
         said = {
@@ -316,8 +315,8 @@ def _smallest_like(found: Finding) -> str | None:
         return Configuration({**found.narrowed, **said})
 
     def is_like(smaller: Spec) -> bool:
-        configuration = with_(smaller)
+        configuration = asked_of(smaller)
         return finding_of(configuration, row_of(configuration, with_reasons=False)).cause == found.cause
 
     with stage("the smallest of which it still holds"):
-        return with_(shrink(spec, is_like)).rerun
+        return asked_of(shrink(spec, is_like)).rerun

@@ -25,7 +25,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.cells import compilations
 from rnnscope.network.costs import MOST_WATCHED_STEPS
-from rnnscope.network.weights import draw_input, draw_weights
+from rnnscope.network.weights import draw_input, draw_weights, placed_as
 from rnnscope.pages.progress import progress, stage
 from rnnscope.spec.options import BENCH_SUBJECTS, NO_FILES, TIME_GRAD, baseline_of, bench_specs
 from rnnscope.spec.sides import SUBJECT, side_spec
@@ -129,7 +129,7 @@ class _Turns:
         with stage(self.timing.typed), self._noting(), running(self._spec, self._grad) as placed:
             self.placed, self.timing = placed, replace(self.timing, device=placed.device)
             drawn = loaded.weights or draw_weights(placed)
-            weights = {name: each.to(getattr(torch, placed.dtype)).to(placed.device) for name, each in drawn.items()}
+            weights = {name: placed_as(placed, each) for name, each in drawn.items()}
             prepared = prepare(self.timing.subject, placed, weights, draw_input(placed)).with_input(leaf)
             with prepared.entered():
                 target = self._first_call(prepared, placed.device)
@@ -186,9 +186,8 @@ class _Turns:
                 message = message.removeprefix(name)
             if message.startswith(f"--device {device}: "):  # the subject's own device, which the Spec does not have
                 message, hint = message.partition(": ")[2], f"use {subject}@cpu"
-            message = message if hint is None or "--debug" in hint else f"{message}; {hint}"
-            spec = self.placed or self._spec
-            self.timing = Timing(self.timing.typed, subject, spec.device, spec.dtype, spec.seq_len, message=message)
+            spec, told = self.placed or self._spec, RnnscopeError(message, hint).in_a_row
+            self.timing = Timing(self.timing.typed, subject, spec.device, spec.dtype, spec.seq_len, message=told)
             self._timer = None
 
 

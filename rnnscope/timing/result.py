@@ -10,7 +10,7 @@ import torch
 
 from rnnscope.network.costs import MOST_WATCHED_STEPS, human_bytes
 from rnnscope.network.shapes import network_in_words, sizes_in_words
-from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, thousands, where_it_ran
+from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, ended, enumerated, thousands, where_it_ran
 from rnnscope.pages.render import SpecResult
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import BENCH_SUBJECTS, MIN_TIME, NO_FILES, SEQ_LENS, TIME_GRAD, Sources
@@ -214,7 +214,7 @@ class Bench(SpecResult):
         shown = [each for each in titles if several or each not in ("L", "growth")]
         columns = [Column(each, number=each != "subject", name=each == "subject") for each in shown]
         rows = [row for name in _names(self.timings) for row in _rows(self, name)]
-        steps = f"{_in_words([thousands(each) for each in self.seq_lens])} steps" if several else None
+        steps = f"{enumerated([thousands(each) for each in self.seq_lens])} steps" if several else None
         title = f"What {network_in_words(self.spec)} costs, {'forward and backward' if self.grad else 'forward'}"
         dtypes = " and ".join(dict.fromkeys(each.dtype for each in self.timings))
         run = where_it_ran(self.device_name, dtypes, self.threads, self.torch_version, self.back_ends)
@@ -222,7 +222,7 @@ class Bench(SpecResult):
             Grid(title, (*columns, Column("time")), tuple(rows), keys=2 if several else 1),
             Sentence("Sizes", sizes_in_words(self.spec, steps)),
             _meanings(self),
-            *_growth(self),
+            *_grown(self),
             *_compiling(self),
             *_messages(self),
             Sentence("Verdict", f"{_verdict(self)}.", {"steady": "good", "noisy": None}.get(self.verdict, "bad")),
@@ -336,7 +336,7 @@ def _meanings(bench: Bench) -> Sentence:
     return Sentence("Median", f"{text}.")
 
 
-def _growth(bench: Bench) -> Page:
+def _grown(bench: Bench) -> Page:
     """How cost grows from the shortest length to the longest, of each subject that was timed at both."""
     grown = [f"{name} {_times(each)}" for name in _names(bench.timings) if (each := bench.growth_in_all(name))]
     first, last = bench.seq_lens[0], bench.seq_lens[-1]
@@ -347,7 +347,7 @@ def _growth(bench: Bench) -> Page:
 def _compiling(bench: Bench) -> Page:
     """How long the compiler took, which no median holds."""
     found = [each for each in bench.measured if each.compile_s]
-    at = _in_words([f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found])
+    at = enumerated([f"{duration(each.compile_s or 0)}{_where(bench, [each])}" for each in found])
     return [Sentence("Compiling", f"took the first call of compiled {at}, which is in no median.")] if found else []
 
 
@@ -384,7 +384,7 @@ def _unseen(bench: Bench) -> Page:
     """Somebody's own class was only timed, which people might take for more."""
     own = [each for each in _names(bench.measured) if ":" in each]
     compute = "computes" if len(own) == 1 else "compute"
-    text = f"whether {_in_words(own)} {compute} the same: see rnnscope compare."
+    text = f"whether {enumerated(own)} {compute} the same: see rnnscope compare."
     return [Sentence("Not asked", text)] if own else []
 
 
@@ -407,7 +407,7 @@ def _names(timings: Iterable[Timing]) -> list[str]:
 def _named(bench: Bench, timings: list[Timing]) -> str:
     """Rows by their subjects, with their lengths unless all are meant, and the verb: "cells at L = 3 is"."""
     rows = {name: [each for each in timings if each.typed == name] for name in _names(timings)}
-    subjects = _in_words([f"{name}{_where(bench, every)}" for name, every in rows.items()])
+    subjects = enumerated([f"{name}{_where(bench, every)}" for name, every in rows.items()])
     return f"{subjects} {'is' if len(rows) == 1 else 'are'}"
 
 
@@ -418,24 +418,19 @@ def _where(bench: Bench, timings: list[Timing]) -> str:
     lengths = [thousands(each.seq_len) for each in timings]
     if len(lengths) > MOST_LENGTHS:
         lengths = [*lengths[: MOST_LENGTHS - 1], f"{len(lengths) - MOST_LENGTHS + 1} more lengths"]
-    return f" at L = {_in_words(lengths)}"
-
-
-def _in_words(words: list[str]) -> str:
-    *first, last = words or [""]
-    return f"{', '.join(first)} and {last}" if first else last
+    return f" at L = {enumerated(lengths)}"
 
 
 def timing_record(bench: Bench, timing: Timing) -> dict[str, Any]:
     """One row; figures are None if it was not measured."""
     measured, ratio, growth = timing.measured, bench.ratio(timing), bench.growth(timing)
-    p25, median, p75 = timing.quartiles if measured else (None, None, None)
+    p25, p50, p75 = timing.quartiles if measured else (None, None, None)
     return {
         "subject": timing.subject,
         "device": timing.device,
         "dtype": timing.dtype,
         "seq_len": timing.seq_len,
-        "median_s": median,
+        "median_s": p50,
         "iqr_s": timing.iqr if measured else None,
         "p25_s": p25,
         "p75_s": p75,

@@ -183,8 +183,8 @@ def _pairs_of_slices(trace: Trace) -> Page:
     false_friends = [each for each in trace.equalities if not each.equal and not each.expected]
     rows = [*_shortened(rules), *_shortened(others), *map(_pair, false_friends)]
     columns = (Column("slice"), Column("against", prose=True), Column("equal"), Column("max abs", number=True))
-    more = f"{counted(trace.by_chance, 'pair')} more by chance"
-    found = more if trace.by_chance else "no other step of y is a row of h"
+    by_chance = f"{counted(trace.by_chance, 'pair')} more by chance"
+    found = by_chance if trace.by_chance else "no other step of y is a row of h"
     return [
         Grid("Which slice of y is which row of h, measured", (*columns, Column("why", prose=True)), tuple(rows)),
         Sentence("Searched", f"every row of h in every step of y; {found}."),

@@ -15,7 +15,7 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded
 from rnnscope.network.equations import State, Step, gates_of, h_before
 from rnnscope.network.shapes import Place, in_order
-from rnnscope.network.weights import Input, Weights, draw_input, draw_weights, time_first
+from rnnscope.network.weights import Input, Weights, draw_input, draw_weights, placed_as, time_first
 from rnnscope.pages.progress import shown, stage
 from rnnscope.spec.options import ITEM, NO_FILES, STEP, VALUES
 from rnnscope.spec.question import check_comparable
@@ -48,12 +48,10 @@ def trace(
     step = _step_of_item(spec, item, step)
     loaded = loaded or Loaded(NO_FILES, spec)
     with running(spec) as placed:
-        device, dtype = placed.device, getattr(torch, placed.dtype)
-        weights = {name: each.to(dtype).to(device) for name, each in (loaded.weights or draw_weights(placed)).items()}
-        drawn = loaded.given or draw_input(placed)
-        given = Input(
-            drawn.x.to(dtype).to(device), tuple(each.to(dtype).to(device).contiguous() for each in drawn.state)
-        )
+        drawn = loaded.weights or draw_weights(placed)
+        weights = {name: placed_as(placed, each) for name, each in drawn.items()}
+        given = loaded.given or draw_input(placed)
+        given = Input(placed_as(placed, given.x), tuple(placed_as(placed, each).contiguous() for each in given.state))
         with stage(spec.module_name):
             run = run_module(placed, weights, given)
             run = replace(run, y=run.y.cpu(), state=tuple(each.cpu() for each in run.state))

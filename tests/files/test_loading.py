@@ -202,12 +202,6 @@ def test_a_run_of_another_framework(tmp_path: Path) -> None:
     assert found.reference.function.arithmetic == "float32"
 
 
-def swap_rows(run: dict[str, Any]) -> None:
-    for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"):
-        i, f, g, o = numpy.split(run[name], 4)
-        run[name] = numpy.concatenate([i, f, o, g])
-
-
 def test_a_wrong_recording_is_another_function_and_its_precision_is_left_open(tmp_path: Path, cli: Cli) -> None:
     def wrong(run: dict[str, Any]) -> None:
         run["y"][2, 1, 3] += 0.1

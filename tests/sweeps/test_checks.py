@@ -15,8 +15,7 @@ from rnnscope import RnnscopeError
 from rnnscope.sweeps.boundaries import boundaries_of
 from rnnscope.sweeps.checked import CheckSweep, check_finding
 from rnnscope.sweeps.plan import Configuration, plan_of, read_rerun
-from rnnscope.sweeps.report import read_finding
-from rnnscope.sweeps.rows import line_of
+from rnnscope.sweeps.rows import line_of, read_finding
 from rnnscope.sweeps.sweep import row_of
 
 OWN = """

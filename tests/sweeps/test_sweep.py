@@ -21,9 +21,8 @@ from rnnscope import Spec
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import run_cells
 from rnnscope.sweeps.plan import Configuration
-from rnnscope.sweeps.report import read_finding
 from rnnscope.sweeps.result import OUTCOMES, finding
-from rnnscope.sweeps.rows import line_of
+from rnnscope.sweeps.rows import line_of, read_finding
 from rnnscope.sweeps.sweep import TOO_LARGE, row_of
 from rnnscope.verdict.deviations import DEVIATIONS
 
