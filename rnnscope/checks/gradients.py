@@ -316,6 +316,7 @@ def _longest(case: Case) -> Case | None:
 
 
 def _of_all(at: Derivatives, group: str) -> Seen:
+    """What is seen where all of a group is moved at once."""
     return at.seen(direction_of(at.case, at.group(group), 0))
 
 

@@ -337,6 +337,14 @@ def test_of_many_steps_the_first_are_asked() -> None:
     assert (found.outcome, found.message) == ("holds", asked)
 
 
+def test_of_more_numbers_than_memory_holds_the_first_steps_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnscope.checks.gradients.MOST_NUMBERS", 90 * N * H)
+    asked = "on the first 88 steps the gradient was asked, and on the first 64 its parts and double backward"
+    assert gradient(case(RIGHT["rnn"], steps=100)).message == asked
+    monkeypatch.setattr("rnnscope.checks.gradients.MOST_NUMBERS", 64 * N * H)
+    assert gradient(case(RIGHT["rnn"], steps=100)).message == "finite differences were taken on the first 64 steps"
+
+
 # What is cut off -------------------------------------------------------------------------------------------------
 
 
