@@ -421,7 +421,7 @@ def run_at(case: Case, direction: Mapping[Key, Tensor], by: float) -> Tensor:
         return in_a_row(floats(case.run(x, state, on=module).values).values(), case.dtype)
 
 
-def differentiated(case: Case, steps: tuple[float, ...]) -> Derivatives:
+def differentiated(case: Case, steps: tuple[float, ...], cotangents: int = COTANGENTS) -> Derivatives:
     """Let autograd differentiate some random products.
 
     Raises:
@@ -429,8 +429,8 @@ def differentiated(case: Case, steps: tuple[float, ...]) -> Derivatives:
     """
     recorded, sizes = recorded_run(case), sizes_of(case)
     generator = torch.Generator().manual_seed(case.seed + 5)
-    cotangents = torch.stack([signs(len(sizes), generator, sizes) / sizes for _ in range(COTANGENTS)])
-    return Derivatives(case, cotangents, [recorded.gradient(recorded.flat, each) for each in cotangents], steps)
+    products = torch.stack([signs(len(sizes), generator, sizes) / sizes for _ in range(cotangents)])
+    return Derivatives(case, products, [recorded.gradient(recorded.flat, each) for each in products], steps)
 
 
 # In which dtype it computes ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What the steps have to do with each other: none looks ahead, and a state carries on all that came before."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -33,6 +34,9 @@ PARTITIONS = 3
 
 MOST_SINGLE = 24
 """So many steps are taken one by one."""
+
+NEAR = 0.5
+"""A row of the state is near to y at the last step where it is off by such a share of how far y moves in that step."""
 
 _BOTH = "it says that it is bidirectional, so that a step may depend on those behind it"
 
@@ -294,7 +298,22 @@ def last_state(case: Case) -> Relation:
         return broken(off, f"{late[0]} changes when x at step {step} does, and not when x at the last step does")
     if not any(moved[name][0].parts for name in moving):
         return not_applicable("x at the last step moves nothing in the state")
-    return holds()
+    return _beside_y(case)
+
+
+def _beside_y(case: Case) -> Relation:
+    """What is said of a state that is that of the last step: whether it is y there, or only near to it."""
+    if not case.recurrent.has_y or _rows_of_y(case):
+        return holds()
+    if any(not _tells_steps(half, case.allowed.tensors["y"]) for _, _, half, _ in _as_wide_as_y(case)):
+        return holds()
+    near = _near_y(case)
+    if near is None:
+        return holds(message="no row of the state is y at the last step, but x at that step moves it")
+    name, off = near
+    return not_applicable(
+        f"{name} is near to y at the last step, and {off:.2g} off: whether the two should be the same is not known"
+    )
 
 
 def _does_not_carry_on(case: Case) -> bool:
@@ -349,11 +368,34 @@ def _end(case: Case, direction: int) -> int:
 
 def _rows_of_y(case: Case) -> list[tuple[str, int, int]]:
     """Where a row of the state is y of a step in all items: its name, the direction, the step."""
+    found = []
+    for name, direction, half, rows in _as_wide_as_y(case):
+        limit = case.allowed.tensors["y"]
+        off = (half[:, :, None] - rows[None]).abs().amax(-1)  # (L, N, rows)
+        fits = (off <= limit.flatten(2)).all(1)  # (L, rows)
+        is_own = _tells_steps(half, limit)
+        for step in range(len(half)):
+            if is_own and bool(fits[step].any()):
+                found.append((name, direction, step))
+    return found
+
+
+def _near_y(case: Case) -> tuple[str, float] | None:
+    """The tensor of the state that is y at the last step but for less than y moves in a step; and how far it is off."""
+    found = []
+    for name, _, half, rows in _as_wide_as_y(case):
+        off = (half[-1][:, None] - rows).abs().amax(-1)  # (N, rows)
+        step = (half[-1] - half[-2]).abs().amax(-1)  # (N,)
+        found += [(name, off[:, row].max().item()) for row in (off <= NEAR * step[:, None]).all(0).nonzero().flatten()]
+    return min(found, key=lambda each: each[1], default=None)
+
+
+def _as_wide_as_y(case: Case) -> Iterator[tuple[str, int, Tensor, Tensor]]:
+    """Tensors of the state with as many units as y, or as a direction of it: the name, the direction, its y, rows."""
     y = case.base.values.tensors.get("y")
     if y is None or y.dim() != 3 or y.is_complex():
-        return []
-    found = []
-    width, limit = y.shape[-1], case.allowed.tensors["y"]
+        return
+    width = y.shape[-1]
     for name, each in case.base.values.of_state().tensors.items():
         axis = case.axes.get(name)
         if axis is None or not is_number(each) or each.dim() < 2 or axis == each.dim() - 1:
@@ -361,14 +403,7 @@ def _rows_of_y(case: Case) -> list[tuple[str, int, int]]:
         rows = each.movedim(axis, 0).flatten(1, -2) if each.dim() > 2 else each[:, None]  # (N, rows, units)
         units = rows.shape[-1]
         halves = {0: y[..., :units], 1: y[..., units:]} if units * 2 == width else {0: y} if units == width else {}
-        for direction, half in halves.items():
-            off = (half[:, :, None] - rows[None]).abs().amax(-1)  # (L, N, rows)
-            fits = (off <= limit.flatten(2)).all(1)  # (L, rows)
-            is_own = _tells_steps(half, limit)
-            for step in range(len(y)):
-                if is_own and bool(fits[step].any()):
-                    found.append((name, direction, step))
-    return found
+        yield from ((name, direction, half, rows) for direction, half in halves.items())
 
 
 def _tells_steps(y: Tensor, limit: Tensor) -> bool:

@@ -1,5 +1,6 @@
 """Modules as people write them: what their arguments, states and results are is found out, or it is said why not."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,40 @@ def test_a_state_may_hold_what_was_one_step_ago() -> None:
     torch.manual_seed(0)
     found = rnnscope.check(TwoStepsBack(), torch.randn(9, 3, 3), only=("last_state", "chunked"))
     assert [each.outcome for each in found.relations] == ["holds", "holds"]
+
+
+class Shown(nn.Module):
+    """A GRU whose y is some function of its h, and whose state is h itself."""
+
+    def __init__(self, show: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.cell, self.show = nn.GRUCell(3, 4), show
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        h = x.new_zeros(x.shape[1], 4) if h is None else h
+        y = []
+        for each in x:
+            before, h = h, self.cell(each, h)
+            y.append(self.show(h, before))
+        return torch.stack(y), h
+
+
+@pytest.mark.parametrize(
+    ("show", "outcome", "message"),
+    [
+        (lambda h, _: h, "holds", ""),
+        (lambda h, before: h + 0.1 * (h - before), "not_applicable", "whether the two should be the same is not known"),
+        (lambda h, _: (5 * h.flip(-1)).cos(), "holds", "no row of the state is y at the last step"),
+        (lambda h, _: torch.ones_like(h), "holds", ""),
+    ],
+    ids=["h", "near to h", "far from h", "always the same"],
+)
+def test_a_state_that_is_not_y_is_told_so(show: Any, outcome: str, message: str) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(Shown(show), torch.randn(9, 3, 3), only=("last_state",))["last_state"]
+    assert found.outcome == outcome
+    assert message in found.message
+    assert bool(message) == bool(found.message)
 
 
 class Unnamed(nn.Module):

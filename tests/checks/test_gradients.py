@@ -333,7 +333,16 @@ def test_few_steps_are_enough(steps: int) -> None:
 
 def test_of_many_steps_the_first_are_asked() -> None:
     found = gradient(case(RIGHT["rnn"], steps=70))
-    assert (found.outcome, found.message) == ("holds", "finite differences were taken on the first 64 steps")
+    asked = "on all steps the gradient was asked, and on the first 64 its parts and double backward"
+    assert (found.outcome, found.message) == ("holds", asked)
+
+
+def test_of_more_numbers_than_memory_holds_the_first_steps_are_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rnnscope.checks.gradients.MOST_NUMBERS", 90 * N * H)
+    asked = "on the first 88 steps the gradient was asked, and on the first 64 its parts and double backward"
+    assert gradient(case(RIGHT["rnn"], steps=100)).message == asked
+    monkeypatch.setattr("rnnscope.checks.gradients.MOST_NUMBERS", 64 * N * H)
+    assert gradient(case(RIGHT["rnn"], steps=100)).message == "finite differences were taken on the first 64 steps"
 
 
 # What is cut off -------------------------------------------------------------------------------------------------
@@ -556,6 +565,97 @@ def test_a_refused_double_backward_is_told() -> None:
     found = asked(gradient, of_step(OnceTanh.apply))
     assert found.outcome == "holds"
     assert found.message.startswith("double backward is refused: RuntimeError: trying to differentiate twice")
+
+
+class InBlocks(torch.autograd.Function):
+    """y_t = 0.98 y_(t-1) + x_t; a backward pass in blocks of 40 steps, one of which may leave the others alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, faulty: bool) -> Tensor:
+        ctx.faulty, y = faulty, [x[0]]
+        for each in x[1:]:
+            y.append(0.98 * y[-1] + each)
+        return torch.stack(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        carry, found = torch.zeros_like(grad[0]), []
+        for t in reversed(range(len(grad))):
+            carry = 0.0 * carry if ctx.faulty and t == 99 else carry
+            carry = grad[t] + 0.98 * carry
+            found.append(carry)
+        return torch.stack(found[::-1]), None
+
+
+class Blocked(nn.Module):
+    def __init__(self, faulty: bool) -> None:
+        super().__init__()
+        self.into, self.faulty = nn.Linear(H_IN, H), faulty
+
+    def forward(self, x: Tensor) -> Tensor:
+        return InBlocks.apply(self.into(x).tanh(), self.faulty)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def test_a_gradient_that_is_wrong_in_early_blocks_of_a_long_x_is_found() -> None:
+    found = gradient(case(partial(Blocked, True), steps=160))
+    assert found.outcome == "broken"
+    assert "wrong for x from step 0 to 99 and the parameters: " in found.message
+    assert found.message.endswith("on the first 64 steps alone it is right")
+    assert found.place is not None
+    assert (found.place.tensor, found.place.step) == ("x", 0)
+
+
+def test_a_right_one_in_blocks_is_let_alone() -> None:
+    assert gradient(case(partial(Blocked, False), steps=160)).outcome == "holds"
+
+
+class LateWeight(Step):
+    """The gradient of one weight is off by 1 % from step 80 on."""
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> Any:
+        self.t = -1
+        return super().forward(x, h)
+
+    def read(self, x: Tensor) -> Tensor:
+        self.t += 1
+        return x
+
+    def recur(self, h: Tensor) -> Tensor:
+        weight = self.weight_hh.weight
+        return functional.linear(h, scaled(weight, 1.01) if self.t >= 80 else weight, self.weight_hh.bias)
+
+
+def test_a_gradient_of_a_weight_that_is_wrong_at_late_steps_is_found() -> None:
+    found = gradient(case(LateWeight, steps=96))
+    assert found.outcome == "broken"
+    assert found.message.startswith("autograd's gradient is wrong for weight_hh.weight: ")
+
+
+@pytest.mark.parametrize("name", ["relu", "clamp", "layer norm", "lstm"])
+@pytest.mark.parametrize("gain", [1.0, 3.0])
+def test_no_long_gradient_is_wrong(name: str, gain: float) -> None:
+    assert gradient(case(RIGHT[name], gain=gain, steps=150)).outcome in ("holds", "undecided")
+
+
+class InLogSpace(nn.Module):
+    """A gated sum by its logarithm; double backward of logcumsumexp is NaN where the gradient is exactly 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.into = nn.Linear(H_IN, 2 * H)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        value, gate = self.into(x).chunk(2, -1)
+        kept = -functional.softplus(gate - 5).cumsum(0)  # so little is forgotten that y is greatest at the last step
+        y = (kept + (value - kept).logcumsumexp(0)).exp() if len(x) > 1 else value.exp()
+        return y, y[-1]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_double_backward_is_asked_of_no_special_product(seed: int) -> None:
+    it = case(InLogSpace, seed=seed)
+    found = gradient(replace_case(it, x=it.x[:, :1]))
+    assert (found.outcome, found.message) == ("holds", "")
 
 
 # What stays as it was --------------------------------------------------------------------------------------------

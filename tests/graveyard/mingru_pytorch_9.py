@@ -75,4 +75,5 @@ BUG = Bug(
     named="stepwise",
     place={"tensor": "y", "step": 0},
     tolerance=(1e-5, 1e-8),
+    missed={"named": "three steps leave chunks of one step alone, so that chunked breaks, and stepwise rests on it"},
 )

@@ -55,4 +55,7 @@ BUG = Bug(
     form=Checked(make, last_output_and_state),
     named="last_state",
     place={"step": L - 1},
+    missed={
+        "found": "it is told that h is 0.01 from y at the last step, but nothing says that the two must be the same"
+    },
 )

@@ -76,4 +76,8 @@ BUG = Bug(
     named="stepwise",
     place={},
     tolerance=(1e-2, 2e-2),
+    missed={
+        "found": "in float64 nothing is rounded, and in bfloat16 single steps move y by less than the whole run's own "
+        "rounding does: by 7.6e-5 against 9.6e-5 (root mean square)"
+    },
 )
