@@ -136,7 +136,7 @@ def _starts(case: Case) -> Iterator[tuple[str, Any]]:
         axis = case.recurrent.growing.get(path)
         return torch.zeros_like(each if axis is None else each.narrow(axis, 0, 0))
 
-    yield "zeros", mapped(zeros, _with_numbers(case.state))
+    yield "zeros", mapped(zeros, case.state, count=lambda number: type(number)(0))
     with default_dtype(case.dtype):
         for name, state in said_states(case.recurrent, case.copy(), case.x):
             yield name, numbers(lambda each: cast(each, case.dtype), state)
@@ -157,17 +157,6 @@ def _starts(case: Case) -> Iterator[tuple[str, Any]]:
     if told:
         with suppress(RnnscopeError, RuntimeError):
             yield ", ".join(told), mapped(learned, case.state)
-
-
-def _with_numbers(state: Any) -> Any:
-    """Python numbers in a state, as step counters are, put back to 0."""
-    if isinstance(state, (bool, int, float)):
-        return type(state)(0)
-    if isinstance(state, dict):
-        return {key: _with_numbers(each) for key, each in state.items()}
-    if isinstance(state, tuple) and hasattr(state, "_fields"):
-        return type(state)(*map(_with_numbers, state))
-    return type(state)(map(_with_numbers, state)) if isinstance(state, (tuple, list)) else state
 
 
 def no_state(case: Case) -> str:

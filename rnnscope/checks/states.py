@@ -42,22 +42,33 @@ def tensors(state: Any) -> dict[str, Tensor]:
     }
 
 
-def mapped(function: Callable[[str, Tensor], Any], state: Any, path: str = "state") -> Any:
-    """A state of the same form, with something else for each tensor."""
+def _as_it_is(number: Any) -> Any:
+    return number
+
+
+def mapped(
+    function: Callable[[str, Tensor], Any], state: Any, path: str = "state", count: Callable[[Any], Any] = _as_it_is
+) -> Any:
+    """A state of the same form, with something else for each tensor; `count` gives what stands for a Python number."""
     if isinstance(state, Tensor):
         return function(path, state)
+    if isinstance(state, (bool, int, float)):
+        return count(state)
     if isinstance(state, Mapping):
-        made = {key: mapped(function, each, f"{path}[{key!r}]") for key, each in state.items()}
+        made = {key: mapped(function, each, f"{path}[{key!r}]", count) for key, each in state.items()}
         return made if type(state) is dict else type(state)(made)  # type: ignore[call-arg]
     if is_dataclass(state) and not isinstance(state, type):
-        new = {each.name: mapped(function, getattr(state, each.name), f"{path}.{each.name}") for each in fields(state)}
+        new = {
+            each.name: mapped(function, getattr(state, each.name), f"{path}.{each.name}", count)
+            for each in fields(state)
+        }
         return replace(state, **new)
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         return type(state)(
-            *(mapped(function, each, f"{path}.{name}") for name, each in zip(state._fields, state, strict=True))
+            *(mapped(function, each, f"{path}.{name}", count) for name, each in zip(state._fields, state, strict=True))
         )
     if isinstance(state, (tuple, list, deque)):
-        return type(state)(mapped(function, each, f"{path}[{place}]") for place, each in enumerate(state))
+        return type(state)(mapped(function, each, f"{path}[{place}]", count) for place, each in enumerate(state))
     return state
 
 

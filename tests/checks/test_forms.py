@@ -1,6 +1,9 @@
 """Modules as people write them: what their arguments, states and results are is found out, or it is said why not."""
 
+import math
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -574,3 +577,36 @@ def test_a_state_that_pieces_forget_is_one(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
     found = rnnscope.check(kind(), torch.randn(9, 3, 3))
     assert [each.relation for each in found.told("broken")] == ["chunked"]
+
+
+@dataclass
+class Counted:
+    """A state with the number of steps that led to it."""
+
+    h: Tensor
+    steps: int
+
+
+class CountsSteps(nn.Module):
+    """A position of sines is added to x, counted on from the state; it is right."""
+
+    def __init__(self, form: Callable[[Tensor, int], Any]) -> None:
+        super().__init__()
+        self.cell, self.form = nn.GRUCell(3, 4), form
+
+    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        h, steps = x.new_zeros(x.shape[1], 4), 0
+        if state is not None:
+            h, steps = (state.h, state.steps) if isinstance(state, Counted) else state
+        y = []
+        for each in x:
+            h, steps = self.cell(each + math.sin(steps), h), steps + 1
+            y.append(h)
+        return torch.stack(y), self.form(h, steps)
+
+
+@pytest.mark.parametrize("form", [Counted, lambda h, steps: (h, steps), lambda h, steps: deque([h, steps])])
+def test_a_counter_in_a_state_of_any_form_starts_from_0(form: Any) -> None:
+    torch.manual_seed(0)
+    found = rnnscope.check(CountsSteps(form), torch.randn(9, 3, 3), only=("zero_state", "chunked"))
+    assert [each.outcome for each in found.relations] == ["holds", "holds"]

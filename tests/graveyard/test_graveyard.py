@@ -15,6 +15,7 @@ import pytest
 from graveyard.grave import HERE, Answer, answer_of, bugs, is_named, is_placed
 
 from rnnscope import RnnscopeError
+from rnnscope.help.topics import topic
 
 BUGS = bugs()
 
@@ -68,6 +69,14 @@ def test_a_right_twin_is_called_right(name: str, folder: Path) -> None:
 def test_no_right_twin_is_called_wrong(name: str, folder: Path) -> None:
     told = answer(name, False, folder)
     assert told is None or not told.found
+
+
+@pytest.mark.parametrize("name", BUGS)
+def test_the_manual_lists_each_bug_and_what_is_missed_of_it(name: str) -> None:
+    bug = BUGS[name]
+    text = topic("graveyard").text
+    assert f"| {bug.report} | {bug.told} |" in text
+    assert [reason for reason in bug.missed.values() if reason not in " ".join(text.split())] == []
 
 
 def test_there_are_forty_in_two_halves() -> None:
