@@ -508,7 +508,7 @@ def _cut_at(step: int, called: str, steps: int, silent: list[int]) -> str:
     if called == "last" and silent[: step + 1] == list(range(step + 1)) and step + 1 not in silent:
         where = f"before step {step + 1}"
     elif called == "first" and silent[-(steps - step) :] == list(range(step, steps)) and step - 1 not in silent:
-        where = f"behind step {step - 1}"
+        where = f"after step {step - 1}"
     else:
         where = f"at step {step}"
     told = f"no gradient arrives at x {where} from the {called} step"

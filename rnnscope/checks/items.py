@@ -70,7 +70,7 @@ def layout(case: Case) -> Relation:
     one = case.recurrent.laid_out(spread)[:1] if case.recurrent.batch_first else case.recurrent.laid_out(spread)[:, :1]
     expanded = case.run(spread, spread_state).values
     every = (
-        ("x with its axes turned in memory", turned, cloned(case.state), case.base.values, case.allowed),
+        ("x with its dims transposed in memory", turned, cloned(case.state), case.base.values, case.allowed),
         ("x whose numbers do not stand in a row", apart, cloned(case.state), case.base.values, case.allowed),
         ("a state whose numbers do not stand in a row", x, state, case.base.values, case.allowed),
         ("one item that is expanded to N", one.expand_as(x), spread_state, expanded, _of_first(case)),

@@ -115,7 +115,7 @@ class Recurrent:
 
     @property
     def reads_backward(self) -> bool:
-        """Whether it says that it is bidirectional itself, so that a step may depend on those behind it."""
+        """Whether it says that it is bidirectional itself, so that a step may depend on later ones."""
         return self.says_backward or getattr(self.module, "bidirectional", False) is True
 
     @property

@@ -98,7 +98,7 @@ def _padded(case: Case, name: str) -> Relation:
     if read.parts:
         return broken(
             read,
-            f"with {name}, {item(read)} changes {where(read)}{figures(read)} when what stands behind its end does: "
+            f"with {name}, {item(read)} changes {where(read)}{figures(read)} when what x has after its end does: "
             "it reads the padding",
         )
     return broken(

@@ -38,7 +38,7 @@ MOST_SINGLE = 24
 NEAR = 0.5
 """A row of the state is near to y at the last step where it is off by such a share of how far y moves in that step."""
 
-_BOTH = "it says that it is bidirectional, so that a step may depend on those behind it"
+_BOTH = "it says that it is bidirectional, so that a step may depend on later ones"
 
 
 def causality(case: Case) -> Relation:

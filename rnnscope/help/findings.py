@@ -255,7 +255,7 @@ class Memory(nn.RNN):
         return super().forward(torch.as_strided(x, x.shape, strides), hx)
 PYTHON
 rnnscope check memory.py:Memory --only layout""",
-        says="x with its axes turned in memory gives another result",
+        says="x with its dims transposed in memory gives another result",
         torch="x.reshape(L * N, H_in)",
         theirs="x.view(L * N, H_in)",
         shows="With a transposed x, such as one that was (N, L, H_in), with an expanded one, and with a slice of "

@@ -174,7 +174,7 @@ def _why(comparison: Judged) -> Page:
             return []
         outputs = [each for each in reference.function.margins if is_of_outputs(each.name)]
         only = "only gradients differ, so no convention of the outputs explains it"
-        none, recorded = "no known convention explains it", comparison.sides.recorded
+        none, recorded = "no known deviation explains it", comparison.sides.recorded
         if not all(pairs_are_tried(comparison.spec, role == recorded) for role in reference.deviating):
             none += "; two at once were not tried on so large a network"
         found = [only if all(each.within for each in outputs) else none]
@@ -459,7 +459,7 @@ def _axes_in_words(comparison: Judged, row: Difference) -> list[str]:
 def _axes_off(name: str, shape: Shape, expected: TensorShape, steps: int) -> str:
     dims = list(expected.dims)
     if shape == expected.shape[1:] and name in ("h", "c"):
-        return f"{name} has no layer axis"
+        return f"{name} has no layer dim"
     if len(shape) != len(dims) or shape == expected.shape:
         return ""
     sizes = dict(zip(dims, expected.shape, strict=True))

@@ -393,7 +393,7 @@ class BothWays(nn.Module):
 
 CUT: dict[str, tuple[Callable[[], nn.Module], str, int | None, str]] = {
     "truncated": (Truncated, "x", 9, "at x before step 10 from the last step: the state is cut off there"),
-    "way back": (BothWays, "x", 2, "at x behind step 1 from the first step: the state is cut off there"),
+    "way back": (BothWays, "x", 2, "at x after step 1 from the first step: the state is cut off there"),
     "data": (Data, "weight_hh.weight", None, "no gradient arrives at weight_hh.weight: it is used through .detach()"),
     "x": (stepping(Tensor.detach, "read"), "x", None, "no gradient arrives at x: it is used through .detach()"),
     "state": (stepping(Tensor.detach, "start"), "state", None, "no gradient arrives at the state that goes in"),

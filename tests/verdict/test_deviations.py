@@ -96,7 +96,7 @@ def test_an_unknown_fault_is_explained_by_no_convention(monkeypatch: pytest.Monk
         return run_cells(spec, {name: 1.01 * each for name, each in weights.items()}, given)
 
     monkeypatch.setitem(subjects.SUBJECTS, "cells", run)
-    assert "Why: no known convention explains it." in cli("compare").out
+    assert "Why: no known deviation explains it." in cli("compare").out
 
 
 def test_the_explanation_is_a_sentence(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:

@@ -136,7 +136,7 @@ def test_other_values_at_other_sizes_are_told(monkeypatch: pytest.MonkeyPatch, c
         "Why: The right side (onnx@legacy) is the same function at L = 7, N = 3, where it was made; at L = 9, N = 2 it "
         "gives other values." in text
     )
-    assert "no known convention" not in text
+    assert "no known deviation" not in text
 
 
 def test_json_has_the_sizes_at_which_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:

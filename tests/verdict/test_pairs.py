@@ -244,4 +244,4 @@ def test_a_page_says_that_pairs_were_not_tried(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(diagnosis, "MOST_FOR_PAIRS", 0)
     with_unknown_fault(monkeypatch)
     text = " ".join(cli("compare", "--right", "equations").out.split())
-    assert "Why: no known convention explains it; two at once were not tried on so large a network." in text
+    assert "Why: no known deviation explains it; two at once were not tried on so large a network." in text

@@ -144,7 +144,7 @@ def test_the_page_tells_it_and_sends_people_to_its_page(cli: Cli) -> None:
         f"Why: The right side ({BREAKING}:LooksAhead) breaks causality: y at step 0 changes when x at step 1 does"
         in (text)
     )
-    assert "no known convention" not in text
+    assert "no known deviation" not in text
     assert "More: rnnscope explain causality" in text
 
 
@@ -200,7 +200,7 @@ def test_a_class_that_refuses_every_other_call_has_no_reason(monkeypatch: pytest
 
 def test_where_no_relation_is_broken_the_page_says_that_nothing_explains_it(cli: Cli) -> None:
     words = f"compare --kind gru --layers 1 --right {BREAKING}:AnotherFormula".split()
-    assert "Why: no known convention explains it." in cli(*words).out
+    assert "Why: no known deviation explains it." in cli(*words).out
 
 
 def test_a_relation_that_torch_itself_would_break_is_no_reason(monkeypatch: pytest.MonkeyPatch) -> None:
