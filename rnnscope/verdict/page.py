@@ -460,6 +460,8 @@ def _axes_off(name: str, shape: Shape, expected: TensorShape, steps: int) -> str
     dims = list(expected.dims)
     if shape == expected.shape[1:] and name in ("h", "c"):
         return f"{name} has no layer axis"
+    if len(shape) > len(dims):
+        return f"{name} has {len(shape)} axes where torch has {len(dims)}"
     if len(shape) != len(dims) or shape == expected.shape:
         return ""
     sizes = dict(zip(dims, expected.shape, strict=True))
