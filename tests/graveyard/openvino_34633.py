@@ -49,4 +49,8 @@ BUG = Bug(
     form=Sides(SPEC, lambda faulty, folder: "module@xpu", machine=machine),
     named="precision",
     place={},
+    missed={
+        "found": "eight times what plain equations lose by rounding in float16 is allowed, "
+        "and sums of 256 products in float16 lose 0.6 of that"
+    },
 )
