@@ -255,7 +255,7 @@ def test_of_several_units_the_one_that_is_furthest_off_is_named(monkeypatch: pyt
         found = run_equations(spec, weights, given)
         y = found.y.clone()
         for item, unit, add in ((1, 3, 0.1), (1, 7, 0.2), (2, 9, 0.3)):
-            y[1, item, unit] += add
+            y[1:2, item, unit] += add
         return replace(found, y=y)
 
     monkeypatch.setitem(SUBJECTS, "equations", run)
