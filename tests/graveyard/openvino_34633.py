@@ -50,7 +50,6 @@ BUG = Bug(
     named="precision",
     place={},
     missed={
-        "found": "eight times what plain equations lose by rounding in float16 is allowed, "
-        "and sums of 256 products in float16 lose 0.6 of that"
+        "found": "sixteen roundings of the greatest y are allowed, and sums of 256 products in float16 are off by nine"
     },
 )
