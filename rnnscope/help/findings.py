@@ -90,9 +90,11 @@ rnnscope compare --right rough.py:Rough""",
         theirs="y = torch.stack(states).bfloat16()",
         shows="The verdict is different: in its own dtype a side is further off than rounding explains. In float64 it "
         "shows that this is rounding: the difference jumps when the input is moved a little. A fault of the function "
-        "would move smoothly.",
+        "would move smoothly. What is further off than even bfloat16 would be is hardly rounding: look for a "
+        "branch for that dtype.",
         mends="Look for a tensor that is made in another dtype: .float(), torch.zeros without dtype=x.dtype, numpy, a "
-        "constant. Or compare in that dtype: rounding to float32 inside is right in a network that runs in float32.",
+        "constant. Or compare in that dtype: rounding to float32 inside is right in a network that runs in float32. If "
+        "only gradients are off, start at First in.",
     ),
     _cause(
         name="rounding",

@@ -54,6 +54,7 @@ class _Ports:
         dtypes: of what goes in.
         labels: the dims of x and of y: L, N, D, F, and 1 for a dim of one; those of y are left out where they stand as
             in x, or show at a run.
+        of_nodes: whether nodes of ONNX tell what is what, whose states may have D by itself.
     """
 
     names: dict[str, str]
@@ -61,6 +62,7 @@ class _Ports:
     dtypes: dict[str, torch.dtype | None]
     labels: dict[str, tuple[str, ...]]
     told: tuple[str, ...] = ()
+    of_nodes: bool = True
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -379,6 +381,8 @@ class _Runs:
         if role == "y":
             return _y_of(spec, found[name], x.shape[:2], self._ports.labels)
         size = spec.output_size if role == "h" else spec.hidden_size
+        if found[name].dim() > 3 and not self._ports.of_nodes:
+            return found[name]  # an axis too many is an error of the file, and no layout
         return _state_out(found[name], (spec.directions * spec.num_layers, x.shape[1], size))
 
 
@@ -507,7 +511,7 @@ def _matched(
     labels, told = _layout_of_x(spec, x_dims, state, batch_first)
     left_out = [name for name in gives if name not in names.values()]
     told += (f"its {_listed(left_out, 'output')} {_is(left_out)} not compared",) if left_out else ()
-    return _Ports(names, dims, dtypes, {"x": labels}, told)
+    return _Ports(names, dims, dtypes, {"x": labels}, told, of_nodes=False)
 
 
 def _assigned(
@@ -526,18 +530,46 @@ def _assigned(
     open_roles = [role for role in roles if role not in named]
     if what == "output":  # others may stand beside them
         rest = [name for name in rest if any(_fits(spec, role, found[name], x_dims) for role in open_roles)]
+    ways: list[dict[str, str]] = []
+    if len(rest) <= len(open_roles):
+        every = (dict(zip(order, rest, strict=False)) for order in permutations(open_roles, len(rest)))
+        ways = [way for way in every if all(_fits(spec, role, found[name], x_dims) for role, name in way.items())]
+    is_whole = len(named) + len(rest) == len(found)
+    if what == "output" and not (ways and is_whole) and (by_order := _by_order(spec, found, roles, named, x_dims)):
+        return by_order
     if not rest:
         return named
     if len(rest) <= len(open_roles):
-        ways = [dict(zip(order, rest, strict=False)) for order in permutations(open_roles, len(rest))]
-        fitting = [way for way in ways if all(_fits(spec, role, found[name], x_dims) for role, name in way.items())]
-        in_order = [way for way in fitting if tuple(way) == tuple(open_roles)]
-        if len(fitting) == 1 or in_order:
-            return named | (in_order or fitting)[0]
-        if not fitting:
+        in_order = [way for way in ways if tuple(way) == tuple(open_roles)]
+        if len(ways) == 1 or in_order:
+            return named | (in_order or ways)[0]
+        if not ways:
             raise RnnscopeError(f"{file}: its {_listed(rest, what)} {_is(rest)} none of {', '.join(open_roles)}", _MEND)
     told = ", ".join(f"{name} {_dims_in_words(found[name])}" for name in rest)
     raise RnnscopeError(f"{file}: which of its {what}s is {' or '.join(open_roles)} does not show: {told}", _MEND)
+
+
+def _by_order(
+    spec: Spec, found: Mapping[str, Dims], roles: tuple[str, ...], named: Mapping[str, str], x_dims: Dims
+) -> dict[str, str] | None:
+    """All outputs in torch's order, where y fits, there are as many as torch's, and each other one may be a state.
+
+    Then another shape is what is wrong with a state, and no reason to leave it out.
+    """
+    way = dict(zip(roles, found, strict=False))
+    if len(found) != len(roles) or not named.items() <= way.items() or not _fits(spec, "y", found[way["y"]], x_dims):
+        return None
+    may_be = all(_may_be_state(spec, role, found[way[role]], found[way["y"]]) for role in roles[1:])
+    return way if may_be else None
+
+
+def _may_be_state(spec: Spec, role: str, dims: Dims, y_dims: Dims) -> bool:
+    """Whether dims end as those of a state do, and are not those of another y."""
+    if dims is None or y_dims is None:
+        return True
+    return (
+        len(dims) > 1 and _may_be(dims[-1], _width(spec, role)) and sorted(map(str, dims)) != sorted(map(str, y_dims))
+    )
 
 
 def _dims_in_words(dims: Dims) -> str:
@@ -548,9 +580,7 @@ def _fits(spec: Spec, role: str, dims: Dims, x_dims: Dims) -> bool:
     """Whether a tensor of some dims may be what a role says; what is not told fits."""
     if dims is None:
         return True
-    rows = spec.directions * spec.num_layers
-    widths = {"x": spec.input_size, "h0": spec.output_size, "h": spec.output_size}
-    width = widths.get(role, spec.hidden_size)
+    rows, width = spec.directions * spec.num_layers, _width(spec, role)
     if role == "y":
         width = spec.output_size if len(dims) == 4 else spec.directions * spec.output_size
         if x_dims is not None and len(dims) == len(x_dims):
@@ -561,6 +591,12 @@ def _fits(spec: Spec, role: str, dims: Dims, x_dims: Dims) -> bool:
     if len(dims) not in (2, 3) or not _may_be(dims[-1], width):
         return False
     return role == "x" or len(dims) == 2 or _may_be(dims[0], rows) or _may_be(dims[1], rows)
+
+
+def _width(spec: Spec, role: str) -> int:
+    """The last dim of x or of a state."""
+    widths = {"x": spec.input_size, "h0": spec.output_size, "h": spec.output_size}
+    return widths.get(role, spec.hidden_size)
 
 
 def _may_be(dim: int | str | None, size: int) -> bool:

@@ -77,6 +77,9 @@ INT8 = "int8"
 UNITS = FLOATS | {INT8: 2.0**-7}
 """The same with int8, in which that is the half of a step, as a share of a tensor's greatest number."""
 
+COARSEST = "bfloat16"
+"""The dtype that rounds most, but for int8."""
+
 ABSOLUTE = 2.0
 """By how many units tanh and σ are rounded absolutely."""
 
@@ -102,6 +105,11 @@ INT8_MEAN_FACTOR, INT8_FEW = 1.35, 1.2
 
 MEAN = "mean of "
 """Stands before the name of a tensor whose errors are taken together: the root of their mean square."""
+
+
+def coarsest_times(arithmetic: str) -> float:
+    """How much wider a bound of the coarsest dtype is, as long as rounding does not grow beyond proportion."""
+    return max(1.0, UNITS[COARSEST] / UNITS[arithmetic])
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -69,7 +69,7 @@ from rnnscope.verdict.facts import (
 from rnnscope.verdict.figures import Difference, difference
 from rnnscope.verdict.frozen import Frozen, frozen_of, in_one_call, is_at, problem_at
 from rnnscope.verdict.gates import gate_at
-from rnnscope.verdict.gradients import gradient_fault
+from rnnscope.verdict.gradients import GradientFault, gradient_fault
 from rnnscope.verdict.inside import seen_to_round, with_arithmetics
 from rnnscope.verdict.live import Live, live_sides
 from rnnscope.verdict.making import alike, chunked, in_model_files, side_called, with_outputs, with_zeros
@@ -357,13 +357,12 @@ def _compare_sides(
             reasons = told.unless_refused("the reason", ask) or replace(NO_REASONS, refused=True)
     with stage("where they part"):
         place = told.unless_refused("the place", partial(_first_divergence, evidence, figures, reference))
-        gate, fault = None, None
+        gate = None
         if place and reference and not reference.function.within:
             explained = tuple((each.side, each.deviations) for each in reasons.explanations)
             gate = gate_at(evidence, reference.deviating, bool(weights), place, explained)
-        if reference and reference.gradients_alone:
-            ask_where = partial(gradient_fault, evidence, reference.deviating)
-            fault = told.unless_refused("the first gradient that is off", ask_where)
+        ask_where = partial(_gradient_fault, evidence, figures, reference)
+        fault = told.unless_refused("the first gradient that is off", ask_where)
     with stage("the map"):
         draw = partial(_heat_map, evidence, question, figures, place)
         drawn = told.unless_refused("the map", draw) if question.map else None
@@ -648,6 +647,17 @@ def _first_divergence(evidence: Evidence, figures: Figures, reference: Reference
     if reference and not reference.function.within:
         return function_parts(evidence, reference.function)
     return precision_parts(evidence, off) if cause == "precision" and off else None
+
+
+def _gradient_fault(evidence: Evidence, figures: Figures, reference: Reference | None) -> GradientFault | None:
+    """Where gradients first part, if they alone are off: as a function, or in a side's own dtype."""
+    if reference is None or reference.gradients_alone:
+        return gradient_fault(evidence, reference.deviating) if reference else None
+    role = side_of(figures, reference) if cause_of(figures, reference) == "precision" else None
+    check, side = (reference.left, evidence.left) if role == "left" else (reference.right, evidence.right)
+    if role is None or not check.outputs_within or not evidence.torchs_function(side).within:
+        return None
+    return gradient_fault(evidence, (role,), in_own=True)
 
 
 def _heat_map(evidence: Evidence, question: Question, figures: Figures, place: Place | None) -> HeatMap:

@@ -15,7 +15,7 @@ from rnnscope.spec.sides import AS_IT_IS, NOTHING_SAID_OF_SIDES, How, OwnSides
 from rnnscope.spec.spec import Spec
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.diagnosis import Dependence, Explanation, Power
-from rnnscope.verdict.figures import Check, Difference, is_of_outputs
+from rnnscope.verdict.figures import Check, Difference
 from rnnscope.verdict.frozen import Frozen
 from rnnscope.verdict.gradients import GradientFault
 from rnnscope.verdict.places import HeatMap
@@ -117,8 +117,7 @@ class Reference:
     @property
     def gradients_alone(self) -> bool:
         """Whether the sides are not the same function by their gradients alone."""
-        outputs_agree = all(each.within for each in self.function.margins if is_of_outputs(each.name))
-        return not self.function.within and outputs_agree
+        return not self.function.within and self.function.outputs_within
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rnnscope.help.explain import more
 from rnnscope.network.shapes import Shape, TensorShape, network_in_words, place_in_words, tensor_shapes
 from rnnscope.pages.page import Column, Grid, Page, Sentence, counted, thousands, where_it_ran
 from rnnscope.spec.question import STRESS_TIMES
-from rnnscope.verdict.bounds import INT8, MEAN
+from rnnscope.verdict.bounds import COARSEST, INT8, MEAN, coarsest_times
 from rnnscope.verdict.calls import Unsteady
 from rnnscope.verdict.deviations import in_brackets
 from rnnscope.verdict.diagnosis import Explanation, pairs_are_tried
@@ -247,7 +247,9 @@ def _gradient_fault(comparison: Judged, fault: GradientFault) -> str:
     where += {True: ", in single steps", False: ", though not in single steps", None: ""}[fault.single_steps]
     where += "" if fault.through == "y" else f", of what comes back through {fault.through}"
     scaled = f"it is {fault.scale:.4g} times torch's" if fault.scale is not None else ""
-    how = {"missing": "it is 0 where torch's is not", "scale": scaled, "formula": "it is no multiple of torch's"}
+    by_chance = f"{scaled}, which may be chance" if scaled else "it is no multiple of torch's"
+    how = {"missing": "it is 0 where torch's is not", "scale": scaled, "formula": by_chance}
+    how["rounding"] = f"rounding to {COARSEST} would explain it"
     back = fault.kind == "missing" and fault.single_steps and fault.name in ("h0", "c0")
     return f"{where}: {how[fault.kind]}{', so that a step hands none back to the one before' if back else ''}."
 
@@ -460,6 +462,8 @@ def _axes_off(name: str, shape: Shape, expected: TensorShape, steps: int) -> str
     dims = list(expected.dims)
     if shape == expected.shape[1:] and name in ("h", "c"):
         return f"{name} has no layer dim"
+    if len(shape) > len(dims):
+        return f"{name} has {len(shape)} dims where torch has {len(dims)}"
     if len(shape) != len(dims) or shape == expected.shape:
         return ""
     sizes = dict(zip(dims, expected.shape, strict=True))
@@ -489,12 +493,15 @@ def _worse(comparison: Judged, reference: Reference) -> str:
     """Which side computes worse than its arithmetic allows."""
     check = reference.left if comparison.side == "left" else reference.right
     name, used = side_in_words(comparison, comparison.side or ""), _arithmetic_in_words(check.arithmetic)
-    how = f"computes worse than {used} allows"
+    how, where = f"computes worse than {used} allows", ""
     if inside := next((each for each in reference.inside if each.side == comparison.side), None):
         how = _computes_inside(inside)
+    elif 1 < coarsest_times(check.arithmetic) < check.worst.nearness[1]:
+        how = f"is further off in {used} than even {COARSEST} would be"
+        where = f" in {_arithmetic_in_words(reference.function.arithmetic)}"
     worst = check.worst
     off = f"{_is_off(worst, 'off')}, and rounding in {used} explains {worst.bound:.2g}"
-    return f"same function, but {name} {how}: {off}"
+    return f"same function{where}, but {name} {how}: {off}"
 
 
 def _is_off(worst: Margin, off: str) -> str:

@@ -98,6 +98,8 @@ def answer_of(result: Comparison | Check) -> Answer:
     place: dict[str, Any] = {}
     for each in places:
         place |= each or {}
+    shapes = (each["name"] for each in facts["outputs"] if each["shape"] != each["right_shape"])
+    place |= {"tensor": next(shapes, None)} if facts["cause"] == "shape" else {}
     names = tuple(each.replace(" ", "-") for each in result.more)
     return Answer(result.exit_code == 1, result.exit_code != 2, names, place, text)
 

@@ -49,4 +49,7 @@ BUG = Bug(
     form=Sides(SPEC, lambda faulty, folder: "module@xpu", machine=machine),
     named="precision",
     place={},
+    missed={
+        "found": "sixteen roundings of the greatest y are allowed, and sums of 256 products in float16 are off by nine"
+    },
 )

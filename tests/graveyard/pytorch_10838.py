@@ -61,5 +61,5 @@ BUG = Bug(
     half=2,
     form=Model(write),
     named="function",
-    place={"tensor": "y", "step": 0, "layer": 0, "direction": 0, "unit": 1},
+    place={"tensor": "y", "step": 0, "layer": 0, "direction": 0},  # all units are off but the first one
 )

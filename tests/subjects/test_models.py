@@ -31,6 +31,7 @@ from rnnscope.subjects import models
 from rnnscope.subjects.exported_programs import read_program
 from rnnscope.subjects.foreign import Refused
 from rnnscope.subjects.models import opened
+from rnnscope.verdict.page import verdict_in_words
 
 pytest.importorskip("onnxruntime")
 
@@ -633,6 +634,46 @@ def test_a_whole_program_is_told(tmp_path: Path, cli: Cli) -> None:
     file = program(tmp_path / "a.pt2", Words().eval(), (torch.zeros(5, 2, dtype=torch.int64),))
     found = cli("compare", "--right", file)
     assert (found.code, "takes ids, which is neither x nor a state of numbers" in found.err) == (2, True)
+
+
+class OneAxisMore(nn.Module):
+    """torch's module, whose last states have an axis of one too many, or a layer too many."""
+
+    def __init__(self, module: nn.Module, more: str) -> None:
+        super().__init__()
+        self.module, self.more = module, more
+
+    def forward(self, *given: Any) -> Any:
+        state = given[1:] if len(given) == 3 else given[1]
+        y, state = self.module(given[0], state)
+        states = state if isinstance(state, tuple) else (state,)
+        if self.more == "y":
+            return y + 0, *(y + 1 for _ in states)
+        return y, *(each[:, None] if self.more == "axis" else torch.cat((each, each)) for each in states)
+
+
+def states_of(module: nn.Module) -> tuple[torch.Tensor, ...]:
+    x, state = input_of(module)
+    return (x, *(state if isinstance(state, tuple) else (state,)))
+
+
+@pytest.mark.parametrize("more", ["axis", "layer"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_states_of_another_shape_are_told_by_their_order(tmp_path: Path, kind: str, more: str) -> None:
+    module = module_of(kind, 3)
+    given = states_of(module)
+    file = program(tmp_path / "a.pt2", OneAxisMore(module, more).eval(), given)
+    found = rnnscope.compare(module, file, *input_of(module))
+    off = [each.name for each in found.outputs if each.shape != each.right_shape]
+    assert (found.verdict, found.cause, off) == ("different", "shape", ["h", "c"] if kind == "LSTM" else ["h"])
+    assert ("h has 4 dims where torch has 3 on the right side" in verdict_in_words(found)) == (more == "axis")
+
+
+def test_what_has_the_sizes_of_y_is_no_state_of_another_shape(tmp_path: Path) -> None:
+    module = module_of("GRU")
+    file = program(tmp_path / "a.pt2", OneAxisMore(module, "y").eval(), input_of(module))
+    with pytest.raises(RnnscopeError, match="its outputs add, add_1 are none of y, h"):
+        rnnscope.compare(module, file, *input_of(module))
 
 
 class ByHand(nn.Module):

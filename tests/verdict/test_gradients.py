@@ -14,6 +14,7 @@ from rnnscope import Comparison, Spec, compare
 from rnnscope.network.equations import Layer, State, Step, affine
 from rnnscope.network.shapes import GATES
 from rnnscope.network.weights import Input, Weights
+from rnnscope.pages.page import Sentence
 from rnnscope.spec.spec import KINDS
 from rnnscope.subjects import builtin as subjects
 from rnnscope.subjects.builtin import Run, run_equations
@@ -323,3 +324,105 @@ def test_a_module_without_a_state_is_told_by_its_whole_run() -> None:
     right = WithoutState()
     found = compare(right.rnn, right, torch.randn(4, 3, 10), grad=True)
     assert facts(found) == ("weight_hh_l0", "missing", None, None)
+
+
+class Times(torch.autograd.Function):
+    """x, whose gradient is multiplied by a number, or otherwise changed."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, change: Change) -> Tensor:
+        ctx.change = change
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return ctx.change(gradients[0]), None
+
+
+def changed(change: Change) -> Change:
+    def found(x: Tensor) -> Tensor:
+        result: Tensor = Times.apply(x, change)  # type: ignore[no-untyped-call]
+        return result
+
+    return found
+
+
+def by_places(gradient: Tensor) -> Tensor:
+    """The gradient, of which every second number is doubled."""
+    found = gradient.clone().flatten()
+    found[::2] *= 2
+    return found.view_as(gradient)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "change", "kind"),
+    [(2, lambda each: 3 * each, "scale"), (2, by_places, "formula"), (1, lambda each: 3 * each, "formula")],
+    ids=["two of one multiple", "two of two multiples", "one"],
+)
+def test_two_numbers_that_are_one_multiple_tell_it_and_one_does_not(
+    monkeypatch: pytest.MonkeyPatch, hidden: int, change: Change, kind: str
+) -> None:
+    def start(spec: Spec, weights: Weights, given: Input) -> Run:
+        own = tuple(map(changed(change), given.state)) if spec.seq_len > 1 else given.state
+        return run_equations(spec, weights, Input(given.x, own))
+
+    spec = Spec(num_layers=1, batch_size=1, hidden_size=hidden, seq_len=3)
+    found = found_in(monkeypatch, spec, start)
+    assert facts(found) == ("h0", kind, None, False)
+
+
+def test_of_one_number_it_is_told_that_a_multiple_may_be_chance(monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
+    monkeypatch.setitem(subjects.SUBJECTS, "cells", with_state(half))
+    words = ("compare", "--grad", "--layers", "1", "--batch", "1", "--hidden-size", "1", "--seq-len", "1")
+    text = " ".join(cli(*words).out.split())
+    assert "First in: the gradient of h0, in single steps: it is 0.5 times torch's, which may be chance." in text
+
+
+def in_one_dtype(change: Change, dtype: torch.dtype) -> Change:
+    """A gradient that is changed in a dtype alone."""
+    return changed(lambda gradient: change(gradient) if gradient.dtype == dtype else gradient)
+
+
+def rounded(gradient: Tensor) -> Tensor:
+    return gradient.bfloat16().to(gradient.dtype)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "words"),
+    [
+        (lambda each: 0.5 * each, "scale", "it is 0.5 times torch's"),
+        (torch.zeros_like, "missing", "it is 0 where torch's is not"),
+        (lambda each: each.flip(-1), "formula", "it is no multiple of torch's"),
+    ],
+    ids=["scale", "missing", "formula"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_gradient_that_is_off_in_one_dtype_alone(
+    monkeypatch: pytest.MonkeyPatch, dtype: str, change: Change, kind: str, words: str
+) -> None:
+    monkeypatch.setitem(subjects.SUBJECTS, "equations", with_x(in_one_dtype(change, getattr(torch, dtype)), 0))
+    found = compare(Spec(dtype=dtype), right="equations", grad=True)
+    assert (found.verdict, found.cause, found.side) == ("different", "precision", "right")
+    assert facts(found) == ("x", kind, None, True)
+    page = {each.label: each.text for each in found.page() if isinstance(each, Sentence)}
+    assert f"the right side (equations) is further off in {dtype} than even bfloat16 would be: " in page["Verdict"]
+    assert words in page["First in"]
+
+
+def test_a_gradient_that_is_rounded_to_a_coarser_dtype(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(subjects.SUBJECTS, "equations", with_x(in_one_dtype(rounded, torch.float32), 0))
+    found = compare(Spec(), right="equations", grad=True)
+    assert (found.cause, *facts(found)) == ("precision", "x", "rounding", None, True)
+    page = {each.label: each.text for each in found.page() if isinstance(each, Sentence)}
+    assert "same function, but the right side (equations) computes worse than float32 allows" in page["Verdict"]
+    assert page["First in"] == "the gradient of x, in single steps: rounding to bfloat16 would explain it."
+
+
+def test_there_is_none_where_outputs_are_coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    def coarse(spec: Spec, weights: Weights, given: Input) -> Run:
+        found = run_equations(spec, weights, given)
+        return replace(found, y=rounded(found.y)) if spec.dtype == "float32" else found
+
+    monkeypatch.setitem(subjects.SUBJECTS, "equations", coarse)
+    found = compare(Spec(), right="equations", grad=True)
+    assert (found.cause, found.gradient_fault) == ("precision", None)

@@ -250,6 +250,18 @@ def test_an_item_ends_at_its_own_length(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.first_divergence == Place("h", 1, 0, 0, 2, 1)
 
 
+def test_of_several_units_the_one_that_is_furthest_off_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(spec: Spec, weights: Weights, given: Input) -> Run:
+        found = run_equations(spec, weights, given)
+        y = found.y.clone()
+        for item, unit, add in ((1, 3, 0.1), (1, 7, 0.2), (2, 9, 0.3)):
+            y[1:2, item, unit] += add
+        return replace(found, y=y)
+
+    monkeypatch.setitem(SUBJECTS, "equations", run)
+    assert compare(Spec(num_layers=1), right="equations").first_divergence == Place("y", 1, 0, 0, 7, 1)
+
+
 def test_an_unbatched_network_has_no_item(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
         subjects.SUBJECTS,
