@@ -27,8 +27,7 @@ from rnnscope.network.shapes import OUTPUTS, outputs_of, tensor_shapes
 from rnnscope.network.weights import Input, Weights, dtype_name
 from rnnscope.pages.page import counted
 from rnnscope.pages.render import unfinished
-from rnnscope.spec.programs import ProgramWords
-from rnnscope.spec.sides import COMMAND, TIMEOUT
+from rnnscope.spec.sides import COMMAND, TIMEOUT, ProgramWords
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Run
 from rnnscope.subjects.foreign import Foreign, Refused
