@@ -57,7 +57,7 @@ class _Layout:
 
 _LAYOUTS = {
     "rows": _Layout(lambda each: each, lambda each: each, "(D·K, N, H)"),
-    "one row": _Layout(lambda each: each.squeeze(0), lambda each: each.unsqueeze(0), "(N, H), without the layer axis"),
+    "one row": _Layout(lambda each: each.squeeze(0), lambda each: each.unsqueeze(0), "(N, H), without the layer dim"),
     "items first": _Layout(lambda each: each.transpose(0, 1), lambda each: each.transpose(0, 1), "(N, D·K, H)"),
     "list": _Layout(
         lambda each: list(each.unbind(0)), lambda each: torch.stack(tuple(each)), "a list with one (N, H) a layer"
