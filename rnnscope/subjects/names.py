@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-Place = tuple[int, int]
+LayerDirection = tuple[int, int]
 """A layer and a direction."""
 
 _SOURCES = {"x": "x i in inp input inputs igates xgates", "h": "h hid hidden rec recurrent state prev hgates"}
@@ -80,7 +80,7 @@ class Family:
     """
 
     words: str
-    members: tuple[tuple[str, Place], ...]
+    members: tuple[tuple[str, LayerDirection], ...]
     index: tuple[int, int]
     shown: str
 
@@ -152,7 +152,7 @@ def _of_group(skeleton: str, group: list[_Numbered], numbering: Numbering) -> It
     if not slots and needed > 1:
         return
     several = len(values[slots[0]]) // needed if len(slots) == 1 else 1  # so many of one place are numbered through
-    members: dict[tuple[str, tuple[int, int]], list[tuple[str, Place]]] = {}
+    members: dict[tuple[str, tuple[int, int]], list[tuple[str, LayerDirection]]] = {}
     for own, backward, numbers in group:
         ranks = [column.index(number) for column, number in zip(values, numbers, strict=True)]
         place, index, texts = (0, int(backward)), (0, 1), list(map(str, numbers))
