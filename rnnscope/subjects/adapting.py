@@ -20,6 +20,7 @@ from rnnscope.network.cells import StackedCells
 from rnnscope.network.equations import State, Step, walk
 from rnnscope.network.shapes import outputs_of
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.pages.page import first_of
 from rnnscope.spec.sides import CELL, NOTHING_SAID, Own
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.building import Maker, maker_of
@@ -134,8 +135,7 @@ def _left_over(mapping: Mapping, head: str) -> Iterator[str]:
     """What is said of parameters that stand for nothing of torch's, but for those of a head that is left out."""
     names = [each for each in mapping.left_over if not head or not f".{each}".rpartition(".")[0].endswith(f".{head}")]
     if names:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        yield f"{', '.join(names[:_MOST_NAMED])}{more}: torch has nothing like it, so random numbers are taken"
+        yield f"{first_of(names, _MOST_NAMED)}: torch has nothing like it, so random numbers are taken"
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,8 +337,8 @@ def _moved_items(network: nn.Module, form: Form, spec: Spec) -> Tensor:
         if item is not None:
             x[item] += 1
         with torch.no_grad():
-            reading = form.read(form.call(network, x, given.state), spec)
-        return reading.state[0] if reading else x
+            read = form.read(form.call(network, x, given.state), spec)
+        return read.state[0] if read else x
 
     before = state(None)
     return torch.stack([(state(item) != before).flatten(2).any(2).any(0) for item in range(3)]).cpu()
@@ -391,11 +391,11 @@ class LoopedSteps(StackedCells):
         def step(x: Tensor, state: State) -> State:
             rows = tuple(each.unsqueeze(0) if self.has_layers else each for each in state[1:])
             spec = _spec_of_step(self.kind, x.shape[-1], self.hidden_size, len(rows[0]), x.shape[0])
-            reading = form.read(form.call(cell, x, rows), spec)
-            if reading is None:
+            read = form.read(form.call(cell, x, rows), spec)
+            if read is None:
                 raise ValueError(f"a step gives another form for x of shape {tuple(x.shape)}")
-            last = tuple(each.squeeze(0) if self.has_layers else each for each in reading.state)
-            return (reading.plain_y, *last)
+            last = tuple(each.squeeze(0) if self.has_layers else each for each in read.state)
+            return (read.plain_y, *last)
 
         return step
 
@@ -428,8 +428,8 @@ def _is_wired_so(network: nn.Module, form: Form, spec: Spec, mapping: Mapping) -
     for seed in (0, 1):
         given = draw_input(replace(spec, seed=seed, h0="zeros", lengths=None))
         with torch.no_grad():
-            reading = form.read(form.call(probe, given.x, given.state), replace(spec, lengths=None))
-        if reading is None:
+            read = form.read(form.call(probe, given.x, given.state), replace(spec, lengths=None))
+        if read is None:
             return False
-        outputs.append(reading.state[0] if reading.state else reading.plain_y)
+        outputs.append(read.state[0] if read.state else read.plain_y)
     return torch.equal(*outputs)

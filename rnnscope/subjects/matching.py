@@ -12,12 +12,14 @@ from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import GATES, Shape, cell_name, parameter_name, parameters
+from rnnscope.pages.page import first_of
 from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
 from rnnscope.subjects.names import Family, LayerDirection, Numbering, families, hints, is_bias, numbers_of
 from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, torch_shapes
 from rnnscope.subjects.readings import (
     MOST_MAPPINGS,
+    MOST_NAMED,
     OwnParameters,
     Reading,
     Told,
@@ -26,7 +28,6 @@ from rnnscope.subjects.readings import (
     most_covered,
     own_of,
     set_to_zero,
-    shortened,
 )
 
 
@@ -303,4 +304,4 @@ def _other_size(name: str, spec: Spec, change: abc.Mapping[str, object]) -> Rnns
 
 def _with_shapes(shapes: abc.Mapping[str, Shape], names: list[str]) -> str:
     """Parameters for a message."""
-    return shortened([f"{each} {tuple(shapes[each])}" for each in names])
+    return first_of([f"{each} {tuple(shapes[each])}" for each in names], MOST_NAMED)

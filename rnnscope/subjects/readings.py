@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from rnnscope.network.shapes import GATES, Shape, parameter_name
+from rnnscope.pages.page import first_of
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.names import Family, Hint, LayerDirection, hints, is_bias
 from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, width_of
@@ -21,7 +22,7 @@ from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, wi
 MOST_MAPPINGS = 16
 """Where more readings are equally good, so many of them are given."""
 
-_MOST_NAMED = 8
+MOST_NAMED = 8
 """A message names so many parameters at most."""
 
 _SAID_SCORE = 1000
@@ -456,10 +457,4 @@ def set_to_zero(shown: tuple[str, ...]) -> tuple[str, ...]:
     """The sentence for biases that are set to zero."""
     if not shown:
         return ()
-    return (f"{shortened(shown)} {'are' if len(shown) > 1 else 'is'} set to zero: --no-bias",)
-
-
-def shortened(names: abc.Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    return (f"{first_of(shown, MOST_NAMED)} {'are' if len(shown) > 1 else 'is'} set to zero: --no-bias",)
