@@ -1072,7 +1072,7 @@ BOTH: dict[str, Any] = {"num_layers": 2, "bidirectional": True}
 ZEROS: dict[str, Any] = {"h0": "zeros"}
 BATCH_FIRST: dict[str, Any] = {"right_batch_first": True}
 
-_STEP, _ONE_ROW, _LIST = "takes one step", "without the layer axis", "a list of steps"
+_STEP, _ONE_ROW, _LIST = "takes one step", "without the layer dim", "a list of steps"
 
 # fmt: off
 CASES = (

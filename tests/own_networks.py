@@ -150,11 +150,6 @@ class NeedsTwoMore(Lstm):
         super().__init__(input_size, hidden_size)
 
 
-class ThreeArguments(Lstm):
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> Any:  # type: ignore[override]
-        return super().forward(x, (h, c))
-
-
 class NeedsMask(Lstm):
     def forward(self, x: Tensor, hx: Any, mask: Tensor) -> Any:  # type: ignore[override]
         return super().forward(x, hx)

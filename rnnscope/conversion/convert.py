@@ -91,7 +91,7 @@ class Checkpoint(Result):
             yield record | {"notes": "; ".join(each.notes)}
 
 
-_NOT_RECORDED = "are in no state_dict: the flags say them."
+_NOT_RECORDED = "are in no state_dict: give them as flags."
 
 
 @shown("weights")

@@ -52,6 +52,11 @@ def same_bits(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(each.contiguous().view(torch.uint8) for each in (one, other)))
 
 
+def same_numbers(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Whether tensors have the same names, shapes and numbers. NaN is equal to nothing."""
+    return one.keys() == other.keys() and all(torch.equal(each, other[name]) for name, each in one.items())
+
+
 def all_finite(tensors: Iterable[Tensor]) -> bool:
     """Whether all numbers are finite."""
     return all(bool(each.isfinite().all()) for each in tensors)

@@ -119,6 +119,12 @@ def enumerated(words: Sequence[str]) -> str:
     return f"{', '.join(first)} and {last}" if first else last
 
 
+def first_of(words: Sequence[str], most: int) -> str:
+    """The first words of a list in a sentence, and how many more there are: "a, b and 3 more"."""
+    rest = len(words) - most
+    return ", ".join(words[:most]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun."""
     return f"{thousands(number)} {noun}{'' if number == 1 else 's'}"

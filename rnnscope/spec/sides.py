@@ -5,13 +5,14 @@ A name is read from the text alone: whether a file or a class is there is found 
 
 import ast
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.spec.flags import Choice, Flag, Flagged, Number, Repeated, Switch, Wholes, flagged, flags_of, nearest
-from rnnscope.spec.programs import EXAMPLE, program_complaint
 from rnnscope.spec.spec import DEVICE_FORMS, DEVICE_WORDS, DEVICES, DTYPES, KINDS, Spec, nearest_device
 
 SUBJECT_NAMES = ("module", "cells", "equations", "compiled", "compiled-module", "items", "quantized")
@@ -37,6 +38,16 @@ CELL = "cell:"
 _PLACE = re.compile(rf"(.+)@({DEVICES})(?:/({'|'.join(DTYPES)}))?")
 _OWN = re.compile(r".+:[^\W\d]\w*(\.[^\W\d]\w*)*", re.DOTALL)
 
+_FORMATS = (".npz", ".safetensors", ".pt")
+"""What {in} and {out} may be; the first one where no ending is given."""
+
+_PROGRAM_EXAMPLE = "./my_lstm {in} {out}"
+
+_PROGRAM_ALLOWED = "{in} and {out}, or {in.safetensors} and {in.pt} likewise; {spec} may be among them"
+"""What words may have for files."""
+
+_FILE = re.compile(r"\{(in|out|spec)(\.\w*)?\}")
+
 
 class SideFlag(Flag):
     """A subject, and behind it the device and the dtype where they are not those of the Spec.
@@ -50,7 +61,7 @@ class SideFlag(Flag):
         for prefix, form in ((RECORDED, f"{RECORDED}FILE"), (COMMAND, f"{COMMAND}WORDS")):
             if text.startswith(prefix) and prefix in self.allowed:
                 if prefix == COMMAND and text[len(prefix) :].strip():
-                    return program_complaint(text[len(prefix) :])
+                    return _program_complaint(text[len(prefix) :])
                 return None if text[len(prefix) :].strip() else form
         if self._is_known(_parted(text)[0]):
             return None
@@ -79,7 +90,7 @@ class SideFlag(Flag):
     def hint(self, value: object) -> str | None:
         text = str(value)
         if text.startswith(COMMAND):
-            return f"try {self.name} '{COMMAND}{EXAMPLE}'"
+            return f"try {self.name} '{COMMAND}{_PROGRAM_EXAMPLE}'"
         if text.startswith(RECORDED):
             return f"try {self.name} {RECORDED}run.pt"
         subject = text.partition("@")[0]
@@ -131,6 +142,59 @@ def _parted(text: str) -> tuple[str, str, str]:
         return text, "cpu", ""
     found = None if text.startswith(RECORDED) else _PLACE.fullmatch(text)
     return (found[1], found[2], found[3] or "") if found else (text, "", "")
+
+
+@dataclass(frozen=True)
+class ProgramWords:
+    """The words that start a program, as they were typed, in which the names of files have their place.
+
+        command:python3 my_lstm.py {in} {out}
+
+    `{in}` stands for the file with the network and its input, `{out}` for the file that the program writes, `{spec}`
+    for a file with the sizes. An ending in the braces names the format: `{in.safetensors}`. Other braces are left as
+    they are. The flag of a side has found nothing wrong with the words.
+    """
+
+    text: str
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The words, split as a shell splits them: nothing in them is a variable or a wildcard."""
+        return tuple(shlex.split(self.text))
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """The name of the file that stands for each place: {"{in}": "in.npz", "{spec}": "spec.json"}."""
+        return {found[0]: _file_of(found) for word in self.words for found in _FILE.finditer(word)}
+
+    def file(self, name: str) -> str:
+        """The name of the file of "in" or "out"; the first one where there are several formats."""
+        return next(each for each in self.files.values() if each.startswith(f"{name}."))
+
+    def placed(self, folder: str) -> list[str]:
+        """The words with the files of a folder in their places."""
+        return [_FILE.sub(lambda found: f"{folder}/{_file_of(found)}", word) for word in self.words]
+
+
+def _program_complaint(text: str) -> str | None:
+    """What the words of a program would have to be; None where they may be run."""
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return "words as in a shell, with every quote closed"
+    if not words or "\0" in text:
+        return f"words that start a program, such as {_PROGRAM_EXAMPLE}"
+    places = [found for word in words for found in _FILE.finditer(word)]
+    has_odd = any(each[2] not in ((None,) if each[1] == "spec" else (None, *_FORMATS)) for each in places)
+    is_missing = {"in", "out"} - {each[1] for each in places}
+    writes_several = len({each[2] for each in places if each[1] == "out"}) > 1
+    if has_odd or is_missing or writes_several:
+        return f"words with {_PROGRAM_ALLOWED}"
+    return None
+
+
+def _file_of(found: re.Match[str]) -> str:
+    return "spec.json" if found[1] == "spec" else f"{found[1]}{found[2] or _FORMATS[0]}"
 
 
 _RUN = f"{', '.join(SUBJECT_NAMES)}, FILE.py:Class, package.module:Class, {CELL}FILE.py:Class"

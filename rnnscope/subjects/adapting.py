@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.network.cells import StackedCells
+from rnnscope.network.equations import State, Step, walk
 from rnnscope.network.shapes import outputs_of
 from rnnscope.network.weights import Input, Weights, draw_input, draw_weights
+from rnnscope.pages.page import first_of
 from rnnscope.spec.sides import CELL, NOTHING_SAID, Own
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.building import Maker, maker_of
@@ -26,7 +29,6 @@ from rnnscope.subjects.forms import Form, found_form
 from rnnscope.subjects.matching import ambiguous
 from rnnscope.subjects.own import OwnNetwork, Words, every_mapping, fill, is_fused, is_int8, loads_by_itself
 from rnnscope.subjects.parameters import Mapping
-from rnnscope.subjects.stepping import LoopedSteps
 from rnnscope.subjects.user_code import find_own, guarded
 
 
@@ -133,8 +135,7 @@ def _left_over(mapping: Mapping, head: str) -> Iterator[str]:
     """What is said of parameters that stand for nothing of torch's, but for those of a head that is left out."""
     names = [each for each in mapping.left_over if not head or not f".{each}".rpartition(".")[0].endswith(f".{head}")]
     if names:
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-        yield f"{', '.join(names[:_MOST_NAMED])}{more}: torch has nothing like it, so random numbers are taken"
+        yield f"{first_of(names, _MOST_NAMED)}: torch has nothing like it, so random numbers are taken"
 
 
 @dataclass(frozen=True, eq=False)
@@ -336,8 +337,8 @@ def _moved_items(network: nn.Module, form: Form, spec: Spec) -> Tensor:
         if item is not None:
             x[item] += 1
         with torch.no_grad():
-            reading = form.read(form.call(network, x, given.state), spec)
-        return reading.state[0] if reading else x
+            read = form.read(form.call(network, x, given.state), spec)
+        return read.state[0] if read else x
 
     before = state(None)
     return torch.stack([(state(item) != before).flatten(2).any(2).any(0) for item in range(3)]).cpu()
@@ -352,6 +353,58 @@ def _loop_of_cells(maker: Maker, form: Form, spec: Spec) -> nn.Module:
     one = replace(spec, num_layers=1, bidirectional=False, batch_first=False)
     cells = [maker.make(replace(one, input_size=width)) for _ in range(spec.directions) for width in widths]
     return LoopedSteps(spec, cells, form, has_layers=True)
+
+
+class LoopedSteps(StackedCells):
+    """A loop over the steps of somebody's own cells, or of one network that steps through all its layers.
+
+    It loops over time as StackedCells loops torch's cells. It is called as torch's modules are, and returns what they
+    return: y is what each step gives, which may be another tensor than h.
+
+    Args:
+        cells: the forward cells, a layer each, then the backward ones; or the one network that has all layers.
+        form: how a step is called.
+        has_layers: whether each cell is one layer in one direction.
+    """
+
+    def __init__(self, spec: Spec, cells: list[nn.Module], form: Form, has_layers: bool) -> None:
+        nn.Module.__init__(self)
+        self.kind, self.input_size, self.hidden_size = spec.kind, spec.input_size, spec.hidden_size
+        self.num_layers, self.bidirectional = spec.num_layers, spec.bidirectional
+        self.nonlinearity, self.bias, self.batch_first = spec.nonlinearity, spec.bias, spec.batch_first
+        self.dropout = spec.dropout if spec.train and has_layers else 0.0
+        self.form, self.has_layers = form, has_layers
+        layers = spec.num_layers if has_layers else 1
+        self.cells, self.reverse_cells = nn.ModuleList(cells[:layers]), nn.ModuleList(cells[layers:])
+
+    def _walk(self, x: Tensor, initial: State, real: Tensor | None) -> tuple[Tensor, State]:
+        """The walk of StackedCells, in which a step gives y besides, in front of the state."""
+        if not self.has_layers:  # all rows are the state of one step
+            initial = tuple(each.unsqueeze(0) for each in initial)
+        y0 = initial[0] if self.has_layers else initial[0][:, -1]
+        y, (_, *last) = walk(self._steps(), x, (y0, *initial), real, self._between())
+        return y, tuple(last if self.has_layers else (each.squeeze(0) for each in last))
+
+    def _step(self, cell: nn.Module) -> Step:
+        form = self.form
+
+        def step(x: Tensor, state: State) -> State:
+            rows = tuple(each.unsqueeze(0) if self.has_layers else each for each in state[1:])
+            spec = _spec_of_step(self.kind, x.shape[-1], self.hidden_size, len(rows[0]), x.shape[0])
+            read = form.read(form.call(cell, x, rows), spec)
+            if read is None:
+                raise ValueError(f"a step gives another form for x of shape {tuple(x.shape)}")
+            last = tuple(each.squeeze(0) if self.has_layers else each for each in read.state)
+            return (read.plain_y, *last)
+
+        return step
+
+
+@cache
+def _spec_of_step(kind: str, input_size: int, hidden_size: int, layers: int, items: int) -> Spec:
+    return Spec(
+        kind=kind, input_size=input_size, hidden_size=hidden_size, num_layers=layers, seq_len=1, batch_size=items
+    )
 
 
 def _choice(name: str, network: nn.Module, spec: Spec, words: Words, form: Form) -> int:
@@ -375,8 +428,8 @@ def _is_wired_so(network: nn.Module, form: Form, spec: Spec, mapping: Mapping) -
     for seed in (0, 1):
         given = draw_input(replace(spec, seed=seed, h0="zeros", lengths=None))
         with torch.no_grad():
-            reading = form.read(form.call(probe, given.x, given.state), replace(spec, lengths=None))
-        if reading is None:
+            read = form.read(form.call(probe, given.x, given.state), replace(spec, lengths=None))
+        if read is None:
             return False
-        outputs.append(reading.state[0] if reading.state else reading.plain_y)
+        outputs.append(read.state[0] if read.state else read.plain_y)
     return torch.equal(*outputs)

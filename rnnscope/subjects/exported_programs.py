@@ -98,15 +98,13 @@ Json = dict[str, Any]
 class Program:
     """A program of torch.export and what stands beside it.
 
-    state: parameters and buffers by their names. constants: other tensors. examples: the tensors with which it was
-    exported, as far as the file has them.
+    state: parameters and buffers by their names. constants: other tensors.
     """
 
     file: str
     content: Json
     state: dict[str, Tensor]
     constants: dict[str, Tensor]
-    examples: tuple[Tensor, ...]
 
     @cached_property
     def graph(self) -> Json:
@@ -318,24 +316,16 @@ def _read(file: str, archive: _Archive) -> Program:
         )
     _check_graph(file, content["graph_module"]["graph"])
     if is_old:
-        state, constants, examples = (
-            archive.tensors_of(f"serialized_{name}.pt") for name in ("state_dict", "constants", "example_inputs")
-        )
+        state, constants = (archive.tensors_of(f"serialized_{name}.pt") for name in ("state_dict", "constants"))
     else:
         state, constants = (_payload(file, archive, name) for name in ("weights", "constants"))
-        place = "data/sample_inputs/model.pt"
-        examples = archive.tensors_of(place) if place in archive else ()
+    example = "serialized_example_inputs.pt" if is_old else "data/sample_inputs/model.pt"
+    if is_old or example in archive:
+        archive.tensors_of(example)  # not needed, but a file in which something else stands is refused
     for kept in (state, constants):
         if not isinstance(kept, dict) or any(not isinstance(each, Tensor) for each in kept.values()):
             raise RnnscopeError(f"{file} holds more than tensors", "export the module without it")
-    return Program(file, content, state, constants, tuple(_tensors_in(examples)))
-
-
-def _tensors_in(nested: Any, depth: int = 0) -> list[Tensor]:
-    if isinstance(nested, Tensor):
-        return [nested]
-    items = nested.values() if isinstance(nested, dict) else nested if isinstance(nested, (list, tuple)) else ()
-    return [found for each in items for found in _tensors_in(each, depth + 1)] if depth < 20 else []
+    return Program(file, content, state, constants)
 
 
 def _payload(file: str, archive: _Archive, kind: str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.weights import Input, Weights
+from rnnscope.network.weights import Input, Weights, same_numbers
 from rnnscope.pages.progress import stage
 from rnnscope.spec.spec import Spec
 from rnnscope.subjects.builtin import Run
@@ -252,7 +252,7 @@ def _export_of(subject: str, spec: Spec, weights: Weights) -> _Export:
     """The export that is kept, or one that is made now."""
     same_network = _kept.pop((subject, spec), [])
     _kept[subject, spec] = same_network  # now the last one
-    found = next((each for each in same_network if _are_equal(each.weights, weights)), None)
+    found = next((each for each in same_network if same_numbers(each.weights, weights)), None)
     if found is None:
         found = _Export(subject, spec, weights)
         same_network.append(found)
@@ -262,10 +262,6 @@ def _export_of(subject: str, spec: Spec, weights: Weights) -> _Export:
             if not _kept[oldest]:
                 del _kept[oldest]
     return found
-
-
-def _are_equal(one: Weights, other: Weights) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(each, other[name]) for name, each in one.items())
 
 
 # The programs.
@@ -283,7 +279,7 @@ class _Torch:
 
     def take(self, weights: Weights) -> None:
         """Give it other weights, which need no other program."""
-        if _are_equal(weights, self.taken):
+        if same_numbers(weights, self.taken):
             return
         if self.parameters.keys() != weights.keys():
             raise Refused("its parameters have other names than torch's, so that it keeps the weights it was made with")
@@ -305,7 +301,7 @@ class _Onnx:
         self.parameters: Weights = {}
 
     def take(self, weights: Weights) -> None:
-        if not _are_equal(weights, self.taken):
+        if not same_numbers(weights, self.taken):
             raise Refused("its weights are in the graph, and others were asked for")
 
     def call(self, made: Spec, arguments: tuple[Any, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:

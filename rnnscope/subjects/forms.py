@@ -57,7 +57,7 @@ class _Layout:
 
 _LAYOUTS = {
     "rows": _Layout(lambda each: each, lambda each: each, "(D·K, N, H)"),
-    "one row": _Layout(lambda each: each.squeeze(0), lambda each: each.unsqueeze(0), "(N, H), without the layer axis"),
+    "one row": _Layout(lambda each: each.squeeze(0), lambda each: each.unsqueeze(0), "(N, H), without the layer dim"),
     "items first": _Layout(lambda each: each.transpose(0, 1), lambda each: each.transpose(0, 1), "(N, D·K, H)"),
     "list": _Layout(
         lambda each: list(each.unbind(0)), lambda each: torch.stack(tuple(each)), "a list with one (N, H) a layer"
@@ -101,8 +101,8 @@ TORCHS = Packing()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reading:
-    """What a result is read as: y and the state in torch's layouts, as far as they are there."""
+class ReadResult:
+    """A result as it is read: y and the state in torch's layouts, as far as they are there."""
 
     y: Tensor | PackedSequence | None
     state: State
@@ -158,9 +158,9 @@ class Form:
         before = got[0] if len(got) == 1 else got
         return (before, *result[1:]) if isinstance(result, tuple) else before
 
-    def read(self, result: Any, spec: Spec) -> Reading | None:
+    def read(self, result: Any, spec: Spec) -> ReadResult | None:
         """The result in torch's layouts; None where it has no such form."""
-        found = [each for each in _readings(result, spec, self.is_step) if _is_alike(each, self)]
+        found = [each for each in _ways_to_read(result, spec, self.is_step) if _is_alike(each, self)]
         return found[0] if found else None
 
     @classmethod
@@ -209,8 +209,8 @@ class Form:
             yield "it gives no y, so that the state alone is compared"
 
 
-def _is_alike(reading: Reading, form: Form) -> bool:
-    return (reading.gives, reading.of_y) == (form.gives, form.of_y) and reading.outputs == form.outputs
+def _is_alike(result: ReadResult, form: Form) -> bool:
+    return (result.gives, result.of_y) == (form.gives, form.of_y) and result.outputs == form.outputs
 
 
 def state_parameters(network: nn.Module, is_lstm: bool) -> tuple[inspect.Parameter, ...]:
@@ -274,8 +274,8 @@ def _is_behind(network: nn.Module, spec: Spec, form: Form, heads: tuple[str, ...
     """Whether all of the output comes out of a head, and what this and the other ones give moves nothing before it."""
 
     def read() -> list[Tensor]:
-        found = _readings_of_call(network, spec, form)
-        return [each for reading in found for each in (reading.plain_y, *reading.state)]
+        found = _read_call(network, spec, form)
+        return [each for result in found for each in (result.plain_y, *result.state)]
 
     before = read()
     with ExitStack() as zeroed:
@@ -309,17 +309,17 @@ def _tried(
     if arguments and all(each.default is not each.empty for each in arguments):
         # What it gives is what it takes: so it is called without a state first.
         without = replace(plain, takes=None)
-        for reading in _readings_of_call(network, spec, without):
-            alone.append(replace(without, gives=reading.gives, of_y=reading.of_y, outputs=reading.outputs))
-            if reading.gives and reading.gives not in ways[:1] and _may_go_in(reading.gives, arguments):
-                ways = [reading.gives, *ways]
+        for result in _read_call(network, spec, without):
+            alone.append(replace(without, gives=result.gives, of_y=result.of_y, outputs=result.outputs))
+            if result.gives and result.gives not in ways[:1] and _may_go_in(result.gives, arguments):
+                ways = [result.gives, *ways]
     for takes in ways:  # to which a dict is added, by the names in which it comes out
         form = replace(plain, takes=takes)
-        for reading in _readings_of_call(network, spec, form):
-            if not _is_turned(takes, reading.gives):
-                found.append(replace(form, gives=reading.gives, of_y=reading.of_y, outputs=reading.outputs))
-            if reading.gives and reading.gives.kind == "dict" and reading.gives not in ways and len(arguments) == 1:
-                ways.append(reading.gives)
+        for result in _read_call(network, spec, form):
+            if not _is_turned(takes, result.gives):
+                found.append(replace(form, gives=result.gives, of_y=result.of_y, outputs=result.outputs))
+            if result.gives and result.gives.kind == "dict" and result.gives not in ways and len(arguments) == 1:
+                ways.append(result.gives)
         if any(each.is_whole(spec) and each.is_even for each in found):
             break
     return found or alone
@@ -366,10 +366,10 @@ def _probes(spec: Spec, is_step: bool) -> Iterator[Spec]:
         yield spec
 
 
-def _readings_of_call(network: nn.Module, spec: Spec, form: Form) -> list[Reading]:
+def _read_call(network: nn.Module, spec: Spec, form: Form) -> list[ReadResult]:
     """What a call in a form can be read as; [] where it raises an error."""
     with suppress(Exception):
-        return list(_readings(_result_of_call(network, spec, form), spec, form.is_step))
+        return list(_ways_to_read(_result_of_call(network, spec, form), spec, form.is_step))
     return []
 
 
@@ -393,7 +393,7 @@ def _result_of_call(network: nn.Module, spec: Spec, form: Form, seed: int = 0) -
     return None
 
 
-def _readings(result: Any, spec: Spec, is_step: bool) -> Iterator[Reading]:
+def _ways_to_read(result: Any, spec: Spec, is_step: bool) -> Iterator[ReadResult]:
     """Everything that a result can be read as, with all shapes right; what is read as torch's comes first."""
     shapes = {each.name: each.shape for each in tensor_shapes(spec) if each.role == "output"}
     if is_step:
@@ -405,15 +405,15 @@ def _readings(result: Any, spec: Spec, is_step: bool) -> Iterator[Reading]:
         whole, of_y = found or (None, "")
         if raw is None:
             if whole is not None:
-                yield Reading(whole, (), None, of_y)
+                yield ReadResult(whole, (), None, of_y)
             continue
         for packing, state in _states(raw, shapes, spec):
             if apart:
                 packing = replace(packing, kind="apart")
             if whole is None and is_step:
-                yield Reading(state[0][-1], state, packing, of_y)
+                yield ReadResult(state[0][-1], state, packing, of_y)
             else:
-                yield Reading(whole, state, packing, of_y)
+                yield ReadResult(whole, state, packing, of_y)
 
 
 def _parts(result: Any, spec: Spec, is_step: bool) -> Iterator[tuple[Any, Any, bool]]:

@@ -11,14 +11,16 @@ from dataclasses import replace
 from typing import Any
 
 from rnnscope.errors import RnnscopeError
-from rnnscope.network.shapes import GATES, Shape, cell_name, parameters
+from rnnscope.network.shapes import GATES, Shape, cell_name, parameter_name, parameters
+from rnnscope.pages.page import first_of
 from rnnscope.spec.flags import nearest
 from rnnscope.spec.spec import SPEC_FLAGS, Spec
-from rnnscope.subjects.names import Family, Numbering, Place, families, hints, is_bias, numbers_of
-from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, torch_name, torch_shapes
+from rnnscope.subjects.names import Family, LayerDirection, Numbering, families, hints, is_bias, numbers_of
+from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, torch_shapes
 from rnnscope.subjects.readings import (
     MOST_MAPPINGS,
-    Own,
+    MOST_NAMED,
+    OwnParameters,
     Reading,
     Told,
     complete,
@@ -26,7 +28,6 @@ from rnnscope.subjects.readings import (
     most_covered,
     own_of,
     set_to_zero,
-    shortened,
 )
 
 
@@ -152,16 +153,16 @@ def _told(name: str, own: str, value: str, shapes: abc.Mapping[str, Shape], spec
     if value == "-":
         return Told(None)
     reading, place = _parsed(own, value, spec, typed)
-    _check_shape(name, own, value, shapes[own], Own(spec, shapes, (), {}), reading, place)
+    _check_shape(name, own, value, shapes[own], OwnParameters(spec, shapes, (), {}), reading, place)
     return Told(reading, place)
 
 
-def _parsed(own: str, value: str, spec: Spec, typed: str) -> tuple[Reading, Place]:
+def _parsed(own: str, value: str, spec: Spec, typed: str) -> tuple[Reading, LayerDirection]:
     """What torch's names in a value say: weight_hh_l0.f.T is a gate of weight_hh, transposed, in the first layer."""
     text = re.sub(r"\.T(?=,|\+|$)", "", value)
     parts = [_SAID.fullmatch(each) for each in re.split("[,+]", text)]
     known, letters = torch_shapes(spec), GATES[spec.kind]
-    found = [each for each in parts if each and torch_name(each[1], (int(each[2]), int(bool(each[3])))) in known]
+    found = [each for each in parts if each and parameter_name(each[1], int(each[2]), int(bool(each[3]))) in known]
     bases, gates = tuple(each[1] for each in found), {each[4] for each in found}
     forms = {("weight_ih", "weight_hh"), ("weight_hh", "weight_ih")} if "," in text else set()
     forms = {("bias_ih", "bias_hh"), ("bias_hh", "bias_ih")} if "+" in text else forms
@@ -179,7 +180,9 @@ def _parsed(own: str, value: str, spec: Spec, typed: str) -> tuple[Reading, Plac
     return reading, (int(found[0][2]), int(bool(found[0][3])))
 
 
-def _check_shape(name: str, path: str, value: str, shape: Shape, own: Own, reading: Reading, place: Place) -> None:
+def _check_shape(
+    name: str, path: str, value: str, shape: Shape, own: OwnParameters, reading: Reading, place: LayerDirection
+) -> None:
     """Raise unless an own parameter has the shape of what it is said to be."""
     family = Family(path, ((path, place),), (0, 1), path)
     if "bias" in reading.names[0]:
@@ -261,7 +264,7 @@ def _missing(
     missing: dict[str, tuple[int, ...]] = {}
     for base, gate, place in [*own.weights, *own.biases]:
         if not {(base, gate, place), (PARTNER.get(base, base), gate, place)} & closed:
-            missing[torch_name(base, place)] = (*missing.get(torch_name(base, place), ()), gate)
+            missing[parameter_name(base, *place)] = (*missing.get(parameter_name(base, *place), ()), gate)
     return missing, [each for each in shapes if each not in used]
 
 
@@ -301,4 +304,4 @@ def _other_size(name: str, spec: Spec, change: abc.Mapping[str, object]) -> Rnns
 
 def _with_shapes(shapes: abc.Mapping[str, Shape], names: list[str]) -> str:
     """Parameters for a message."""
-    return shortened([f"{each} {tuple(shapes[each])}" for each in names])
+    return first_of([f"{each} {tuple(shapes[each])}" for each in names], MOST_NAMED)

@@ -110,8 +110,16 @@ def opened(file: str, spec: Spec, made_at: tuple[int, int] | None, prefix: str |
         session, ports, how = _by_ways(model, spec, found)
     else:
         session, ports, how = _alone(model, network)
-    arithmetic = "int8" if model.is_int8 else None
-    return _foreign(file, spec, ports, session.run, made_at, (*about, *how), arithmetic, bool(model.networks))
+    return _foreign(
+        file,
+        spec,
+        ports,
+        session.run,
+        made_at,
+        told=(*about, *how),
+        arithmetic="int8" if model.is_int8 else None,
+        has_nodes=bool(model.networks),
+    )
 
 
 _Opened = tuple[OnnxSession, _Ports, tuple[str, ...]]
@@ -174,7 +182,7 @@ def _opened_program(file: str, spec: Spec, made_at: tuple[int, int] | None) -> F
         x = fed[ports.names["x"]]
         return program.run(fed, x.dtype, str(x.device))
 
-    return _foreign(file, spec, ports, call, made_at, (), None, False)
+    return _foreign(file, spec, ports, call, made_at)
 
 
 def _foreign(
@@ -183,10 +191,18 @@ def _foreign(
     ports: _Ports,
     call: Caller,
     made_at: tuple[int, int] | None,
-    told: tuple[str, ...],
-    arithmetic: str | None,
-    has_nodes: bool,
+    *,
+    told: tuple[str, ...] = (),
+    arithmetic: str | None = None,
+    has_nodes: bool = False,
 ) -> Foreign:
+    """What calls a file as a subject.
+
+    Args:
+        call: runs the file, by its own names.
+        told: what is to be said of it, besides what its ports tell.
+        has_nodes: whether it is a graph with LSTM, GRU or RNN nodes.
+    """
     is_onnx = file.endswith(".onnx")
     states = ("h0", "c0") if spec.kind == "lstm" else ("h0",)
     dtype = ports.dtypes.get("x") or torch.float32

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-Place = tuple[int, int]
+LayerDirection = tuple[int, int]
 """A layer and a direction."""
 
 _SOURCES = {"x": "x i in inp input inputs igates xgates", "h": "h hid hidden rec recurrent state prev hgates"}
@@ -80,7 +80,7 @@ class Family:
     """
 
     words: str
-    members: tuple[tuple[str, Place], ...]
+    members: tuple[tuple[str, LayerDirection], ...]
     index: tuple[int, int]
     shown: str
 
@@ -152,28 +152,39 @@ def _of_group(skeleton: str, group: list[_Numbered], numbering: Numbering) -> It
     if not slots and needed > 1:
         return
     several = len(values[slots[0]]) // needed if len(slots) == 1 else 1  # so many of one place are numbered through
-    members: dict[tuple[str, tuple[int, int]], list[tuple[str, Place]]] = {}
+    members: dict[tuple[str, tuple[int, int]], list[tuple[str, LayerDirection]]] = {}
     for own, backward, numbers in group:
         ranks = [column.index(number) for column, number in zip(values, numbers, strict=True)]
-        place, index, texts = (0, int(backward)), (0, 1), list(map(str, numbers))
-        for slot in set(range(len(values))) - set(slots):
-            index = ranks[slot], len(values[slot])
+        place = _layer_direction([ranks[slot] // several for slot in slots], backward, worded, numbering)
+        texts = list(map(str, numbers))
         for slot in slots:
             texts[slot] = "#" if several == 1 else str(ranks[slot] % several)
-            index = (ranks[slot] % several, several) if several > 1 else index
-        if len(slots) == 2:
-            place = ranks[slots[0]], ranks[slots[1]]
-        elif slots and (worded or numbering.by_direction):
-            rank = ranks[slots[0]] // several
-            place = (rank, int(backward)) if worded else (rank % numbering.layers, rank // numbering.layers)
-        elif slots:
-            place = divmod(ranks[slots[0]] // several, numbering.directions)
         words = "".join(a + b for a, b in zip(skeleton.split("#"), [*texts, ""], strict=True))
+        index = (ranks[slots[0]] % several, several) if several > 1 else _index(ranks, values, slots)
         members.setdefault((words, index), []).append((own, place))
     for (words, index), owns in members.items():
         owns.sort(key=lambda each: each[1])
         shown = _shown(owns[0][0], slots) if len(owns) > 1 and several == 1 else owns[0][0]
         yield Family(words, tuple(owns), index, shown)
+
+
+def _layer_direction(ranks: list[int], backward: bool, worded: bool, numbering: Numbering) -> LayerDirection:
+    """Where an own parameter is, by the ranks of the numbers that tell the place, and by its words of direction."""
+    if not ranks:
+        return 0, int(backward)
+    if len(ranks) == 2:
+        return ranks[0], ranks[1]
+    if worded:
+        return ranks[0], int(backward)
+    if numbering.by_direction:
+        return ranks[0] % numbering.layers, ranks[0] // numbering.layers
+    return divmod(ranks[0], numbering.directions)
+
+
+def _index(ranks: list[int], values: list[list[int]], slots: tuple[int, ...]) -> tuple[int, int]:
+    """The rank of the last number that does not tell the place, and how many values it has; (0, 1) without one."""
+    others = [slot for slot in range(len(values)) if slot not in slots]
+    return (ranks[others[-1]], len(values[others[-1]])) if others else (0, 1)
 
 
 def _slots(skeleton: str, values: list[list[int]], needed: int, worded: bool, numbering: Numbering) -> tuple[int, ...]:

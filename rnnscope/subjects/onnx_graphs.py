@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.spec.flags import quoted_names
 from rnnscope.subjects.onnx_runtime import needed
 
 LARGEST_FILE = 2**31 - 1
@@ -367,10 +368,6 @@ class OnnxModel:
         return any(each in INT8 or each.startswith("QLinear") for each in self.operators)
 
     @property
-    def nodes(self) -> Iterator[RnnNode]:
-        return (node for network in self.networks for node in network.nodes)
-
-    @property
     def no_network(self) -> RnnscopeError:
         """What is said of a file that has none of the nodes."""
         inside = "what its exporter unrolled to MatMul or wrote as a loop has no weights that can be told apart"
@@ -385,7 +382,7 @@ class OnnxModel:
             RnnscopeError: no node has the name, or there are several networks.
         """
         names = [each.name for each in self.networks]
-        told = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
+        told = quoted_names(names)
         if prefix is not None:
             if found := next((each for each in self.networks if prefix in each.names), None):
                 return found
@@ -470,10 +467,14 @@ def _scopes(scope: Scope) -> Iterator[Scope]:
                 yield from _scopes(Scope(body, scope.folder, scope, where))
 
 
+def _every_node(scopes: list[Scope], model: Any) -> Iterator[Any]:
+    """The nodes of all graphs, bodies and functions."""
+    for part in (*(scope.proto for scope in scopes), *model.functions):
+        yield from part.node
+
+
 def _check_domains(scopes: list[Scope], model: Any, local: set[tuple[str, str]]) -> None:
-    nodes = [node for scope in scopes for node in scope.proto.node]
-    nodes += [node for each in model.functions for node in each.node]
-    for node in nodes:
+    for node in _every_node(scopes, model):
         if node.domain not in DOMAINS and (node.domain, node.op_type) not in local:
             raise RnnscopeError(
                 f"{node.op_type} is an operator of {node.domain!r}, and onnxruntime itself has none such",
@@ -487,9 +488,7 @@ def _tensors(scopes: list[Scope], model: Any) -> Iterator[Any]:
         yield from scope.proto.initializer
         for sparse in scope.proto.sparse_initializer:
             yield from (sparse.values, sparse.indices)
-    nodes = [node for scope in scopes for node in scope.proto.node]
-    nodes += [node for each in model.functions for node in each.node]
-    for node in nodes:
+    for node in _every_node(scopes, model):
         for each in node.attribute:
             yield from (each.t, *each.tensors)
 
@@ -580,7 +579,6 @@ class Taken:
     """
 
     content: bytes
-    inputs: frozenset[str]
     joined: bool
 
 
@@ -602,7 +600,7 @@ def taken_out(model: OnnxModel, network: Network) -> Taken:
         ir_version=model.proto.ir_version,
     )
     try:
-        return Taken(content.SerializeToString(), frozenset(each.name for each in builder.inputs), builder.joined)
+        return Taken(content.SerializeToString(), builder.joined)
     except Exception as error:  # over 2 GiB
         raise RnnscopeError(f"{network.name} is too large to be taken out of {model.file} ({error})") from error
 

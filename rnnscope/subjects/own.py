@@ -15,7 +15,7 @@ from rnnscope.network.shapes import Shape
 from rnnscope.network.weights import Input, Weights, dtype_name
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Prepared, Run, as_module, in_int8
-from rnnscope.subjects.forms import Form, Reading, state_parameters, unfilled
+from rnnscope.subjects.forms import Form, ReadResult, state_parameters, unfilled
 from rnnscope.subjects.matching import mappings_of
 from rnnscope.subjects.parameters import Mapping
 from rnnscope.subjects.user_code import guarded
@@ -183,19 +183,19 @@ class OwnNetwork:
 
     def as_torch(self, spec: Spec, result: Any) -> tuple[Any, tuple[Tensor, ...]]:
         """y and the tuple of states, in torch's layouts."""
-        reading = (self.form.read(result, spec) if self.form.is_known else None) or _as_it_is(result, spec)
-        if reading is None:
+        found = (self.form.read(result, spec) if self.form.is_known else None) or _as_it_is(result, spec)
+        if found is None:
             is_lstm = spec.kind == "lstm"
             expected = f"({'a packed output' if spec.lengths else 'output'}, {'(h_n, c_n)' if is_lstm else 'h_n'})"
             raise RnnscopeError(f"{self.name} returned {_in_short(result)}, but {spec.module_name} returns {expected}")
-        for tensor in (*(() if reading.y is None else (reading.y.data,)), *reading.state):
+        for tensor in (*(() if found.y is None else (found.y.data,)), *found.state):
             dtype, layout = dtype_name(tensor), str(tensor.layout).removeprefix("torch.")
             what = "meta" if tensor.is_meta else layout if layout != "strided" else dtype
             if what not in DTYPES:
                 raise RnnscopeError(
                     f"{self.name} returned a tensor that is {what}", f"return one of {', '.join(DTYPES)}"
                 )
-        return reading.y, reading.state
+        return found.y, found.state
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,14 +285,14 @@ def _set_mode(network: nn.Module, spec: Spec) -> None:
                 each.train()
 
 
-def _as_it_is(result: Any, spec: Spec) -> Reading | None:
+def _as_it_is(result: Any, spec: Spec) -> ReadResult | None:
     """What has the form of torch's modules, in whatever shapes."""
     is_lstm, output = spec.kind == "lstm", PackedSequence if spec.lengths else Tensor
     if isinstance(result, (tuple, list)) and len(result) == 2 and isinstance(result[0], output):
         y, last = result
         state = tuple(last) if is_lstm and isinstance(last, (tuple, list)) else (last,)
         if len(state) == 1 + is_lstm and all(isinstance(each, Tensor) for each in state):
-            return Reading(y, state, None)
+            return ReadResult(y, state, None)
     return None
 
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from rnnscope.network.shapes import GATES, Shape, parameters
 from rnnscope.network.weights import Weights
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.names import Place
 
 PARTNER = {"bias_ih": "bias_hh", "bias_hh": "bias_ih"}
 """The other bias of a bias."""
@@ -133,8 +132,3 @@ def width_of(spec: Spec, name: str) -> int:
 def torch_shapes(spec: Spec) -> dict[str, Shape]:
     """The shapes of torch's parameters by name."""
     return {each.name: each.shape for each in parameters(spec)}
-
-
-def torch_name(base: str, place: Place) -> str:
-    """weight_ih and (0, 1) are weight_ih_l0_reverse."""
-    return f"{base}_l{place[0]}{'_reverse' if place[1] else ''}"

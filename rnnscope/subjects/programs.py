@@ -24,11 +24,10 @@ from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
 from rnnscope.network.shapes import OUTPUTS, outputs_of, tensor_shapes
-from rnnscope.network.weights import Input, Weights, dtype_name
+from rnnscope.network.weights import Input, Weights, dtype_name, same_numbers
 from rnnscope.pages.page import counted
 from rnnscope.pages.render import unfinished
-from rnnscope.spec.programs import ProgramWords
-from rnnscope.spec.sides import COMMAND, TIMEOUT
+from rnnscope.spec.sides import COMMAND, TIMEOUT, ProgramWords
 from rnnscope.spec.spec import DTYPES, Spec
 from rnnscope.subjects.builtin import Run
 from rnnscope.subjects.foreign import Foreign, Refused
@@ -133,8 +132,7 @@ class _Program:
         if first is None or first[0] != spec:
             return None
         before, now = ({**run[1], **run[2].tensors()} for run in (first, (spec, weights, given)))
-        is_same = before.keys() == now.keys() and all(torch.equal(before[name], each) for name, each in now.items())
-        return first[3] if is_same else None
+        return first[3] if same_numbers(before, now) else None
 
     def _called(self, spec: Spec, weights: Weights, given: Input) -> Run:
         with _folder() as folder:

@@ -13,21 +13,22 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
-from rnnscope.network.shapes import GATES, Shape
+from rnnscope.network.shapes import GATES, Shape, parameter_name
+from rnnscope.pages.page import first_of
 from rnnscope.spec.spec import Spec
-from rnnscope.subjects.names import Family, Hint, Place, hints, is_bias
-from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, torch_name, width_of
+from rnnscope.subjects.names import Family, Hint, LayerDirection, hints, is_bias
+from rnnscope.subjects.parameters import PARTNER, Mapping, Piece, other_bias, width_of
 
 MOST_MAPPINGS = 16
 """Where more readings are equally good, so many of them are given."""
 
-_MOST_NAMED = 8
+MOST_NAMED = 8
 """A message names so many parameters at most."""
 
 _SAID_SCORE = 1000
 """What the user says counts more than all that names do."""
 
-_Block = tuple[str, int, Place]
+_Block = tuple[str, int, LayerDirection]
 """The rows of one gate in one of torch's parameters: weight_ih, 0, (layer, direction)."""
 
 
@@ -48,7 +49,7 @@ class Told:
     """What the user said of one own parameter; no reading: it is to be left as it is."""
 
     reading: Reading | None
-    place: Place = (0, 0)
+    place: LayerDirection = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def _conventions(spec: Spec) -> Iterator[_Convention]:
 
 
 @dataclass(frozen=True)
-class Own:
+class OwnParameters:
     """The own parameters of a network, and the one it is compared with.
 
     Args:
@@ -104,7 +105,7 @@ class Own:
         return len(GATES[self.spec.kind]) or 1
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[LayerDirection]:
         """Every layer and direction."""
         return list(product(range(self.spec.num_layers), range(self.spec.directions)))
 
@@ -143,7 +144,7 @@ class Own:
     def matrix(self, reading: Reading, layer: int) -> Shape:
         """The rows and columns of a reading in a layer."""
         rows = self.spec.proj_size if reading.names == ("weight_hr",) else self.spec.hidden_size
-        widths = (width_of(self.spec, torch_name(each, (layer, 0))) for each in reading.names)
+        widths = (width_of(self.spec, parameter_name(each, layer, 0)) for each in reading.names)
         return rows * len(reading.gates), sum(widths)
 
     def has_length(self, family: Family, gates: tuple[int, ...]) -> bool:
@@ -164,7 +165,7 @@ def _flat(shape: Shape, gates: int) -> Shape:
     return shape if len(shape) < 3 else tuple(each for each in shape if each != 1)
 
 
-def own_of(shapes: abc.Mapping[str, Shape], spec: Spec, grouped: list[Family], told: dict[str, Told]) -> Own:
+def own_of(shapes: abc.Mapping[str, Shape], spec: Spec, grouped: list[Family], told: dict[str, Told]) -> OwnParameters:
     """The families, with what was said: of one member it holds for the family, where its place is the one said."""
     kept, readings = [], dict[str, Reading]()
     own_told = {own: each for own, each in told.items() if each.reading is not None}
@@ -180,10 +181,10 @@ def own_of(shapes: abc.Mapping[str, Shape], spec: Spec, grouped: list[Family], t
     for own, each in own_told.items():  # those whose place only the user knows
         kept.append(Family(own, ((own, each.place),), (0, 1), own))
         readings |= {own: each.reading} if each.reading is not None else {}
-    return Own(spec, shapes, tuple(kept), readings)
+    return OwnParameters(spec, shapes, tuple(kept), readings)
 
 
-def complete(own: Own) -> Iterator[Mapping]:
+def complete(own: OwnParameters) -> Iterator[Mapping]:
     """The complete mappings with the best score."""
     found: list[tuple[int, Mapping]] = []
     for convention in _conventions(own.spec):
@@ -199,7 +200,7 @@ def complete(own: Own) -> Iterator[Mapping]:
     yield from (mapping for rank, mapping in found if rank == best)
 
 
-def most_covered(own: Own) -> list[_Choice]:
+def most_covered(own: OwnParameters) -> list[_Choice]:
     """The choices that cover the most blocks, where none need be complete."""
 
     def lacks(block: _Block, skipped: frozenset[_Block]) -> int:
@@ -257,7 +258,7 @@ def _covers(
     return best[1]
 
 
-def _weight_choices(own: Own, convention: _Convention) -> Iterator[_Choice]:
+def _weight_choices(own: OwnParameters, convention: _Convention) -> Iterator[_Choice]:
     """What each family may be among torch's weights, by its name and shape."""
     spec, every = own.spec, tuple(range(own.gates))
     gates = [every, *((each,) for each in every if own.gates > 1)]
@@ -325,7 +326,7 @@ def _gate_score(spec: Spec, family: Family, gates: tuple[int, ...], hint: Hint) 
     return -1 if letters == "n" else -math.inf  # the candidate may have no letter, beside gates that have one
 
 
-def _bias_choices(own: Own, weights: list[_Choice], convention: _Convention) -> Iterator[_Choice]:
+def _bias_choices(own: OwnParameters, weights: list[_Choice], convention: _Convention) -> Iterator[_Choice]:
     """What each family may be among torch's biases: by the weight beside it in its module, or else by its name."""
     spec, every = own.spec, tuple(range(own.gates))
     beside: dict[str, set[_Choice | None]] = {}
@@ -352,7 +353,7 @@ def _bias_choices(own: Own, weights: list[_Choice], convention: _Convention) -> 
                     yield from _named_biases(own, family, gates)
 
 
-def _named_biases(own: Own, family: Family, gates: tuple[int, ...]) -> Iterator[_Choice]:
+def _named_biases(own: OwnParameters, family: Family, gates: tuple[int, ...]) -> Iterator[_Choice]:
     """What a bias with some gates may be, by its name. Of two plain ones that with more gates is bias_ih."""
     for base, source, plain in (("bias_ih", "x", 1 + 2 * len(gates)), ("bias_hh", "h", 1)):
         score = max(
@@ -364,7 +365,7 @@ def _named_biases(own: Own, family: Family, gates: tuple[int, ...]) -> Iterator[
             yield own.choice(family, Reading((base,), gates), int(score))
 
 
-def _mapping(own: Own, weights: list[_Choice], biases: list[_Choice], zeroed: tuple[Family, ...]) -> Mapping:
+def _mapping(own: OwnParameters, weights: list[_Choice], biases: list[_Choice], zeroed: tuple[Family, ...]) -> Mapping:
     """The mapping that choices make."""
     biases = [_as_bias(own, each, each.reading.names[0]) for each in biases]
     if own.spec.kind != "gru":  # the two biases are only added, and a sum is told as that of bias_ih
@@ -375,11 +376,11 @@ def _mapping(own: Own, weights: list[_Choice], biases: list[_Choice], zeroed: tu
     folded: dict[str, tuple[int, ...]] = {}
     for base, gate, place in own.biases:
         if (base, gate, place) not in covered:
-            folded[torch_name(base, place)] = (*folded.get(torch_name(base, place), ()), gate)
+            folded[parameter_name(base, *place)] = (*folded.get(parameter_name(base, *place), ()), gate)
     pieces = []
     for choice in [*weights, *biases]:
         for path, place in choice.family.members:
-            torch_names = tuple(torch_name(each, place) for each in choice.reading.names)
+            torch_names = tuple(parameter_name(each, *place) for each in choice.reading.names)
             pieces.append(Piece(path, torch_names, choice.reading.gates, choice.reading.transposed))
     zeros = tuple(path for family in zeroed for path, _ in family.members)
     used = {piece.own for piece in pieces} | set(zeros)
@@ -387,20 +388,20 @@ def _mapping(own: Own, weights: list[_Choice], biases: list[_Choice], zeroed: tu
     return Mapping(own.spec, tuple(pieces), folded, zeros, tuple(p for p in own.shapes if p not in used), sentences)
 
 
-def _as_bias(own: Own, choice: _Choice, base: str) -> _Choice:
+def _as_bias(own: OwnParameters, choice: _Choice, base: str) -> _Choice:
     """A bias that stands for one of torch's two."""
     return own.choice(choice.family, replace(choice.reading, names=(base,)), choice.score)
 
 
 def _sentences(
-    own: Own, weights: list[_Choice], biases: list[_Choice], folded: dict[str, tuple[int, ...]]
+    own: OwnParameters, weights: list[_Choice], biases: list[_Choice], folded: dict[str, tuple[int, ...]]
 ) -> Iterator[str]:
     """What was taken for what: a sentence for each of torch's parameters and each way to be made of it."""
     beside = {(_parent(each), each.reading.names[0].replace("weight", "bias")) for each in weights}
-    groups: dict[tuple[Reading, tuple[Place, ...], tuple[int, ...] | bool], list[_Choice]] = {}
+    groups: dict[tuple[Reading, tuple[LayerDirection, ...], tuple[int, ...] | bool], list[_Choice]] = {}
     for choice in [*weights, *biases]:
         base, gates = choice.reading.names[0], choice.reading.gates
-        other = folded.get(torch_name(PARTNER.get(base, ""), choice.family.members[0][1]), ())
+        other = folded.get(parameter_name(PARTNER.get(base, ""), *choice.family.members[0][1]), ())
         added = tuple(gate for gate in gates if gate in other)
         is_plain = (_parent(choice), base) in beside and re.search(r"\.bias$|bias_[ih]h", choice.family.words)
         if added or not is_plain:  # a bias like its weight needs no words
@@ -414,7 +415,7 @@ def _parent(choice: _Choice) -> str:
     return choice.family.words.rpartition(".")[0]
 
 
-def _sentence(own: Own, group: list[_Choice], added: tuple[int, ...] | bool) -> str:
+def _sentence(own: OwnParameters, group: list[_Choice], added: tuple[int, ...] | bool) -> str:
     """What own parameters are, all in one way; `added`: the gates that the other bias is added in, True for all."""
     letters, names = GATES[own.spec.kind], group[0].reading.names
     where, suffix = _where(own, [place for _, place in group[0].family.members])
@@ -437,12 +438,12 @@ def _sentence(own: Own, group: list[_Choice], added: tuple[int, ...] | bool) -> 
     return f"{shown} {'are' if len(group) > 1 else 'is'} {target}{where}{order}"
 
 
-def _where(own: Own, places: list[Place]) -> tuple[str, str]:
+def _where(own: OwnParameters, places: list[LayerDirection]) -> tuple[str, str]:
     """Where parameters are, in words, and the end of their names in torch."""
     if len(places) == 1:
-        return "", torch_name("", places[0])
+        return "", parameter_name("", *places[0])
     if places != own.places:
-        return f" of layer {', '.join(torch_name('', each).removeprefix('_l') for each in places)}", ""
+        return f" of layer {', '.join(parameter_name('', *each).removeprefix('_l') for each in places)}", ""
     each = ["layer"] * (own.spec.num_layers > 1) + ["direction"] * own.spec.bidirectional
     return f" of each {' and '.join(each)}", ""
 
@@ -456,10 +457,4 @@ def set_to_zero(shown: tuple[str, ...]) -> tuple[str, ...]:
     """The sentence for biases that are set to zero."""
     if not shown:
         return ()
-    return (f"{shortened(shown)} {'are' if len(shown) > 1 else 'is'} set to zero: --no-bias",)
-
-
-def shortened(names: abc.Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+    return (f"{first_of(shown, MOST_NAMED)} {'are' if len(shown) > 1 else 'is'} set to zero: --no-bias",)

@@ -73,10 +73,6 @@ class KeywordOnly(Kept):
         super().__init__(nin, nhid, nlayers)
 
 
-class Config:
-    pass
-
-
 @dataclass
 class Sizes:
     embed_dim: int
