@@ -231,6 +231,11 @@ def unless_refused(ask: Callable[[], T]) -> T | None:
         return None
 
 
+def outputs_of_both(left: Side, right: Side) -> tuple[str, ...]:
+    """Those of y, h and c that both sides give, which are compared."""
+    return tuple(name for name in OUTPUTS if name in left.outputs and name in right.outputs)
+
+
 class Evidence:
     """The runs of one problem, each made when it is first asked for, and the questions that they answer.
 

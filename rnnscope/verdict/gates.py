@@ -312,10 +312,10 @@ def _seen(
 ) -> _Asked | None:
     """The last steps, as the side gives them: what goes into the layer is what comes out of the side's layer below.
 
-    None where it gives no such outputs: a class may give other shapes for a step, or an h that is not that of the step.
+    None where it gives no such outputs: a class may give h alone, other shapes for a step, or an h that is not its own.
     """
-    spec, outputs = asked.spec, side.solve(asked, side.exact_dtype)
-    if other_shape(spec, outputs) or not all_finite(outputs.values()):
+    spec, outputs, states = asked.spec, side.solve(asked, side.exact_dtype), ("h", "c")[: len(before)]
+    if not outputs.keys() >= {*states} or other_shape(spec, outputs) or not all_finite(outputs.values()):
         return None
     outputs = {name: each.cpu().double() for name, each in outputs.items()}
     x = asked.given.x[-1]
@@ -323,7 +323,7 @@ def _seen(
         below = spec.row_of(place.layer - 1, 0)
         x = torch.cat([*outputs["h"][below : below + spec.directions]], -1)
     row = spec.row_of(place.layer, place.direction)
-    after = tuple(outputs[name][row] for name in ("h", "c") if name in outputs)
+    after = tuple(outputs[name][row] for name in states)
     sums = x.abs() @ w.W_ih.abs().T + before[0].abs() @ w.W_hh.abs().T
     biases = sum(float(each.abs().max()) for each in (w.b_ih, w.b_hh) if each is not None)
     largest = float(sums.max()) + biases + max(float(each.abs().max()) for each in before)

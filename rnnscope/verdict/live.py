@@ -20,7 +20,6 @@ from rnnscope.errors import RnnscopeError
 from rnnscope.files.checkpoints import Rnn, find_rnn
 from rnnscope.files.loading import rnn_of_model
 from rnnscope.network.cells import Hidden
-from rnnscope.network.shapes import OUTPUTS
 from rnnscope.network.weights import Input, Weights, dtype_name, input_of, sizes_of
 from rnnscope.spec.sides import NOTHING_SAID
 from rnnscope.spec.spec import DTYPES, Spec
@@ -31,7 +30,7 @@ from rnnscope.subjects.models import opened
 from rnnscope.subjects.own import OwnNetwork, acts_in_training
 from rnnscope.subjects.parameters import other_bias
 from rnnscope.subjects.user_code import guarded
-from rnnscope.verdict.evidence import Side, foreign_side, own_side
+from rnnscope.verdict.evidence import Side, foreign_side, outputs_of_both, own_side
 from rnnscope.verdict.problem import Problem, draw_problem, rounded_weights
 
 Live = nn.Module | str | os.PathLike[str]
@@ -43,11 +42,14 @@ def live_sides(
 ) -> tuple[Spec, Problem, Side, Side]:
     """The Spec of the network and of the input, the problem, and both sides, of which one may be a model's file."""
     if isinstance(left, nn.Module) and isinstance(right, nn.Module):
-        return _of_modules((left, right), x, hx, grad)
-    if isinstance(left, nn.Module):
-        return _with_file(left, os.fspath(right), "right", x, hx)  # type: ignore[arg-type]
-    assert isinstance(right, nn.Module)
-    return _with_file(right, os.fspath(left), "left", x, hx)
+        spec, problem, *both = _of_modules((left, right), x, hx, grad)
+    elif isinstance(left, nn.Module):
+        spec, problem, *both = _with_file(left, os.fspath(right), "right", x, hx)  # type: ignore[arg-type]
+    else:
+        assert isinstance(right, nn.Module)
+        spec, problem, *both = _with_file(right, os.fspath(left), "left", x, hx)
+    one, other = both
+    return spec, replace(problem, compared=outputs_of_both(one, other)), one, other
 
 
 def _with_file(
@@ -68,8 +70,7 @@ def _with_file(
     problem = draw_problem(place, dtypes[:: 1 if own == "left" else -1], False, weights, given)
     one = _side(own, network, weights, place, problem)
     both = (one, other) if own == "left" else (other, one)
-    compared = tuple(name for name in OUTPUTS if all(name in side.outputs for side in both))
-    return place, replace(problem, compared=compared), *both
+    return place, problem, *both
 
 
 def _of_modules(

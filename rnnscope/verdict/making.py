@@ -9,7 +9,7 @@ from functools import partial
 from rnnscope.errors import RnnscopeError
 from rnnscope.files.loading import Loaded, Recording, load
 from rnnscope.files.tensors import check_extra, read_file, write_tensors
-from rnnscope.network.shapes import OUTPUTS, outputs_of
+from rnnscope.network.shapes import outputs_of
 from rnnscope.pages.progress import stage
 from rnnscope.spec.flags import Flag
 from rnnscope.spec.options import NO_FILES, Sources
@@ -33,7 +33,14 @@ from rnnscope.subjects.devices import arithmetic, running
 from rnnscope.subjects.foreign import Foreign
 from rnnscope.verdict import chunks
 from rnnscope.verdict.deviations import deviation_of
-from rnnscope.verdict.evidence import Side, foreign_side, own_side, quantized_side, recorded_side
+from rnnscope.verdict.evidence import (
+    Side,
+    foreign_side,
+    outputs_of_both,
+    own_side,
+    quantized_side,
+    recorded_side,
+)
 from rnnscope.verdict.problem import Problem, first_steps, rounded_weights
 
 
@@ -135,8 +142,7 @@ def alike(problem: Problem, left: Side, right: Side) -> tuple[Problem, Side, Sid
             else side
             for side in (left, right)
         )
-    compared = tuple(name for name in OUTPUTS if all(name in side.outputs for side in (left, right)))
-    return replace(problem, compared=compared), left, right
+    return replace(problem, compared=outputs_of_both(left, right)), left, right
 
 
 def chunked(side: Side, question: Question) -> Side:

@@ -1,6 +1,7 @@
 """--autocast: the right side runs under torch.autocast, and is judged in that dtype."""
 
 import json
+from functools import cache
 from pathlib import Path
 from unittest.mock import patch
 
@@ -23,10 +24,23 @@ def document(cli: Cli, *words: str) -> dict:  # type: ignore[type-arg]
     return found
 
 
+@cache
+def lstm_runs_in_float16() -> bool:
+    """Whether oneDNN has a kernel of float16 on this CPU."""
+    try:
+        with torch.autocast("cpu", torch.float16), torch.no_grad():
+            torch.nn.LSTM(3, 4)(torch.randn(5, 2, 3))
+    except RuntimeError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("right", ["module", "cells", "equations", "items"])
 @pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
 def test_a_right_network_is_as_exact_as_its_dtype_allows(kind: str, right: str, dtype: str) -> None:
+    if (kind, dtype) == ("lstm", "float16") and right in ("module", "items") and not lstm_runs_in_float16():
+        pytest.skip("torch's own LSTM does not run in float16 on this CPU")
     found = compare(Spec(kind=kind, seq_len=6), "equations", right, autocast=dtype)
     assert found.reference
     assert (found.verdict, found.reference.right.arithmetic) == ("equivalent", dtype)

@@ -460,3 +460,32 @@ def test_a_class_whose_state_has_another_shape_after_one_step_is_told_no_gate() 
     breaking = OWN.with_name("networks_breaking_relations.py")
     found = compare(Spec(kind="gru", num_layers=1, seq_len=7), right=f"{breaking}:GivesAnEarlierState")
     assert (found.verdict, found.cause, found.gate) == ("different", "function", None)
+
+
+class GivesNoC(nn.Module):
+    """An LSTM that gives y and h, or y alone, and adds 0.5 to the sum of its forget gate."""
+
+    def __init__(self, lstm: nn.LSTM, gives_h: bool) -> None:
+        super().__init__()
+        self.gives_h, self.cell = gives_h, nn.LSTMCell(3, 4)
+        self.cell.load_state_dict({name.removesuffix("_l0"): each for name, each in lstm.state_dict().items()})
+
+    def forward(self, x: Tensor, hx: Any = None) -> Any:
+        h, c = (x.new_zeros(x.shape[1], 4),) * 2 if hx is None else (hx[0][0], hx[1][0])
+        y = []
+        for each in x:
+            sums = nn.functional.linear(each, self.cell.weight_ih, self.cell.bias_ih)
+            sums = sums + nn.functional.linear(h, self.cell.weight_hh, self.cell.bias_hh)
+            i, f, g, o = sums.chunk(4, -1)
+            c = (f + 0.5).sigmoid() * c + i.sigmoid() * g.tanh()
+            h = o.sigmoid() * c.tanh()
+            y.append(h)
+        return (torch.stack(y), h[None]) if self.gives_h else torch.stack(y)
+
+
+@pytest.mark.parametrize("gives_h", [True, False], ids=["y and h", "y alone"])
+def test_a_side_that_gives_no_c_is_compared_without_a_gate(gives_h: bool) -> None:
+    torch.manual_seed(0)
+    lstm = nn.LSTM(3, 4)
+    found = compare(lstm, GivesNoC(lstm, gives_h), torch.randn(5, 2, 3))
+    assert (found.verdict, found.first_divergence is not None) == ("different", True)
