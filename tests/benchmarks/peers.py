@@ -10,7 +10,8 @@
 
 Each is asked in the best way for it: outputs that one side does not give are left out, and an exception that a run
 raises counts as found. A place is told if what is printed has every fact of it that the bug's file names. Of a place
-that assert_close prints, the index of the greatest difference, step, item, layer and unit are read.
+that assert_close prints, the index of the greatest difference, step, item, layer and unit are read. A reason is told if
+the name of the bug is given, where that says more than that it is another function.
 """
 
 import re
@@ -138,8 +139,13 @@ def has_place(asked: Asked, message: str) -> bool:
 def by_rnnscope(bug: Bug, answer: Answer | None) -> Told:
     if answer is None or not answer.decided:
         return Told(None)
-    named = bug.named is not None and is_named(bug, answer)
+    named = has_name(bug) and is_named(bug, answer)
     return Told(answer.found, answer.found and bool(bug.place) and is_placed(bug, answer), answer.found and named)
+
+
+def has_name(bug: Bug) -> bool:
+    """Whether a page of `rnnscope explain` says more of it than that it is another function."""
+    return bug.named not in (None, "function")
 
 
 WHO = "rnnscope"
@@ -181,7 +187,7 @@ def table(found: list[Row]) -> None:
     print(f"| {len(found)} bugs and their twins | {' | '.join(columns)} |")
     print("|---|---|---|---|---|---|---|")
     placed = sum(bool(bug.place) for _, bug, _, _ in found)
-    named = sum(bug.named is not None for _, bug, _, _ in found)
+    named = sum(has_name(bug) for _, bug, _, _ in found)
     for who in (*PEERS, WHO):
         faulty = [each for _, _, told, _ in found if (each := told[who]) is not None]
         right = [each for _, _, _, told in found if (each := told[who]) is not None]
