@@ -428,6 +428,8 @@ def _call(node: Json, known: dict[str, Any], device: str) -> None:
     positional, named = [], {}
     for each in node["inputs"]:
         value = _argument(each["arg"], known, device)
+        if each["name"] in ("running_mean", "running_var") and isinstance(value, Tensor):
+            value = value.clone()  # a norm writes to them in training mode, and they may be a part of x
         is_named = each["name"] and (each.get("kind") == 2 or _is_keyword(function, each["name"]))
         if is_named and isinstance(function, torch._ops.OpOverload):
             named[each["name"]] = value

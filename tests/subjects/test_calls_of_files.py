@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rnnscope.subjects.calls_of_files import check_call
-from rnnscope.subjects.exported_programs import _operator_of_aten
+from rnnscope.subjects.exported_programs import _call, _operator_of_aten
 
 ATEN = torch.ops.aten
 X, H = torch.zeros(5, 2, 3), torch.zeros(1, 2, 4)
@@ -107,3 +107,19 @@ def test_every_form_of_torchs_networks_is_let_through(kind: str, bidirectional: 
     check_call(packet.input, (x, hx, made._flat_weights, *flags, made.batch_first), {})
     sizes = torch.tensor([2, 2, 2, 1])
     check_call(packet.data, (PACKED, sizes, hx, made._flat_weights, *flags), {})
+
+
+def test_batch_norm_does_not_write_to_what_a_program_is_given() -> None:
+    def tensor(name: str) -> dict[str, Any]:
+        return {"as_tensor": {"name": name}}
+
+    x = torch.rand(3, 4)
+    flags = {"training": {"as_bool": True}, "momentum": {"as_float": 1.0}, "eps": {"as_float": 1e-5}}
+    given = {"input": tensor("x"), "weight": {"as_none": True}, "bias": {"as_none": True}}
+    given |= {"running_mean": tensor("row"), "running_var": tensor("row"), **flags, "cudnn_enabled": {"as_bool": False}}
+    inputs = [{"name": name, "arg": each, "kind": 1} for name, each in given.items()]
+    node = {"target": "torch.ops.aten.batch_norm.default", "inputs": inputs, "outputs": [tensor("y")]}
+    before = x.clone()
+    with torch.no_grad():
+        _call(node, {"x": x, "row": x[0]}, "cpu")
+    assert torch.equal(x, before)
