@@ -68,6 +68,9 @@ CALLS: dict[str, Callable[..., Any]] = {
 }
 """What may be called besides operators of ATen: arithmetic of sizes."""
 
+_WRITING = (torch.ops.aten.batch_norm.default, torch.ops.aten.instance_norm.default)
+"""What writes to its running statistics in training mode, though its schema hides it; they may be a part of x."""
+
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'(?:, \w+=True)*\)|([a-z]+\d+))")
 _GUARD = re.compile(r"L\['(\w+)'\]\.size\(\)\[(\d+)\] == (\d+|L\['(\w+)'\]\.size\(\)\[(\d+)\])")
@@ -428,8 +431,8 @@ def _call(node: Json, known: dict[str, Any], device: str) -> None:
     positional, named = [], {}
     for each in node["inputs"]:
         value = _argument(each["arg"], known, device)
-        if each["name"] in ("running_mean", "running_var") and isinstance(value, Tensor):
-            value = value.clone()  # a norm writes to them in training mode, and they may be a part of x
+        if function in _WRITING and isinstance(value, Tensor):
+            value = value.clone()
         is_named = each["name"] and (each.get("kind") == 2 or _is_keyword(function, each["name"]))
         if is_named and isinstance(function, torch._ops.OpOverload):
             named[each["name"]] = value
