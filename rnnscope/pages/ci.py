@@ -5,7 +5,7 @@ Both are made of cases. A case is one thing that was asked: a comparison, a rela
 
 import ast
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,9 +109,26 @@ def _place_of(subject: str) -> dict[str, str]:
             tree = ast.parse(Path(file).read_bytes())
         except (OSError, ValueError, SyntaxError, RecursionError):
             return place
-        lines = [each.lineno for each in tree.body if getattr(each, "name", None) == name]
-        place |= {"line": str(lines[-1])} if lines else {}
+        line = _line_of(tree, name.split("."))
+        place |= {"line": str(line)} if line else {}
     return place
+
+
+def _line_of(inside: ast.AST, names: Sequence[str]) -> int | None:
+    """The line of what a module defines, such as Outer and Net in it for Outer.Net; None where it defines no such."""
+    found = [each for each in _defined(inside) if each.name == names[0]]
+    if not found or len(names) == 1:
+        return found[-1].lineno if found else None
+    return _line_of(found[-1], names[1:])
+
+
+def _defined(inside: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+    """The classes and functions of a block, in their order, also under an if, a try or a with."""
+    for each in ast.iter_child_nodes(inside):
+        if isinstance(each, (ast.ClassDef, ast.FunctionDef)):
+            yield each
+        elif isinstance(each, (ast.If, ast.Try, ast.With, ast.ExceptHandler)):
+            yield from _defined(each)
 
 
 def _in_checkout(file: str) -> str:

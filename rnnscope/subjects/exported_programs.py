@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from rnnscope.errors import RnnscopeError
+from rnnscope.subjects.calls_of_files import check_call
 from rnnscope.subjects.devices import is_out_of_memory
 from rnnscope.subjects.foreign import Refused, in_one_sentence
 
@@ -66,6 +67,9 @@ CALLS: dict[str, Callable[..., Any]] = {
     "torch.sym_not": operator.not_,
 }
 """What may be called besides operators of ATen: arithmetic of sizes."""
+
+_WRITING = (torch.ops.aten.batch_norm.default, torch.ops.aten.instance_norm.default)
+"""What writes to its running statistics in training mode, though its schema hides it; they may be a part of x."""
 
 _TARGET = re.compile(r"torch\.ops\.aten\.(\w+)\.(\w+)")
 _SYMBOL = re.compile(r"(?:Symbol\('(\w+)'(?:, \w+=True)*\)|([a-z]+\d+))")
@@ -410,6 +414,10 @@ def _operator_of_aten(name: str, overload: str) -> Callable[..., Any] | None:
         return None
     if name in _ATEN:
         return function
+    if not any("Tensor" in str(each.type) for each in (*function._schema.arguments, *function._schema.returns)):
+        return None  # between Python's numbers, texts and lists; some end the process where they divide by 0
+    if name in ("gcd", "lcm") or "_polynomial_" in name:  # some values divide by 0, or take years
+        return None
     if name.startswith("_") or name.endswith("_backward") or torch.Tag.nondeterministic_seeded in function.tags:
         return None
     tags = {tag for each in packet.overloads() for tag in getattr(packet, each).tags}
@@ -423,11 +431,14 @@ def _call(node: Json, known: dict[str, Any], device: str) -> None:
     positional, named = [], {}
     for each in node["inputs"]:
         value = _argument(each["arg"], known, device)
+        if function in _WRITING and isinstance(value, Tensor):
+            value = value.clone()
         is_named = each["name"] and (each.get("kind") == 2 or _is_keyword(function, each["name"]))
         if is_named and isinstance(function, torch._ops.OpOverload):
             named[each["name"]] = value
         else:
             positional.append(value)
+    check_call(function, positional, named)
     found = function(*positional, **named)
     _keep(node["outputs"], found, known)
 

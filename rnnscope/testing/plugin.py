@@ -75,7 +75,9 @@ def rnnscope(request: pytest.FixtureRequest) -> Asserting:
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """List below all tests the line of each that failed, and keep it in the cache until that test passes."""
-    failed = {each.nodeid: _lines(each) for each in terminalreporter.getreports("failed")}
+    # pytest calls it an error where a fixture fails, before or after the test.
+    wrong = (*terminalreporter.getreports("failed"), *terminalreporter.getreports("error"))
+    failed = {each.nodeid: _lines(each) for each in wrong if isinstance(each, pytest.TestReport)}
     passed = {each.nodeid for each in terminalreporter.getreports("passed") if each.when == "call"}
     failed = {name: lines for name, lines in failed.items() if lines}
     if failed:

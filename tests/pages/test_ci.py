@@ -26,6 +26,20 @@ class Net(nn.GRU):
 """
 
 
+NESTED = """
+class Outer:
+    class Net: ...
+
+if Outer:
+    class Maybe: ...
+
+try:
+    class Twice: ...
+except ImportError:
+    class Twice: ...
+"""
+
+
 @pytest.fixture
 def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A class in the working directory, that is right in short sequences alone."""
@@ -115,6 +129,16 @@ def test_an_annotation_stands_at_the_class(cli: Cli, net: str) -> None:
     assert last.startswith("::error title=rnnscope check%3A causality,file=mine.py,line=5::causality: y at step 0 ")
     assert "%0ARerun: rnnscope check --seq-len 25 " in last
     assert (page[0], page[-1]) == ("::group::rnnscope check", "::endgroup::")
+
+
+@pytest.mark.parametrize(("name", "line"), [("Outer.Net", 3), ("Maybe", 6), ("Twice", 11), ("Outer", 2), ("Net", 0)])
+def test_a_class_is_found_wherever_a_file_defines_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: int
+) -> None:
+    (tmp_path / "nested.py").write_text(NESTED)
+    monkeypatch.chdir(tmp_path)
+    said = WRITERS["github"]("check", [Case("a", FAILED, "b", "c", subject=f"nested.py:{name}")], "")
+    assert said.startswith(f"::error title=rnnscope check%3A b,file=nested.py{f',line={line}' if line else ''}::")
 
 
 def test_an_annotation_names_the_file_from_the_root_of_the_checkout(

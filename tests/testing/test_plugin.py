@@ -41,6 +41,33 @@ SMALLEST = (
 )
 
 
+AROUND = """
+import pytest
+from rnnscope import Spec
+
+WRONG = "deviation:update-gate-inverted"
+
+
+@pytest.fixture
+def before(rnnscope):
+    rnnscope.compare(Spec(kind="gru"), right=WRONG)
+
+
+@pytest.fixture
+def after(rnnscope):
+    yield
+    rnnscope.compare(Spec(kind="gru"), right=WRONG)
+
+
+def test_before(before):
+    pass
+
+
+def test_after(after):
+    pass
+"""
+
+
 def pytest_in(folder: Path, *words: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *words]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
@@ -96,6 +123,14 @@ def test_a_line_is_kept_until_its_test_passes(tmp_path: Path) -> None:
     suite.write_text(SUITE.replace('GRU, right="deviation:update-gate-inverted"', "GRU"))
     pytest_in(tmp_path, "-k", "test_compare")
     assert json.loads(kept.read_text()) == {"test_mine.py::test_sweep": [SMALLEST]}
+
+
+def test_a_failure_in_a_fixture_before_or_after_a_test_is_listed_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "test_around.py").write_text(AROUND)
+    out = pytest_in(tmp_path, "test_around.py")
+    for name in ("test_before", "test_after"):
+        assert f"test_around.py::{name}\nrnnscope compare --kind gru" in out
+        assert f"test_around.py::{name}" in pytest_in(tmp_path, "--cache-show", "rnnscope/*")
 
 
 def test_nothing_is_written_without_a_failure(tmp_path: Path) -> None:
