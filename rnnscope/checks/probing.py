@@ -156,7 +156,9 @@ def _fit(found: Recurrent, x: Tensor) -> int:
     if found.has_state:
         follows = any(axis is not None for axis in found.axes.values())
         grows = any(axis is not None for axis in found.growing.values())
-        return 2 if follows and not grows else 1 if follows or not grows else 0
+        if grows and follows and found.has_y:  # as a cache of all steps does, in either layout
+            return 2 if _walks_over_steps(found, x) else 1
+        return 2 if follows else int(not grows)
     return 1 if not found.has_y else 2 if _walks_over_steps(found, x) else 0
 
 

@@ -610,3 +610,38 @@ def test_a_counter_in_a_state_of_any_form_starts_from_0(form: Any) -> None:
     torch.manual_seed(0)
     found = rnnscope.check(CountsSteps(form), torch.randn(9, 3, 3), only=("zero_state", "chunked"))
     assert [each.outcome for each in found.relations] == ["holds", "holds"]
+
+
+class CachedAttention(nn.Module):
+    """Causal attention of one head, whose state is the keys and values of all steps; it is right.
+
+    batch_first: x: (N, L, 4) and the cache (N, 1, L, 4), which nothing says; otherwise x: (L, N, 4), (L, N, 1, 4).
+    """
+
+    def __init__(self, batch_first: bool) -> None:
+        super().__init__()
+        self.axis, self.qkv = int(batch_first), nn.Linear(4, 12)
+
+    def forward(self, x: Tensor, past_kv: Any = None) -> tuple[Tensor, Any]:
+        x = x if self.axis else x.transpose(0, 1)
+        q, k, v = (each.unsqueeze(1) for each in self.qkv(x).chunk(3, -1))
+        if past_kv is not None:
+            k, v = (torch.cat((self.in_heads(past), each), 2) for past, each in zip(past_kv, (k, v), strict=True))
+        seen = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool).tril(k.shape[2] - q.shape[2])
+        y = nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen).squeeze(1)
+        return (y if self.axis else y.transpose(0, 1)), (self.kept(k), self.kept(v))
+
+    def kept(self, each: Tensor) -> Tensor:
+        return each if self.axis else each.permute(2, 0, 1, 3)
+
+    def in_heads(self, each: Tensor) -> Tensor:
+        return each if self.axis else each.permute(1, 2, 0, 3)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_layout_of_what_keeps_a_cache_is_that_in_which_it_walks_over_steps(batch_first: bool) -> None:
+    torch.manual_seed(0)
+    only = ("item_isolation", "causality", "chunked")
+    found = rnnscope.check(CachedAttention(batch_first), torch.randn(6, 6, 4), only=only)
+    assert found.batch_first is batch_first
+    assert [each.outcome for each in found.relations] == ["holds", "holds", "holds"]

@@ -1,6 +1,7 @@
 """The fixture of pytest, in suites of tests of their own."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_after(after):
 
 def pytest_in(folder: Path, *words: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *words]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=300)
+    own = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False, timeout=300)
     return done.stdout + done.stderr
 
 
