@@ -8,7 +8,7 @@ from rnnscope.checks.facts import BROKEN, HOLDS, NOT_APPLICABLE, UNDECIDED, Find
 from rnnscope.checks.page import page_of
 from rnnscope.checks.words import in_words
 from rnnscope.pages.ci import ERROR, FAILED, PASSED, SKIPPED, Case
-from rnnscope.pages.page import Page, ended, said
+from rnnscope.pages.page import Page, ended
 from rnnscope.spec.relations import MODULE, WANTED_FLAGS
 
 
@@ -36,21 +36,13 @@ class Check(Findings):
     def cases(self) -> Iterator[Case]:
         """One for each relation. Where one is broken, an undecided one, which may rest on it, says nothing."""
         unsaid = SKIPPED if self.told(BROKEN) else ERROR
-        outcomes, lines = (
-            {HOLDS: PASSED, BROKEN: FAILED, UNDECIDED: unsaid, NOT_APPLICABLE: SKIPPED},
-            said(self.page(), "Rerun"),
-        )
+        outcomes = {HOLDS: PASSED, BROKEN: FAILED, UNDECIDED: unsaid, NOT_APPLICABLE: SKIPPED}
+        again = (f"Rerun: {self.rerun}",) if self.rerun else ()
         for each in self.relations:
+            outcome, message = outcomes[each.outcome], f"{each.relation}: {ended(each.message)}"
             where = (f"First at: {in_words(each.place)}",) if each.place else ()
-            message = f"{each.relation}: {ended(each.message)}"
-            yield Case(
-                each.relation,
-                outcomes[each.outcome],
-                each.relation,
-                message,
-                (*where, *lines) if outcomes[each.outcome] in (FAILED, ERROR) else (),
-                self.subject,
-            )
+            details = (*where, *again) if outcome in (FAILED, ERROR) else ()
+            yield Case(each.relation, outcome, each.relation, message, details, self.subject)
 
     def facts(self) -> dict[str, Any]:
         """Every relation, for JSON."""

@@ -116,11 +116,8 @@ def _gate_of_deviations(problem: Problem, side: Side, place: Place, every: list[
 def _gate_of(problem: Problem, side: Side, place: Place, deviation: Deviation) -> str | None:
     """The gate that a deviation has otherwise in steps from states that are chosen."""
     spec, weights = problem.spec, side.own_problem(problem).weights
-    w, generator = layer_weights(spec, weights, place.layer, place.direction), torch.Generator().manual_seed(0)
-    x, *state = (
-        torch.randn(BASES, width, generator=generator, dtype=torch.float64)
-        for width in (w.W_ih.shape[1], *(each.shape[-1] for each in problem.given.state))
-    )
+    w, drawn = layer_weights(spec, weights, place.layer, place.direction), _Drawn()
+    x, *state = (drawn(BASES, width) for width in (w.W_ih.shape[1], *(each.shape[-1] for each in problem.given.state)))
     if gate := gate_of(deviation, spec, weights, place, x, tuple(state)):
         return gate
     asked = _single_steps(problem, _as_a_side(side, deviation), place, weights)

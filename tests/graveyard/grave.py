@@ -26,8 +26,13 @@ import rnnscope
 from rnnscope import Check, Comparison, Spec
 from rnnscope.network.weights import Input, Weights
 from rnnscope.pages.render import render
+from rnnscope.spec.options import NO_FILES
+from rnnscope.spec.sides import AS_IT_IS, LEFT, NOTHING_SAID_OF_SIDES, RIGHT
 from rnnscope.subjects import builtin
 from rnnscope.subjects.builtin import Run, Subject, run_module
+from rnnscope.subjects.devices import running
+from rnnscope.verdict.making import side_called
+from rnnscope.verdict.problem import clear_padding, draw_problem
 
 HERE = Path(__file__).parent
 
@@ -181,12 +186,6 @@ class Sides:
             return rnnscope.compare(self.spec, self.left, self.right(faulty, folder), **self.more)
 
     def pair(self, faulty: bool, folder: Path) -> Pair:
-        from rnnscope.spec.options import NO_FILES
-        from rnnscope.spec.sides import AS_IT_IS, LEFT, NOTHING_SAID_OF_SIDES, RIGHT
-        from rnnscope.subjects.devices import running
-        from rnnscope.verdict.making import side_called
-        from rnnscope.verdict.problem import clear_padding, draw_problem
-
         grad, own = self.more.get("grad", False), NOTHING_SAID_OF_SIDES
         with self._on_its_machine(faulty), running(self.spec, grad) as placed:
             one = side_called("left", LEFT, self.left, self.spec, None, own.left, AS_IT_IS, NO_FILES)
