@@ -7,48 +7,23 @@ and expected about 1e-7.
 from pathlib import Path
 from typing import Any
 
-import onnx
+import numpy as np
 import torch
 from graveyard.grave import Bug, Model
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from onnx_files import helper, nodes_of, numpy_helper, port, save
+from torch import nn
 
 H_IN, H, L, N = 1, 32, 10, 2
 
 
-def zrn(rows: Tensor) -> Tensor:
-    """ONNX stacks the gates z r n, and torch r z n."""
-    r, z, n = rows.detach().chunk(3)
-    return torch.cat((z, r, n))
-
-
-def write(faulty: bool, path: Path) -> tuple[nn.Module, Tensor, Any]:
+def write(faulty: bool, path: Path) -> tuple[nn.Module, torch.Tensor, Any]:
     torch.manual_seed(0)
-    gru: Any = nn.GRU(H_IN, H)
-    weights = {
-        "W": zrn(gru.weight_ih_l0)[None],
-        "R": zrn(gru.weight_hh_l0)[None],
-        "B": torch.cat((zrn(gru.bias_ih_l0), zrn(gru.bias_hh_l0)))[None],
-    }
-    node = helper.make_node(
-        "GRU", ["x", "W", "R", "B", "", "h0"], ["Y", "h"], hidden_size=H, linear_before_reset=0 if faulty else 1
-    )
-    without_directions = helper.make_node("Squeeze", ["Y", "axis"], ["y"])
-    graph = helper.make_graph(
-        [node, without_directions],
-        "gru",
-        [
-            helper.make_tensor_value_info("x", TensorProto.FLOAT, ["L", "N", H_IN]),
-            helper.make_tensor_value_info("h0", TensorProto.FLOAT, [1, "N", H]),
-        ],
-        [
-            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["L", "N", H]),
-            helper.make_tensor_value_info("h", TensorProto.FLOAT, [1, "N", H]),
-        ],
-        [numpy_helper.from_array(each.numpy(), name) for name, each in weights.items()]
-        + [helper.make_tensor("axis", TensorProto.INT64, [1], [1])],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    gru = nn.GRU(H_IN, H)
+    nodes, kept, y = nodes_of(gru, linear_before_reset=0 if faulty else 1)
+    nodes.append(helper.make_node("Squeeze", [y, "axis"], ["y"]))
+    kept.append(numpy_helper.from_array(np.array([1]), "axis"))
+    inputs = [port("x", "L", "N", H_IN), port("rnn_h0_0", 1, "N", H)]
+    save(path, nodes, inputs, [port("y", "L", "N", H), port("rnn_h_0", 1, "N", H)], kept)
     return gru, torch.randn(L, N, H_IN), torch.randn(1, N, H)
 
 
